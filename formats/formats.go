@@ -151,8 +151,12 @@ type Adapter struct {
 	// Config is adapter_config.json of a Hugging Face PEFT folder, nil otherwise.
 	Config json.RawMessage
 	// Meta is the metadata of a GGUF adapter, nil otherwise.
-	Meta    Meta
+	Meta Meta
+	// Files holds README.md and the tokenizer files of a PEFT folder by name.
+	Files   map[string][]byte
 	Tensors []*tensor.Tensor
+	// Sources lists the files that were opened, so that an output never overwrites one.
+	Sources []string
 
 	closers []io.Closer
 }
@@ -170,9 +174,10 @@ func (a *Adapter) Close() error {
 	return errors.Join(errs...)
 }
 
-// OutTensor is a tensor to be written. WriteTo is called once, in the order of
-// the list, and writes exactly the bytes that Type and Shape imply, so that a
-// writer holds no more than a buffer of it.
+// OutTensor is a tensor to be written. WriteTo is called once, one tensor after
+// the other in the order in which the format stores them (GGUF: the order of the
+// list; safetensors: by type, then by name), and writes exactly the bytes that
+// Type and Shape imply, so that a writer holds no more than a buffer of it.
 type OutTensor struct {
 	Name    string
 	Type    *tensor.DType
@@ -196,6 +201,8 @@ type OutModel struct {
 	Files   map[string][]byte // Hugging Face formats: written as they are
 	Meta    Meta              // GGUF
 	Tensors []OutTensor
+	// Sources lists files that the writer must refuse to overwrite.
+	Sources []string
 }
 
 // OutAdapter is an adapter to be written, in the naming of the target format.
@@ -204,6 +211,8 @@ type OutAdapter struct {
 	Files   map[string][]byte
 	Meta    Meta // GGUF
 	Tensors []OutTensor
+	// Sources lists files that the writer must refuse to overwrite.
+	Sources []string
 }
 
 // Confidence is how sure a format is that a path is its own.
