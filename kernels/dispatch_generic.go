@@ -1,0 +1,35 @@
+//go:build !peftasm
+
+package kernels
+
+import "github.com/peftkit/peftkit/kernels/generic"
+
+func detectLevels() []level { return nil }
+
+// Features lists the instruction sets that matter to the kernels and that this
+// CPU has; none are known without assembly.
+func Features() []string { return nil }
+
+func dot(a, b []float32) float32                { return generic.Dot(a, b) }
+func axpy(alpha float32, x, y []float32)        { generic.Axpy(alpha, x, y) }
+func add(dst, a, b []float32)                   { generic.Add(dst, a, b) }
+func mul(dst, a, b []float32)                   { generic.Mul(dst, a, b) }
+func scale(dst []float32, s float32)            { generic.Scale(dst, s) }
+func maxOf(x []float32) float32                 { return generic.Max(x) }
+func expTo(dst, x []float32)                    { generic.Exp(dst, x) }
+func expSum(x []float32, shift float32) float32 { return generic.ExpSum(x, shift) }
+func sumExp(x []float32, shift float32) float32 { return generic.SumExp(x, shift) }
+func softmaxScale(x []float32, lse, s float32)  { generic.SoftmaxScale(x, lse, s) }
+func swiGLU(dst, gate, up []float32)            { generic.SwiGLU(dst, gate, up) }
+func swiGLUBackward(dGate, dUp, dOut, gate, up []float32) {
+	generic.SwiGLUBackward(dGate, dUp, dOut, gate, up)
+}
+func adamW(p, g, m, v []float32, c *[7]float32) { generic.AdamW(p, g, m, v, c) }
+func decodeF16(dst []float32, src []byte)       { generic.DecodeF16(dst, src) }
+func encodeF16(dst []byte, src []float32)       { generic.EncodeF16(dst, src) }
+func decodeBF16(dst []float32, src []byte)      { generic.DecodeBF16(dst, src) }
+func encodeBF16(dst []byte, src []float32)      { generic.EncodeBF16(dst, src) }
+func decodeQ8_0(dst []float32, src []byte)      { generic.DecodeQ8_0(dst, src) }
+func encodeQ8_0(dst []byte, src []float32)      { generic.EncodeQ8_0(dst, src) }
+func decodeQ4_0(dst []float32, src []byte)      { generic.DecodeQ4_0(dst, src) }
+func decodeQ4_1(dst []float32, src []byte)      { generic.DecodeQ4_1(dst, src) }

@@ -1,0 +1,61 @@
+package generic
+
+import "math"
+
+func exp(x float32) float32 { return float32(math.Exp(float64(x))) }
+
+// Exp does dst[i] = exp(x[i]).
+func Exp(dst, x []float32) {
+	x = x[:len(dst)]
+	for i := range dst {
+		dst[i] = exp(x[i])
+	}
+}
+
+// ExpSum does x[i] = exp(x[i]-shift) and returns the sum of the results.
+func ExpSum(x []float32, shift float32) float32 {
+	var s float64
+	for i, v := range x {
+		e := exp(v - shift)
+		x[i] = e
+		s += float64(e)
+	}
+	return float32(s)
+}
+
+// SumExp returns the sum of exp(x[i]-shift) and leaves x alone.
+func SumExp(x []float32, shift float32) float32 {
+	var s float64
+	for _, v := range x {
+		s += float64(exp(v - shift))
+	}
+	return float32(s)
+}
+
+// SoftmaxScale does x[i] = s*exp(x[i]-lse).
+func SoftmaxScale(x []float32, lse, s float32) {
+	for i, v := range x {
+		x[i] = s * exp(v-lse)
+	}
+}
+
+// SwiGLU does dst[i] = gate[i]/(1+exp(-gate[i])) * up[i].
+func SwiGLU(dst, gate, up []float32) {
+	gate, up = gate[:len(dst)], up[:len(dst)]
+	for i, g := range gate {
+		dst[i] = g / (1 + exp(-g)) * up[i]
+	}
+}
+
+// SwiGLUBackward adds the gradients of SwiGLU: with s = 1/(1+exp(-gate)),
+// dUp += dOut*gate*s and dGate += dOut*up*s*(1+gate*(1-s)).
+func SwiGLUBackward(dGate, dUp, dOut, gate, up []float32) {
+	n := len(dOut)
+	dGate, dUp, gate, up = dGate[:n], dUp[:n], gate[:n], up[:n]
+	for i, d := range dOut {
+		g := gate[i]
+		s := 1 / (1 + exp(-g))
+		dUp[i] += d * (g * s)
+		dGate[i] += d * up[i] * (s * (1 + g*(1-s)))
+	}
+}

@@ -1,0 +1,9 @@
+//go:build !peftasm
+
+package kernels
+
+// spinBackoff waits for a moment between two looks at shared state.
+func spinBackoff() {
+	for range 32 {
+	}
+}
