@@ -1,0 +1,164 @@
+package peft
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/peftkit/peftkit/formats"
+	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/nn"
+	"github.com/peftkit/peftkit/tensor"
+)
+
+// MethodOf returns the method that wrote an adapter of Hugging Face naming.
+func MethodOf(a *formats.Adapter) (Method, error) {
+	var head struct {
+		PeftType string `json:"peft_type"`
+	}
+	if err := json.Unmarshal(a.Config, &head); err != nil {
+		return nil, fmt.Errorf("%s: adapter_config.json: %w", a.Path, err)
+	}
+	m, err := ByPeftType(head.PeftType)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", a.Path, err)
+	}
+	return m, nil
+}
+
+// Open opens an adapter of any registered format and returns it in Hugging Face
+// form; c is the base model it belongs to, needed for the names of a GGUF adapter.
+func Open(path string, c *model.Checkpoint) (*formats.Adapter, error) {
+	a, err := formats.OpenAdapter(path)
+	if err != nil {
+		return nil, err
+	}
+	if a.Naming == formats.HF {
+		return a, nil
+	}
+	names, err := c.Family.GGUFNames(c.Config)
+	if err == nil {
+		var out *formats.Adapter
+		if out, _, err = FromGGUF(a, names); err == nil {
+			out.OnClose(a)
+			return out, nil
+		}
+	}
+	a.Close()
+	return nil, err
+}
+
+// FromGGUF turns a GGUF adapter into Hugging Face form, by the method whose kind
+// of adapter it says it is.
+func FromGGUF(a *formats.Adapter, names *model.Names) (*formats.Adapter, []string, error) {
+	kind := a.Meta.Str("adapter.type")
+	m, err := ByName(kind)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: adapter.type: %w", a.Path, err)
+	}
+	conv, ok := m.(GGUFConverter)
+	if !ok {
+		return nil, nil, fmt.Errorf("%s: method %s has no GGUF form: %w", a.Path, kind, ErrConfig)
+	}
+	if arch := a.Meta.Str("general.architecture"); arch != names.Arch {
+		return nil, nil, fmt.Errorf("%s: the adapter is for architecture %q, the base model is %q: %w", a.Path, arch, names.Arch, ErrNoMatch)
+	}
+	return conv.FromGGUF(a, names)
+}
+
+// ToGGUF turns an adapter of Hugging Face form into a GGUF one.
+func ToGGUF(a *formats.Adapter, names *model.Names) (*formats.OutAdapter, []string, error) {
+	m, err := MethodOf(a)
+	if err != nil {
+		return nil, nil, err
+	}
+	conv, ok := m.(GGUFConverter)
+	if !ok {
+		return nil, nil, fmt.Errorf("%s: method %s has no GGUF form; merge it into the model with peftkit merge-lora and convert that: %w", a.Path, m.Info().Name, ErrConfig)
+	}
+	return conv.ToGGUF(a, names)
+}
+
+// Attach opens an adapter and attaches it to the model for inference, its effect
+// multiplied by scale.
+func Attach(m *model.Model, path string, scale float32) (Adapter, error) {
+	a, err := Open(path, m.Checkpoint)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	method, err := MethodOf(a)
+	if err != nil {
+		return nil, err
+	}
+	return method.Load(m, a, scale)
+}
+
+// Changes opens an adapter's effect on a base model's weights. The adapter must
+// stay open until the changes were applied.
+func Changes(a *formats.Adapter, c *model.Checkpoint, scale float32) (*ChangeSet, error) {
+	m, err := MethodOf(a)
+	if err != nil {
+		return nil, err
+	}
+	merger, ok := m.(Merger)
+	if !ok {
+		return nil, fmt.Errorf("%s: method %s %w into weights", a.Path, m.Info().Name, ErrNotMergeable)
+	}
+	return merger.Changes(a, func(name string) []int {
+		if t := c.Tensor(name); t != nil {
+			return t.Shape
+		}
+		return nil
+	}, scale)
+}
+
+// Save writes a trained adapter as a Hugging Face PEFT folder. Files are extra
+// files to put beside it (README.md).
+func Save(ctx context.Context, path string, a Adapter, files map[string][]byte) error {
+	cfg, err := a.Config()
+	if err != nil {
+		return err
+	}
+	f, err := formats.ByName("peft")
+	if err != nil {
+		return err
+	}
+	w, ok := f.(formats.AdapterWriter)
+	if !ok {
+		return fmt.Errorf("format %s cannot write adapters", f.Name())
+	}
+	out := &formats.OutAdapter{Config: cfg, Files: files}
+	for _, p := range a.Params() {
+		out.Tensors = append(out.Tensors, OutParam(p))
+	}
+	return w.WriteAdapter(ctx, path, out)
+}
+
+// OutParam is a float32 parameter as a tensor to be written.
+func OutParam(p *nn.Param) formats.OutTensor {
+	return formats.OutTensor{Name: p.Name, Type: tensor.F32, Shape: p.Shape, WriteTo: func(w io.Writer) error {
+		return WriteFloats(w, tensor.F32, p.V.Data)
+	}}
+}
+
+// WriteFloats encodes v as typ and writes it in pieces.
+func WriteFloats(w io.Writer, typ *tensor.DType, v []float32) error {
+	const piece = 1 << 14 // a multiple of every block size
+	buf := make([]byte, 0, piece*4)
+	for len(v) > 0 {
+		n := min(piece, len(v))
+		size, ok := typ.Size(int64(n))
+		if !ok {
+			return fmt.Errorf("%d values are no whole blocks of %s", n, typ)
+		}
+		buf = buf[:size]
+		typ.Encode(buf, v[:n])
+		if _, err := w.Write(buf); err != nil {
+			return err
+		}
+		v = v[n:]
+	}
+	return nil
+}

@@ -1,0 +1,171 @@
+// Package peft is the seam between models and fine-tuning methods: what a
+// method plug-in gives, the registry it enters, how its trainable parameters are
+// named and saved, and how a saved adapter changes the weights of a base model.
+//
+// Methods live below plugins/, one folder each, and touch a model only through
+// the modules that model.Model lists. Files follow Hugging Face PEFT 0.21.
+package peft
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+
+	"github.com/peftkit/peftkit/formats"
+	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/nn"
+)
+
+// Errors that callers can test for.
+var (
+	// ErrNoMatch: an adapter or a target list fits no module of the model.
+	ErrNoMatch = errors.New("nothing matched")
+	// ErrConfig: a method's configuration is wrong or asks for something this build does not do.
+	ErrConfig = errors.New("invalid adapter configuration")
+	// ErrTensors: the tensors of an adapter file are missing, left over or of the wrong shape.
+	ErrTensors = errors.New("adapter tensors do not fit")
+	// ErrNotMergeable: the method changes the model in a way that weights cannot hold.
+	ErrNotMergeable = errors.New("cannot be merged")
+)
+
+// Info describes a method to people.
+type Info struct {
+	// Name is the word used with --method: "lora".
+	Name string
+	// PeftType is peft_type in adapter_config.json: "LORA".
+	PeftType string
+	Group    string // prompt, adapter, reparametrisation, selective
+	Doc      string // one line
+	// Reference is the paper or library that defines it.
+	Reference string
+	// Options lists the configuration keys a user sets, in the order to print them.
+	Options []Option
+	// LearningRate and WeightDecay are the defaults that are right for the method.
+	LearningRate, WeightDecay float64
+}
+
+// Option is one configuration key of a method.
+type Option struct {
+	Key     string // as in adapter_config.json: "r"
+	Flag    string // as on the command line: "rank"; "" when only --set reaches it
+	Default any
+	Doc     string
+}
+
+// Options are configuration values by key or flag name, as a user gave them:
+// JSON-like values (string, bool, float64, int, []any, map[string]any).
+type Options map[string]any
+
+// Method is a plug-in.
+type Method interface {
+	Info() Info
+	// New attaches a freshly initialised adapter to the model. The same seed
+	// gives the same parameters.
+	New(m *model.Model, o Options, seed uint64) (Adapter, error)
+	// Load attaches a saved adapter. Every tensor of the file must find its
+	// place and every place its tensor.
+	Load(m *model.Model, a *formats.Adapter, scale float32) (Adapter, error)
+}
+
+// Adapter is a method attached to a model.
+type Adapter interface {
+	// Params lists the trainable parameters; their names and shapes are those of
+	// the saved file.
+	Params() []*nn.Param
+	// Config returns adapter_config.json.
+	Config() (json.RawMessage, error)
+	// Summary says in one line what was attached where.
+	Summary() string
+}
+
+// Merger is implemented by methods whose adapters can be written into weights.
+type Merger interface {
+	// Changes lists what the adapter does to the tensors of a base model. base
+	// tells the row-major shape of a tensor by its Hugging Face name, nil when
+	// the model has no such tensor.
+	Changes(a *formats.Adapter, base func(name string) []int, scale float32) (*ChangeSet, error)
+}
+
+// GGUFConverter is implemented by methods that have a form in GGUF adapters.
+type GGUFConverter interface {
+	// ToGGUF turns a Hugging Face adapter into a GGUF one; notes tells what was
+	// rewritten on the way.
+	ToGGUF(a *formats.Adapter, n *model.Names) (out *formats.OutAdapter, notes []string, err error)
+	// FromGGUF turns a GGUF adapter into a Hugging Face one.
+	FromGGUF(a *formats.Adapter, n *model.Names) (out *formats.Adapter, notes []string, err error)
+}
+
+// Change is what an adapter does to one tensor of the base model.
+type Change struct {
+	Tensor string // Hugging Face name with .weight or .bias
+	// Apply changes logical rows r0 to r1 of the tensor, given as float32 in w.
+	// It may be called from several goroutines on different rows.
+	Apply func(w []float32, r0, r1 int)
+	// Replace, when not nil, gives the new content instead: a full copy that the
+	// adapter carries (modules_to_save).
+	Replace func(dst []float32, r0, r1 int) error
+}
+
+// ChangeSet is the effect of one adapter on a base model.
+type ChangeSet struct {
+	Changes []Change
+	// Matched counts the adapter's tensors that found their place.
+	Matched int
+	// Unmatched lists the adapter's tensors that did not.
+	Unmatched []string
+}
+
+var methods = map[string]Method{}
+
+// Register adds a method. It panics when its name or PEFT type is empty or
+// taken: that is a mistake in the program, found at start.
+func Register(m Method) {
+	i := m.Info()
+	if i.Name == "" || i.PeftType == "" {
+		panic("peft: Register of a method without name or PEFT type")
+	}
+	for _, o := range methods {
+		if o.Info().Name == i.Name || o.Info().PeftType == i.PeftType {
+			panic("peft: method registered twice: " + i.Name)
+		}
+	}
+	methods[i.Name] = m
+}
+
+// Methods lists the registered methods, sorted by name.
+func Methods() []Method {
+	out := make([]Method, 0, len(methods))
+	for _, m := range methods {
+		out = append(out, m)
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Info().Name < out[j].Info().Name })
+	return out
+}
+
+// ByName returns a method by its command-line name.
+func ByName(name string) (Method, error) {
+	if m := methods[strings.ToLower(name)]; m != nil {
+		return m, nil
+	}
+	return nil, fmt.Errorf("unknown method %q: this peftkit has %s: %w", name, names(), ErrConfig)
+}
+
+// ByPeftType returns the method that reads adapters of a peft_type.
+func ByPeftType(t string) (Method, error) {
+	for _, m := range methods {
+		if m.Info().PeftType == t {
+			return m, nil
+		}
+	}
+	return nil, fmt.Errorf("adapter_config.json: peft_type %q is of no method in this peftkit, which has %s: %w", t, names(), ErrConfig)
+}
+
+func names() string {
+	var out []string
+	for _, m := range Methods() {
+		out = append(out, m.Info().Name)
+	}
+	return strings.Join(out, ", ")
+}
