@@ -4,12 +4,6 @@ package kernels
 
 import "github.com/peftkit/peftkit/kernels/generic"
 
-func detectLevels() []level { return nil }
-
-// Features lists the instruction sets that matter to the kernels and that this
-// CPU has; none are known without assembly.
-func Features() []string { return nil }
-
 func dot(a, b []float32) float32                { return generic.Dot(a, b) }
 func axpy(alpha float32, x, y []float32)        { generic.Axpy(alpha, x, y) }
 func add(dst, a, b []float32)                   { generic.Add(dst, a, b) }

@@ -1,6 +1,11 @@
 package kernels
 
-import "fmt"
+import (
+	"fmt"
+	"sync"
+)
+
+//go:generate go run ./_gen
 
 // Term is one product of a sum: op(A) times op(B), times Scale.
 type Term struct {
@@ -16,88 +21,89 @@ type Term struct {
 	Scale float32
 }
 
-// shape returns M, K and N of the product.
-func (t *Term) shape() (m, k, n int, err error) {
-	m, k = t.A.Rows, t.A.Cols
+// Gemm computes C = sum of terms, or adds the sum to C when accumulate is true.
+// The terms are laid end to end along K, so that a low-rank term costs no
+// second pass over C. All arithmetic is float32. Work is split over rows and
+// columns of C, never over K: the bits do not depend on the number of threads.
+//
+// C must not overlap an operand. Shapes that do not fit are a mistake of the
+// caller and panic.
+func Gemm(c Mat, accumulate bool, terms ...Term) {
+	checkMat("C", c)
+	k := 0
+	for i := range terms {
+		k += terms[i].check(i, c)
+	}
+	if c.Rows == 0 || c.Cols == 0 {
+		return
+	}
+	if k == 0 {
+		if !accumulate {
+			for i := range c.Rows {
+				clear(c.Row(i))
+			}
+		}
+		return
+	}
+	g := gemmCalls.Get().(*gemmCall)
+	g.init(c, accumulate, terms, k)
+	if c.Rows <= gemvRows {
+		g.vector()
+	} else {
+		g.matrix()
+	}
+	g.release()
+	gemmCalls.Put(g)
+}
+
+var gemmCalls = sync.Pool{New: func() any { return new(gemmCall) }}
+
+// check panics unless the term fits C and its storage; it returns K.
+func (t *Term) check(i int, c Mat) int {
+	checkMat("A", t.A)
+	m, k := t.A.Rows, t.A.Cols
 	if t.TransA {
 		m, k = k, m
 	}
-	kb, n := t.B.Rows, t.B.Cols
-	if t.W != nil {
-		kb, n = t.W.Rows, t.W.Cols
+	var kb, n int
+	if w := t.W; w != nil {
+		w.check()
+		kb, n = w.Rows, w.Cols
+	} else {
+		checkMat("B", t.B)
+		kb, n = t.B.Rows, t.B.Cols
 	}
 	if t.TransB {
 		kb, n = n, kb
 	}
-	if k != kb {
-		return 0, 0, 0, fmt.Errorf("inner sizes differ: op(A) is [%d,%d], op(B) is [%d,%d]", m, k, kb, n)
+	if k != kb || m != c.Rows || n != c.Cols {
+		panic(fmt.Sprintf("kernels: Gemm term %d: op(A) is [%d,%d], op(B) is [%d,%d], C is [%d,%d]",
+			i, m, k, kb, n, c.Rows, c.Cols))
 	}
-	return m, k, n, nil
+	return k
 }
 
-// Gemm computes C = sum of terms, or adds the sum to C when accumulate is true.
-// All arithmetic is float32. Work is split over rows and columns of C, never
-// over K, so that the bits do not depend on the number of threads. C must not
-// overlap an operand. Shapes that do not fit are a mistake of the caller and
-// panic.
-func Gemm(c Mat, accumulate bool, terms ...Term) {
-	for i := range terms {
-		m, _, n, err := terms[i].shape()
-		if err == nil && (m != c.Rows || n != c.Cols) {
-			err = fmt.Errorf("the product is [%d,%d], C is [%d,%d]", m, n, c.Rows, c.Cols)
-		}
-		if err != nil {
-			panic(fmt.Sprintf("kernels: Gemm term %d: %v", i, err))
-		}
+func checkMat(name string, m Mat) {
+	switch {
+	case m.Rows < 0 || m.Cols < 0 || m.Stride < m.Cols && m.Rows > 1:
+		panic(fmt.Sprintf("kernels: matrix %s is [%d,%d] with stride %d", name, m.Rows, m.Cols, m.Stride))
+	case m.Rows > 0 && m.Cols > 0 && len(m.Data) < (m.Rows-1)*m.Stride+m.Cols:
+		panic(fmt.Sprintf("kernels: matrix %s is [%d,%d] with stride %d but holds %d elements",
+			name, m.Rows, m.Cols, m.Stride, len(m.Data)))
 	}
-	gemmSimple(c, accumulate, terms)
 }
 
-func gemmSimple(c Mat, accumulate bool, terms []Term) {
-	if !accumulate {
-		for i := range c.Rows {
-			clear(c.Row(i))
+func (w *Weight) check() {
+	rows := w.Rows
+	if w.Perm != nil {
+		if len(w.Perm) < w.Rows {
+			panic(fmt.Sprintf("kernels: weight of %d rows has a permutation of %d", w.Rows, len(w.Perm)))
 		}
+		rows = 0 // stored rows are checked when they are sliced
 	}
-	for i := range terms {
-		t := &terms[i]
-		s := t.Scale
-		if s == 0 {
-			s = 1
-		}
-		b := t.B
-		if t.W != nil {
-			b = NewMat(t.W.Rows, t.W.Cols)
-			for r := range b.Rows {
-				sr := r
-				if t.W.Perm != nil {
-					sr = int(t.W.Perm[r])
-				}
-				t.W.Decode(b.Row(r), t.W.Data[sr*t.W.RowBytes:(sr+1)*t.W.RowBytes])
-			}
-		}
-		_, k, n, _ := t.shape()
-		Parallel(c.Rows, 1, func(lo, hi int) {
-			row := make([]float32, k)
-			for i := lo; i < hi; i++ {
-				for p := range row {
-					if t.TransA {
-						row[p] = s * t.A.Data[p*t.A.Stride+i]
-					} else {
-						row[p] = s * t.A.Data[i*t.A.Stride+p]
-					}
-				}
-				ci := c.Row(i)
-				if t.TransB {
-					for j := range n {
-						ci[j] += Dot(row, b.Row(j))
-					}
-				} else {
-					for p, v := range row {
-						Axpy(v, b.Row(p), ci)
-					}
-				}
-			}
-		})
+	if w.Block < 1 || w.Cols%w.Block != 0 || w.Cols/w.Block*w.BlockBytes > w.RowBytes && w.Rows > 0 ||
+		rows > 0 && len(w.Data) < (rows-1)*w.RowBytes+w.Cols/w.Block*w.BlockBytes {
+		panic(fmt.Sprintf("kernels: weight [%d,%d] in blocks of %d (%d bytes) and rows of %d bytes does not fit %d bytes",
+			w.Rows, w.Cols, w.Block, w.BlockBytes, w.RowBytes, len(w.Data)))
 	}
 }

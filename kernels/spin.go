@@ -1,4 +1,4 @@
-//go:build !peftasm
+//go:build noasm || !(amd64 || arm64)
 
 package kernels
 

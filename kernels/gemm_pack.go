@@ -1,0 +1,190 @@
+package kernels
+
+import (
+	"encoding/binary"
+	"unsafe"
+)
+
+// packA writes panel p of op(A), k from k0 to k1, times the scale of each term:
+// dst[(k-k0)*mr+i] = scale * op(A)[p*mr+i, k], 0 below the last row.
+func (g *gemmCall) packA(dst []float32, p, k0, k1 int) {
+	i := p * g.mr
+	rows := min(g.mr, g.m-i)
+	for x := range g.terms {
+		t := &g.terms[x]
+		lo, hi := max(k0, t.k0), min(k1, t.k1)
+		if lo >= hi {
+			continue
+		}
+		d := dst[(lo-k0)*g.mr:]
+		from := lo - t.k0
+		if t.TransA {
+			packColumns(g.lv, d, t.A.Data[from*t.A.Stride+i:], t.A.Stride, hi-lo, rows, g.mr, t.Scale)
+		} else {
+			packRows(g.lv, d, t.A.Data[i*t.A.Stride+from:], t.A.Stride, rows, hi-lo, g.mr, t.Scale)
+		}
+	}
+}
+
+// packB writes the panels of columns j0 to j1 of op(B), k from k0 to k1: panel q
+// at dst[q*nr*(k1-k0)], in it dst[(k-k0)*nr+j].
+func (g *gemmCall) packB(s *scratch, dst []float32, j0, j1, k0, k1 int) {
+	for x := range g.terms {
+		t := &g.terms[x]
+		lo, hi := max(k0, t.k0), min(k1, t.k1)
+		if lo >= hi {
+			continue
+		}
+		off := (lo - k0) * g.nr
+		step := g.nr * (k1 - k0)
+		b, direct := t.B, true
+		if t.W != nil {
+			b, direct = t.W.float32Mat()
+		}
+		from, to := lo-t.k0, hi-t.k0
+		switch {
+		case direct && t.TransB:
+			for j := j0; j < j1; j += g.nr {
+				packRows(g.lv, dst[off:], b.Data[j*b.Stride+from:], b.Stride, min(g.nr, j1-j), to-from, g.nr, 1)
+				off += step
+			}
+		case direct:
+			for j := j0; j < j1; j += g.nr {
+				packColumns(g.lv, dst[off:], b.Data[from*b.Stride+j:], b.Stride, to-from, min(g.nr, j1-j), g.nr, 1)
+				off += step
+			}
+		case t.TransB:
+			for j := j0; j < j1; j += g.nr {
+				g.packWeightRows(s, dst[off:], t.W, j, min(j+g.nr, j1), from, to)
+				off += step
+			}
+		default:
+			g.packWeightColumns(s, dst[off:], step, t.W, j0, j1, from, to)
+		}
+	}
+}
+
+// packWeightRows packs rows j0 to j1 of a stored weight, elements from to to of
+// each, as one panel of op(B) = transposed W.
+func (g *gemmCall) packWeightRows(s *scratch, dst []float32, w *Weight, j0, j1, from, to int) {
+	// A few rows by 256 elements at a time stay in the L1 cache.
+	const span, rows = 256, 16
+	for k := from; k < to; {
+		a := k / w.Block * w.Block
+		end := min(roundUp(max(a+span, k+1), w.Block), w.Cols)
+		ld := end - a
+		stop := min(end, to)
+		for j := j0; j < j1; j += rows {
+			n := min(rows, j1-j)
+			s.decode = grow(s.decode, rows*ld)
+			for r := range n {
+				w.decode(s.decode[r*ld:(r+1)*ld], j+r, a)
+			}
+			// The last strip also clears the rest of the panel.
+			width := g.nr - (j - j0)
+			packStrip(g.lv, dst[(k-from)*g.nr+j-j0:], s.decode[k-a:], ld, n, stop-k, g.nr, j+rows >= j1, width)
+		}
+		k = stop
+	}
+}
+
+// packStrip writes n rows of a panel whose lines are nr long; if last, it clears
+// the lines up to width behind them.
+func packStrip(lv level, dst, src []float32, ld, n, k, nr int, last bool, width int) {
+	packRowsPart(lv, dst, src, ld, n, k, nr, 1)
+	if last && n < width {
+		for p := range k {
+			clear(dst[p*nr+n : p*nr+width])
+		}
+	}
+}
+
+// packWeightColumns packs columns j0 to j1 of rows from to to of a stored weight
+// as panels of op(B) = W, step floats apart.
+func (g *gemmCall) packWeightColumns(s *scratch, dst []float32, step int, w *Weight, j0, j1, from, to int) {
+	a := j0 / w.Block * w.Block
+	end := min(roundUp(j1, w.Block), w.Cols)
+	ld := end - a
+	const rows = 8
+	s.decode = grow(s.decode, rows*ld)
+	for k := from; k < to; k += rows {
+		n := min(rows, to-k)
+		for r := range n {
+			w.decode(s.decode[r*ld:(r+1)*ld], k+r, a)
+		}
+		off := (k - from) * g.nr
+		for j := j0; j < j1; j += g.nr {
+			packColumns(g.lv, dst[off:], s.decode[j-a:], ld, n, min(g.nr, j1-j), g.nr, 1)
+			off += step
+		}
+	}
+}
+
+// decode expands elements a to a+len(dst) of logical row r; a and len(dst) are
+// multiples of the block.
+func (w *Weight) decode(dst []float32, r, a int) {
+	if w.Perm != nil {
+		r = int(w.Perm[r])
+	}
+	at := r*w.RowBytes + a/w.Block*w.BlockBytes
+	w.Decode(dst, w.Data[at:at+len(dst)/w.Block*w.BlockBytes])
+}
+
+var littleEndian = func() bool {
+	var b [2]byte
+	binary.NativeEndian.PutUint16(b[:], 1)
+	return b[0] == 1
+}()
+
+// float32Mat views a float32 weight as a matrix if it lies in memory as one.
+func (w *Weight) float32Mat() (Mat, bool) {
+	if !w.Float32 || w.Perm != nil || !littleEndian || w.RowBytes%4 != 0 || len(w.Data) == 0 {
+		return Mat{}, false
+	}
+	p := unsafe.Pointer(unsafe.SliceData(w.Data))
+	if uintptr(p)%4 != 0 {
+		return Mat{}, false
+	}
+	return Mat{Data: unsafe.Slice((*float32)(p), len(w.Data)/4), Rows: w.Rows, Cols: w.Cols, Stride: w.RowBytes / 4}, true
+}
+
+// packRows transposes rows into a panel: dst[p*width+i] = scale*src[i*ld+p] for
+// p < k and i < rows, 0 for i from rows to width.
+func packRows(lv level, dst, src []float32, ld, rows, k, width int, scale float32) {
+	packRowsPart(lv, dst, src, ld, rows, k, width, scale)
+	if rows < width {
+		for p := range k {
+			clear(dst[p*width+rows : (p+1)*width])
+		}
+	}
+}
+
+// packRowsPart is packRows without the zeros.
+func packRowsPart(lv level, dst, src []float32, ld, rows, k, width int, scale float32) {
+	i := 0
+	for i < rows {
+		strip, done := transposeStrip(lv, dst[i:], src[i*ld:], ld, rows-i, k, width, scale)
+		for x := range strip {
+			row := src[(i+x)*ld : (i+x)*ld+k]
+			for p := done; p < k; p++ {
+				dst[p*width+i+x] = scale * row[p]
+			}
+		}
+		i += strip
+	}
+}
+
+// packColumns copies lines into a panel: dst[p*width+i] = scale*src[p*ld+i] for
+// p < k and i < cols, 0 for i from cols to width.
+func packColumns(lv level, dst, src []float32, ld, k, cols, width int, scale float32) {
+	if copyStrip(lv, dst, src, ld, k, cols, width, scale) {
+		return
+	}
+	for p := range k {
+		d, s := dst[p*width:(p+1)*width], src[p*ld:p*ld+cols]
+		for i, v := range s {
+			d[i] = scale * v
+		}
+		clear(d[cols:])
+	}
+}

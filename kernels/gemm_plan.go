@@ -1,0 +1,183 @@
+package kernels
+
+import "sync"
+
+// How a product is cut. K, all terms end to end, is cut into blocks of kc. The
+// packed form of an operand is a row of panels: mr rows of op(A), or nr columns
+// of op(B), stored k by k, so that the micro-kernel reads both in order.
+//
+// The operand with more columns than a few panels is packed by column blocks of
+// nc as the tasks come to them, into a buffer of the worker that stays in its
+// L2 cache; op(A) is packed once before. If C is narrow, it is the other way
+// round: op(B) is packed once and every task packs the rows it works on.
+
+const (
+	gemvRows  = 4       // up to so many rows of C, op(B) is not packed at all
+	maxKC     = 640     // mr*maxKC floats fit the L1 cache
+	kcStep    = 32      // kc is a multiple: the block of most quantised types
+	blockSize = 192_000 // floats of a block of op(B): well inside an L2 cache
+)
+
+// gemmTerm is a Term at its place along K.
+type gemmTerm struct {
+	Term
+	k0, k1 int
+}
+
+// gemmCall is one product under way. It is reused, so that a product allocates
+// nothing once the buffers have grown.
+type gemmCall struct {
+	c       Mat
+	add     bool
+	terms   []gemmTerm
+	m, n, k int
+
+	lv     level
+	mr, nr int
+	kc     int // length of a block of K
+	mPad   int // rows of C up to a multiple of mr
+
+	nc, mc   int // columns and rows of a task
+	colTasks int
+	step     step
+	packed   []float32 // op(A), or op(B) when C is narrow
+}
+
+// step says what the items of a parallel job are.
+type step uint8
+
+const (
+	stepPackA   step = iota // panels of op(A)
+	stepColumns             // column blocks of C (times row ranges)
+	stepPackB               // panels of op(B)
+	stepRows                // panels of rows of C
+	stepVector              // ranges of columns of C with few rows
+)
+
+// scratch is the memory of one worker.
+type scratch struct {
+	panel  []float32 // packed panels of the operand that tasks pack
+	decode []float32 // rows of a stored weight, decoded
+	tile   []float32 // an edge tile of C
+}
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// grow returns a slice of n floats, not zeroed, reusing b if it is large enough.
+func grow(b []float32, n int) []float32 {
+	if cap(b) < n {
+		// Above 32 KiB allocations begin at a page.
+		return make([]float32, n, max(n, 16<<10))
+	}
+	return b[:n]
+}
+
+func ceilDiv(a, b int) int { return (a + b - 1) / b }
+func roundUp(a, b int) int { return ceilDiv(a, b) * b }
+
+func (g *gemmCall) init(c Mat, add bool, terms []Term, k int) {
+	g.c, g.add, g.m, g.n, g.k = c, add, c.Rows, c.Cols, k
+	g.lv = active
+	g.mr, g.nr = tileSize(g.lv)
+	g.terms = g.terms[:0]
+	at := 0
+	for _, t := range terms {
+		kt := t.A.Cols
+		if t.TransA {
+			kt = t.A.Rows
+		}
+		if kt == 0 {
+			continue
+		}
+		if t.Scale == 0 {
+			t.Scale = 1
+		}
+		g.terms = append(g.terms, gemmTerm{t, at, at + kt})
+		at += kt
+	}
+	g.mPad = roundUp(g.m, g.mr)
+	// Only K decides, so that the order of every sum is fixed.
+	g.kc = min(k, roundUp(ceilDiv(k, ceilDiv(k, maxKC)), kcStep))
+}
+
+// release drops the references to the caller's data.
+func (g *gemmCall) release() {
+	clear(g.terms)
+	g.c = Mat{}
+}
+
+// parallelFlops is the work below which handing out tasks costs more than it gains.
+func (g *gemmCall) small() bool {
+	limit := 2 << 20
+	if g.lv == levelGeneric {
+		limit = 1 << 17
+	}
+	return 2*g.m*g.n*g.k < limit
+}
+
+func (g *gemmCall) start(s step, items, chunk int) {
+	g.step = s
+	p := currentPool()
+	if g.small() {
+		chunk = items
+	}
+	p.run(g, items, max(chunk, 1))
+}
+
+// matrix computes the product with packed panels.
+func (g *gemmCall) matrix() {
+	threads := Threads()
+	if g.n <= 2*g.nr {
+		np := ceilDiv(g.n, g.nr)
+		g.packed = grow(g.packed, np*g.nr*g.k)
+		g.start(stepPackB, np, 1)
+		panels := g.mPad / g.mr
+		g.start(stepRows, panels, ceilDiv(panels, 4*threads))
+		return
+	}
+	g.packed = grow(g.packed, g.mPad*g.k)
+	panels := g.mPad / g.mr
+	g.start(stepPackA, panels, ceilDiv(panels, 4*threads))
+
+	// Wide blocks read op(A) fewer times; several per worker keep all busy to
+	// the end.
+	g.nc = max(blockSize/g.kc/g.nr, 1) * g.nr
+	if t := 4 * threads; ceilDiv(g.n, g.nc) < t {
+		g.nc = max(min(g.nc, roundUp(ceilDiv(g.n, t), g.nr)), min(g.nc, 3*g.nr))
+	}
+	g.colTasks = ceilDiv(g.n, g.nc)
+	g.mc = g.mPad
+	g.start(stepColumns, g.colTasks, 1)
+}
+
+// run is the work of one goroutine on items lo to hi of the current step.
+func (g *gemmCall) run(_, lo, hi int) {
+	s := scratches.Get().(*scratch)
+	defer scratches.Put(s)
+	switch g.step {
+	case stepPackA:
+		for p := lo; p < hi; p++ {
+			for b0 := 0; b0 < g.k; b0 += g.kc {
+				kb := min(g.kc, g.k-b0)
+				g.packA(g.packed[g.mPad*b0+p*g.mr*kb:], p, b0, b0+kb)
+			}
+		}
+	case stepColumns:
+		for t := lo; t < hi; t++ {
+			j0 := t * g.nc
+			g.columns(s, j0, min(j0+g.nc, g.n))
+		}
+	case stepPackB:
+		for q := lo; q < hi; q++ {
+			for b0 := 0; b0 < g.k; b0 += g.kc {
+				kb := min(g.kc, g.k-b0)
+				at := roundUp(g.n, g.nr)*b0 + q*g.nr*kb
+				g.packB(s, g.packed[at:], q*g.nr, min((q+1)*g.nr, g.n), b0, b0+kb)
+			}
+		}
+	case stepRows:
+		g.rows(s, lo, hi)
+	case stepVector:
+		g.vectorColumns(s, lo, hi)
+	}
+}

@@ -1,0 +1,62 @@
+package kernels
+
+// columns computes columns j0 to j1 of C: block by block of K it packs op(B) and
+// runs all panels of op(A) over it.
+func (g *gemmCall) columns(s *scratch, j0, j1 int) {
+	np := ceilDiv(j1-j0, g.nr)
+	for b0 := 0; b0 < g.k; b0 += g.kc {
+		kb := min(g.kc, g.k-b0)
+		s.panel = grow(s.panel, np*g.nr*kb)
+		g.packB(s, s.panel, j0, j1, b0, b0+kb)
+		add := g.add || b0 > 0
+		for p := range g.mPad / g.mr {
+			a := g.packed[g.mPad*b0+p*g.mr*kb:]
+			g.tiles(s, a, s.panel, p*g.mr, j0, j1, kb, add)
+		}
+	}
+}
+
+// rows computes panels p0 to p1 of the rows of a narrow C, packing op(A) as it goes.
+func (g *gemmCall) rows(s *scratch, p0, p1 int) {
+	nPad := roundUp(g.n, g.nr)
+	s.panel = grow(s.panel, g.mr*g.kc)
+	for p := p0; p < p1; p++ {
+		for b0 := 0; b0 < g.k; b0 += g.kc {
+			kb := min(g.kc, g.k-b0)
+			g.packA(s.panel, p, b0, b0+kb)
+			g.tiles(s, s.panel, g.packed[nPad*b0:], p*g.mr, 0, g.n, kb, g.add || b0 > 0)
+		}
+	}
+}
+
+// tiles multiplies one panel of op(A) (rows from i) with the panels b of columns
+// j0 to j1.
+func (g *gemmCall) tiles(s *scratch, a, b []float32, i, j0, j1, kb int, add bool) {
+	rows := min(g.mr, g.m-i)
+	ldc := g.c.Stride
+	for j := j0; j < j1; j += g.nr {
+		cols := min(g.nr, j1-j)
+		kr, kn := kernelShape(g.lv, rows, cols)
+		c := g.c.Data[i*ldc+j:]
+		if kr == rows && kn == cols {
+			micro(g.lv, kr, kn, kb, a, b, c, ldc, add)
+		} else {
+			// The same sums in a tile of their own; only the part inside C is kept.
+			s.tile = grow(s.tile, kr*kn)
+			micro(g.lv, kr, kn, kb, a, b, s.tile, kn, false)
+			for r := range rows {
+				dst, src := c[r*ldc:r*ldc+cols], s.tile[r*kn:r*kn+cols]
+				if add {
+					for x, v := range src {
+						dst[x] += v
+					}
+				} else {
+					copy(dst, src)
+				}
+			}
+		}
+		if j+g.nr < j1 {
+			b = b[g.nr*kb:]
+		}
+	}
+}
