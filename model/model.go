@@ -225,6 +225,26 @@ func (m *Module) Weight() *nn.Weight {
 	return m.Norm.W
 }
 
+// SetWeight gives the module another weight of the same size. Modules that were
+// tied to the old one keep it.
+func (m *Module) SetWeight(w *nn.Weight) {
+	switch {
+	case m.Linear != nil:
+		m.Linear.W = w
+	case m.Embedding != nil:
+		m.Embedding.W = w
+	default:
+		m.Norm.W = w
+	}
+}
+
+// Untie gives the module a weight of its own, so that training it leaves a
+// module that shared the weight as it was.
+func (m *Module) Untie() {
+	w := *m.Weight()
+	m.SetWeight(&w)
+}
+
 // Detach removes everything that methods attached to the module.
 func (m *Module) Detach() {
 	switch {

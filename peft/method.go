@@ -103,8 +103,9 @@ type Change struct {
 	// Apply changes logical rows r0 to r1 of the tensor, given as float32 in w.
 	// It may be called from several goroutines on different rows.
 	Apply func(w []float32, r0, r1 int)
-	// Replace, when not nil, gives the new content instead: a full copy that the
-	// adapter carries (modules_to_save).
+	// Replace, when not nil, gives the new content instead: a full copy of shape
+	// Shape that the adapter carries (modules_to_save).
+	Shape   []int
 	Replace func(dst []float32, r0, r1 int) error
 }
 

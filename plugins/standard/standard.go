@@ -1,0 +1,12 @@
+// Package standard is the bundle that the peftkit binary is built with: every
+// format, model family and method of this repository, and nothing else.
+package standard
+
+import (
+	_ "github.com/peftkit/peftkit/formats/gguf"
+	_ "github.com/peftkit/peftkit/formats/hfmodel"
+	_ "github.com/peftkit/peftkit/formats/hfpeft"
+	_ "github.com/peftkit/peftkit/formats/llama2c"
+	_ "github.com/peftkit/peftkit/model/llama"
+	_ "github.com/peftkit/peftkit/plugins/lora"
+)
