@@ -5,10 +5,9 @@ import (
 	"unsafe"
 )
 
-// packA writes panel p of op(A), k from k0 to k1, times the scale of each term:
-// dst[(k-k0)*mr+i] = scale * op(A)[p*mr+i, k], 0 below the last row.
-func (g *gemmCall) packA(dst []float32, p, k0, k1 int) {
-	i := p * g.mr
+// packA writes the panel of op(A) that begins at row i, k from k0 to k1, times the
+// scale of each term: dst[(k-k0)*mr+r] = scale * op(A)[i+r, k], 0 below the last row.
+func (g *gemmCall) packA(dst []float32, i, k0, k1 int) {
 	rows := min(g.mr, g.m-i)
 	for x := range g.terms {
 		t := &g.terms[x]

@@ -16,6 +16,7 @@ const (
 	maxKC     = 640     // mr*maxKC floats fit the L1 cache
 	kcStep    = 32      // kc is a multiple: the block of most quantised types
 	blockSize = 192_000 // floats of a block of op(B): well inside an L2 cache
+	maxPacked = 4 << 20 // floats of packed op(A): more is done in several rounds
 )
 
 // gemmTerm is a Term at its place along K.
@@ -37,10 +38,10 @@ type gemmCall struct {
 	kc     int // length of a block of K
 	mPad   int // rows of C up to a multiple of mr
 
-	nc, mc   int // columns and rows of a task
-	colTasks int
-	step     step
-	packed   []float32 // op(A), or op(B) when C is narrow
+	nc             int // columns of a task
+	i0, i1, b0, b1 int // the rows and the part of K of this round
+	step           step
+	packed         []float32 // op(A), or op(B) when C is narrow
 }
 
 // step says what the items of a parallel job are.
@@ -48,7 +49,7 @@ type step uint8
 
 const (
 	stepPackA   step = iota // panels of op(A)
-	stepColumns             // column blocks of C (times row ranges)
+	stepColumns             // column blocks of C
 	stepPackB               // panels of op(B)
 	stepRows                // panels of rows of C
 	stepVector              // ranges of columns of C with few rows
@@ -135,9 +136,6 @@ func (g *gemmCall) matrix() {
 		g.start(stepRows, panels, ceilDiv(panels, 4*threads))
 		return
 	}
-	g.packed = grow(g.packed, g.mPad*g.k)
-	panels := g.mPad / g.mr
-	g.start(stepPackA, panels, ceilDiv(panels, 4*threads))
 
 	// Wide blocks read op(A) fewer times; several per worker keep all busy to
 	// the end.
@@ -145,9 +143,19 @@ func (g *gemmCall) matrix() {
 	if t := 4 * threads; ceilDiv(g.n, g.nc) < t {
 		g.nc = max(min(g.nc, roundUp(ceilDiv(g.n, t), g.nr)), min(g.nc, 3*g.nr))
 	}
-	g.colTasks = ceilDiv(g.n, g.nc)
-	g.mc = g.mPad
-	g.start(stepColumns, g.colTasks, 1)
+	// A round packs rows i0 to i1 of op(A), b0 to b1 of K, and uses them up.
+	mStep := min(max(maxPacked/g.kc/g.mr, 1)*g.mr, g.mPad)
+	kStep := max(maxPacked/mStep/g.kc, 1) * g.kc
+	for g.i0 = 0; g.i0 < g.m; g.i0 = g.i1 {
+		g.i1 = min(g.i0+mStep, g.mPad)
+		for g.b0 = 0; g.b0 < g.k; g.b0 = g.b1 {
+			g.b1 = min(g.b0+kStep, g.k)
+			g.packed = grow(g.packed, (g.i1-g.i0)*(g.b1-g.b0))
+			panels := (g.i1 - g.i0) / g.mr
+			g.start(stepPackA, panels, ceilDiv(panels, 4*threads))
+			g.start(stepColumns, ceilDiv(g.n, g.nc), 1)
+		}
+	}
 }
 
 // run is the work of one goroutine on items lo to hi of the current step.
@@ -157,9 +165,9 @@ func (g *gemmCall) run(_, lo, hi int) {
 	switch g.step {
 	case stepPackA:
 		for p := lo; p < hi; p++ {
-			for b0 := 0; b0 < g.k; b0 += g.kc {
-				kb := min(g.kc, g.k-b0)
-				g.packA(g.packed[g.mPad*b0+p*g.mr*kb:], p, b0, b0+kb)
+			for b0 := g.b0; b0 < g.b1; b0 += g.kc {
+				kb := min(g.kc, g.b1-b0)
+				g.packA(g.packed[(g.i1-g.i0)*(b0-g.b0)+p*g.mr*kb:], g.i0+p*g.mr, b0, b0+kb)
 			}
 		}
 	case stepColumns:

@@ -224,6 +224,19 @@ func TestGemmWeights(t *testing.T) {
 	})
 }
 
+// More of op(A) than one round packs.
+func TestGemmRounds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("large")
+	}
+	r := rand.New(rand.NewPCG(9, 9))
+	for _, sh := range [][3]int{{200, 70, 30000}, {30000, 70, 150}} {
+		a, b := randomMat(r, sh[0], sh[2]), randomMat(r, sh[1], sh[2])
+		term := Term{A: a, B: b, TransB: true}
+		checkProduct(t, r, sh[0], sh[1], true, []Term{term}, []Mat{b})
+	}
+}
+
 func TestGemmEmpty(t *testing.T) {
 	c := MatOf([]float32{1, 2, 3, 4}, 2, 2)
 	Gemm(c, true)

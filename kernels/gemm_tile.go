@@ -1,17 +1,16 @@
 package kernels
 
-// columns computes columns j0 to j1 of C: block by block of K it packs op(B) and
+// columns does columns j0 to j1 of C in the current round: block by block of K it packs op(B) and
 // runs all panels of op(A) over it.
 func (g *gemmCall) columns(s *scratch, j0, j1 int) {
 	np := ceilDiv(j1-j0, g.nr)
-	for b0 := 0; b0 < g.k; b0 += g.kc {
-		kb := min(g.kc, g.k-b0)
+	for b0 := g.b0; b0 < g.b1; b0 += g.kc {
+		kb := min(g.kc, g.b1-b0)
 		s.panel = grow(s.panel, np*g.nr*kb)
 		g.packB(s, s.panel, j0, j1, b0, b0+kb)
-		add := g.add || b0 > 0
-		for p := range g.mPad / g.mr {
-			a := g.packed[g.mPad*b0+p*g.mr*kb:]
-			g.tiles(s, a, s.panel, p*g.mr, j0, j1, kb, add)
+		a := g.packed[(g.i1-g.i0)*(b0-g.b0):]
+		for i := g.i0; i < g.i1; i += g.mr {
+			g.tiles(s, a[(i-g.i0)*kb:], s.panel, i, j0, j1, kb, g.add || b0 > 0)
 		}
 	}
 }
@@ -23,7 +22,7 @@ func (g *gemmCall) rows(s *scratch, p0, p1 int) {
 	for p := p0; p < p1; p++ {
 		for b0 := 0; b0 < g.k; b0 += g.kc {
 			kb := min(g.kc, g.k-b0)
-			g.packA(s.panel, p, b0, b0+kb)
+			g.packA(s.panel, p*g.mr, b0, b0+kb)
 			g.tiles(s, s.panel, g.packed[nPad*b0:], p*g.mr, 0, g.n, kb, g.add || b0 > 0)
 		}
 	}
