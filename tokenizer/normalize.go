@@ -1,0 +1,85 @@
+package tokenizer
+
+import (
+	"strings"
+	"unicode"
+
+	"github.com/dlclark/regexp2"
+	"golang.org/x/text/unicode/norm"
+)
+
+var normalizers = []string{"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Strip", "Prepend", "Replace", "Sequence"}
+
+// newNormalizer builds the function of a normalizer, nil for none.
+func newNormalizer(c *component) (func(string) string, error) {
+	if c == nil {
+		return nil, nil
+	}
+	switch c.Type {
+	case "NFC":
+		return norm.NFC.String, nil
+	case "NFD":
+		return norm.NFD.String, nil
+	case "NFKC":
+		return norm.NFKC.String, nil
+	case "NFKD":
+		return norm.NFKD.String, nil
+	case "Lowercase":
+		return strings.ToLower, nil
+	case "Strip":
+		left, right := orTrue(c.StripLeft), orTrue(c.StripRight)
+		return func(s string) string {
+			if left {
+				s = strings.TrimLeftFunc(s, unicode.IsSpace)
+			}
+			if right {
+				s = strings.TrimRightFunc(s, unicode.IsSpace)
+			}
+			return s
+		}, nil
+	case "Prepend":
+		return func(s string) string {
+			if s == "" {
+				return s
+			}
+			return c.Prepend + s
+		}, nil
+	case "Replace":
+		switch {
+		case c.Pattern.String != nil && *c.Pattern.String != "":
+			from := *c.Pattern.String
+			return func(s string) string { return strings.ReplaceAll(s, from, c.Content) }, nil
+		case c.Pattern.Regex != nil:
+			re, err := regexp2.Compile(*c.Pattern.Regex, regexp2.None)
+			if err != nil {
+				return nil, &UnsupportedError{"normalizer Replace pattern", err.Error(), []string{"String", "Regex of .NET syntax"}}
+			}
+			return func(s string) string {
+				out, err := re.ReplaceFunc(s, func(regexp2.Match) string { return c.Content }, -1, -1)
+				if err != nil { // only a time limit can fail, and there is none
+					return s
+				}
+				return out
+			}, nil
+		}
+		return nil, &UnsupportedError{"normalizer Replace pattern", "of another kind", []string{"String", "Regex"}}
+	case "Sequence":
+		var fs []func(string) string
+		for i := range c.Normalizers {
+			f, err := newNormalizer(&c.Normalizers[i])
+			if err != nil {
+				return nil, err
+			}
+			fs = append(fs, f)
+		}
+		return func(s string) string {
+			for _, f := range fs {
+				s = f(s)
+			}
+			return s
+		}, nil
+	}
+	return nil, &UnsupportedError{"normalizer", c.Type, normalizers}
+}
+
+func orTrue(b *bool) bool { return b == nil || *b }

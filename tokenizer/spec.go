@@ -1,0 +1,270 @@
+package tokenizer
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"sort"
+	"strings"
+)
+
+// spec is a tokenizer.json: what Hugging Face's tokenizers library saves.
+type spec struct {
+	Added         []addedJSON     `json:"added_tokens"`
+	Normalizer    json.RawMessage `json:"normalizer"`
+	PreTokenizer  json.RawMessage `json:"pre_tokenizer"`
+	PostProcessor json.RawMessage `json:"post_processor"`
+	Decoder       json.RawMessage `json:"decoder"`
+	Model         modelJSON       `json:"model"`
+}
+
+type addedJSON struct {
+	ID         int32  `json:"id"`
+	Content    string `json:"content"`
+	SingleWord bool   `json:"single_word"`
+	LStrip     bool   `json:"lstrip"`
+	RStrip     bool   `json:"rstrip"`
+	Normalized bool   `json:"normalized"`
+	Special    bool   `json:"special"`
+}
+
+func (a *addedJSON) token() *AddedToken {
+	return &AddedToken{
+		ID: a.ID, Content: a.Content, Special: a.Special, Normalized: a.Normalized,
+		LStrip: a.LStrip, RStrip: a.RStrip, SingleWord: a.SingleWord,
+	}
+}
+
+type modelJSON struct {
+	Type         string          `json:"type"`
+	Dropout      *float64        `json:"dropout"`
+	Unk          *string         `json:"unk_token"`
+	Prefix       *string         `json:"continuing_subword_prefix"`
+	Suffix       *string         `json:"end_of_word_suffix"`
+	FuseUnk      bool            `json:"fuse_unk"`
+	ByteFallback bool            `json:"byte_fallback"`
+	IgnoreMerges bool            `json:"ignore_merges"`
+	Vocab        json.RawMessage `json:"vocab"`
+	Merges       json.RawMessage `json:"merges"`
+
+	vocab  map[string]int32
+	merges [][2]string
+	// scores makes the model a SentencePiece BPE: every pair that joins to a
+	// token merges, the higher score first. Never in a tokenizer.json.
+	scores []float32
+}
+
+// component is any normalizer, pre-tokenizer, post-processor or decoder.
+type component struct {
+	Type string `json:"type"`
+
+	Normalizers   []component `json:"normalizers"`
+	Pretokenizers []component `json:"pretokenizers"`
+	Processors    []component `json:"processors"`
+	Decoders      []component `json:"decoders"`
+
+	Pattern struct {
+		String *string `json:"String"`
+		Regex  *string `json:"Regex"`
+	} `json:"pattern"`
+	Content          string          `json:"content"`
+	Prepend          string          `json:"prepend"`
+	Behavior         string          `json:"behavior"`
+	Invert           bool            `json:"invert"`
+	AddPrefixSpace   *bool           `json:"add_prefix_space"`
+	UseRegex         *bool           `json:"use_regex"`
+	IndividualDigits bool            `json:"individual_digits"`
+	Replacement      string          `json:"replacement"`
+	PrependScheme    string          `json:"prepend_scheme"`
+	Split            *bool           `json:"split"`
+	StripLeft        *bool           `json:"strip_left"`
+	StripRight       *bool           `json:"strip_right"`
+	Start            int             `json:"start"`
+	Stop             int             `json:"stop"`
+	Sep              json.RawMessage `json:"sep"`
+	Cls              json.RawMessage `json:"cls"`
+	Single           []piece         `json:"single"`
+	SpecialTokens    map[string]struct {
+		IDs []int32 `json:"ids"`
+	} `json:"special_tokens"`
+}
+
+type piece struct {
+	SpecialToken *struct {
+		ID string `json:"id"`
+	} `json:"SpecialToken"`
+	Sequence *struct {
+		ID string `json:"id"`
+	} `json:"Sequence"`
+}
+
+func isNull(b json.RawMessage) bool {
+	return len(b) == 0 || string(bytes.TrimSpace(b)) == "null"
+}
+
+// parse reads a component, nil for null.
+func parse(what string, b json.RawMessage) (*component, error) {
+	if isNull(b) {
+		return nil, nil
+	}
+	c := new(component)
+	if err := json.Unmarshal(b, c); err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	return c, nil
+}
+
+func parseSpec(b []byte) (*spec, error) {
+	s := new(spec)
+	if err := json.Unmarshal(b, s); err != nil {
+		return nil, err
+	}
+	m := &s.Model
+	if m.Type == "" { // files of before 2020 do not say
+		switch v := bytes.TrimSpace(m.Vocab); {
+		case len(v) > 0 && v[0] == '[':
+			m.Type = "Unigram"
+		case !isNull(m.Merges):
+			m.Type = "BPE"
+		default:
+			m.Type = "WordPiece"
+		}
+	}
+	if m.Type != "BPE" {
+		return nil, s.unsupportedModel()
+	}
+	if err := json.Unmarshal(m.Vocab, &m.vocab); err != nil {
+		return nil, fmt.Errorf("model.vocab: %w", err)
+	}
+	var err error
+	if m.merges, err = parseMerges(m.Merges); err != nil {
+		return nil, fmt.Errorf("model.merges: %w", err)
+	}
+	m.Vocab, m.Merges = nil, nil
+	return s, nil
+}
+
+// unsupportedModel names every component of a tokenizer that is not BPE.
+func (s *spec) unsupportedModel() error {
+	name := func(what string, b json.RawMessage) string {
+		c, err := parse(what, b)
+		if err != nil || c == nil {
+			return what + " none"
+		}
+		return what + " " + c.Type
+	}
+	return &UnsupportedError{
+		Component: "model",
+		Found: fmt.Sprintf("%s (%s, %s, %s, %s)", s.Model.Type, name("normalizer", s.Normalizer),
+			name("pre_tokenizer", s.PreTokenizer), name("post_processor", s.PostProcessor), name("decoder", s.Decoder)),
+		Supported: []string{"BPE"},
+	}
+}
+
+// parseMerges reads both forms: "a b" and, since 2024, ["a","b"].
+func parseMerges(b json.RawMessage) ([][2]string, error) {
+	if isNull(b) {
+		return nil, nil
+	}
+	var pairs [][]string
+	if json.Unmarshal(b, &pairs) == nil {
+		out := make([][2]string, len(pairs))
+		for i, p := range pairs {
+			if len(p) != 2 {
+				return nil, fmt.Errorf("entry %d has %d parts, want 2", i, len(p))
+			}
+			out[i] = [2]string{p[0], p[1]}
+		}
+		return out, nil
+	}
+	var lines []string
+	if err := json.Unmarshal(b, &lines); err != nil {
+		return nil, err
+	}
+	out := make([][2]string, len(lines))
+	for i, l := range lines {
+		a, b, ok := strings.Cut(l, " ")
+		if !ok || a == "" || b == "" || strings.Contains(b, " ") {
+			return nil, fmt.Errorf("entry %d is %q, want two tokens and one space", i, l)
+		}
+		out[i] = [2]string{a, b}
+	}
+	return out, nil
+}
+
+// marshal writes the tokenizer.json as the tokenizers library lays it out.
+func (s *spec) marshal() ([]byte, error) {
+	type entry struct {
+		token string
+		id    int32
+	}
+	vocab := make([]entry, 0, len(s.Model.vocab))
+	for t, id := range s.Model.vocab {
+		vocab = append(vocab, entry{t, id})
+	}
+	sort.Slice(vocab, func(i, j int) bool { return vocab[i].id < vocab[j].id })
+
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	val := func(v any) {
+		_ = enc.Encode(v) // strings, numbers and raw JSON only
+		b.Truncate(b.Len() - 1)
+	}
+	raw := func(key string, m json.RawMessage) error {
+		b.WriteString(",\n  \"" + key + "\": ")
+		if isNull(m) {
+			b.WriteString("null")
+			return nil
+		}
+		return json.Indent(&b, m, "  ", "  ")
+	}
+	b.WriteString("{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n  \"added_tokens\": [")
+	for i, a := range s.Added {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString("\n    {\n      \"id\": ")
+		val(a.ID)
+		b.WriteString(",\n      \"content\": ")
+		val(a.Content)
+		fmt.Fprintf(&b, ",\n      \"single_word\": %v,\n      \"lstrip\": %v,\n      \"rstrip\": %v,\n      \"normalized\": %v,\n      \"special\": %v\n    }",
+			a.SingleWord, a.LStrip, a.RStrip, a.Normalized, a.Special)
+	}
+	b.WriteString("\n  ]")
+	for _, c := range []struct {
+		key string
+		m   json.RawMessage
+	}{{"normalizer", s.Normalizer}, {"pre_tokenizer", s.PreTokenizer}, {"post_processor", s.PostProcessor}, {"decoder", s.Decoder}} {
+		if err := raw(c.key, c.m); err != nil {
+			return nil, fmt.Errorf("%s: %w", c.key, err)
+		}
+	}
+	m := &s.Model
+	b.WriteString(",\n  \"model\": {\n    \"type\": \"BPE\",\n    \"dropout\": null,\n    \"unk_token\": ")
+	val(m.Unk)
+	fmt.Fprintf(&b, ",\n    \"continuing_subword_prefix\": null,\n    \"end_of_word_suffix\": null,\n    \"fuse_unk\": %v,\n    \"byte_fallback\": %v,\n    \"ignore_merges\": %v,\n    \"vocab\": {",
+		m.FuseUnk, m.ByteFallback, m.IgnoreMerges)
+	for i, e := range vocab {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString("\n      ")
+		val(e.token)
+		b.WriteString(": ")
+		val(e.id)
+	}
+	b.WriteString("\n    },\n    \"merges\": [")
+	for i, p := range m.merges {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString("\n      [\n        ")
+		val(p[0])
+		b.WriteString(",\n        ")
+		val(p[1])
+		b.WriteString("\n      ]")
+	}
+	b.WriteString("\n    ]\n  }\n}")
+	return b.Bytes(), nil
+}

@@ -1,0 +1,337 @@
+// Package tokenizer turns text into the token ids of a model and back: byte-level
+// BPE (GPT-2, Llama 3, Qwen, SmolLM) and SentencePiece-style BPE (Llama 2,
+// TinyLlama, Phi-3), read from Hugging Face's tokenizer.json or from the metadata
+// of a GGUF file, and written as either.
+//
+// A tokenizer.json gives the ids of Hugging Face's tokenizers library, a GGUF
+// file those of llama.cpp. What the package cannot do exactly it refuses with an
+// UnsupportedError instead of coming close.
+//
+// A Tokenizer does not change after it was made: all its methods may be called
+// from several goroutines at once.
+package tokenizer
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/peftkit/peftkit/formats"
+)
+
+// Tokenizer encodes and decodes text for one model.
+type Tokenizer struct {
+	spec   *spec
+	tokens []string // by id, as the vocabulary writes them; "" where there is none
+	ids    map[string]int32
+	added  map[int32]*AddedToken
+
+	raw, normalized *matcher // added tokens found before and after normalisation
+	normalize       func(string) string
+	steps           []step
+	model           *bpe
+	decoder         decoder
+	prefix, suffix  []int32 // what addSpecial adds
+
+	special  specialIDs
+	eogs     []int32
+	template string
+	warnings []string
+
+	pre   string            // tokenizer.ggml.pre
+	files map[string][]byte // the source, when it was Hugging Face files
+	meta  formats.Meta      // the source, when it was a GGUF file
+}
+
+// specialIDs holds ids of tokens with a role, -1 where there is none.
+type specialIDs struct{ bos, eos, unk, sep, pad, cls, mask, eot, eom int32 }
+
+func noSpecial() specialIDs { return specialIDs{-1, -1, -1, -1, -1, -1, -1, -1, -1} }
+
+// FromModel reads the tokenizer of an opened model: from the side files of a
+// Hugging Face folder, from the metadata of a GGUF file.
+func FromModel(m *formats.Model) (*Tokenizer, error) {
+	var t *Tokenizer
+	var err error
+	switch {
+	case m.Files["tokenizer.json"] != nil:
+		files := m.Files
+		if len(m.Config) > 0 && files["config.json"] == nil {
+			files = make(map[string][]byte, len(m.Files)+1)
+			for k, v := range m.Files {
+				files[k] = v
+			}
+			files["config.json"] = m.Config
+		}
+		t, err = FromFiles(files)
+	case m.Meta != nil:
+		t, err = FromGGUF(m.Meta)
+	default:
+		err = fmt.Errorf("tokenizer: no tokenizer.json beside the model")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", m.Path, err)
+	}
+	return t, nil
+}
+
+// maxGap bounds the ids of a vocabulary by its size, so that one absurd id does
+// not make a huge table.
+const maxGap = 1 << 16
+
+// build makes everything but the special roles from a parsed tokenizer.json.
+func build(s *spec) (*Tokenizer, error) {
+	t := &Tokenizer{spec: s, special: noSpecial(), added: map[int32]*AddedToken{}}
+	size := 0
+	limit := 2*(len(s.Model.vocab)+len(s.Added)) + maxGap
+	place := func(text string, id int32) error {
+		if id < 0 || int(id) >= limit {
+			return fmt.Errorf("token %q has id %d, out of proportion to a vocabulary of %d", text, id, len(s.Model.vocab))
+		}
+		size = max(size, int(id)+1)
+		return nil
+	}
+	for text, id := range s.Model.vocab {
+		if err := place(text, id); err != nil {
+			return nil, err
+		}
+	}
+	for i := range s.Added {
+		a := &s.Added[i]
+		if id, ok := s.Model.vocab[a.Content]; ok {
+			a.ID = id // as the tokenizers library does
+		}
+		if err := place(a.Content, a.ID); err != nil {
+			return nil, err
+		}
+	}
+	t.tokens = make([]string, size)
+	t.ids = make(map[string]int32, len(s.Model.vocab)+len(s.Added))
+	for text, id := range s.Model.vocab {
+		if t.tokens[id] != "" {
+			return nil, fmt.Errorf("tokens %q and %q have the same id %d", min(text, t.tokens[id]), max(text, t.tokens[id]), id)
+		}
+		t.tokens[id] = text
+		t.ids[text] = id
+	}
+	var raw, normalized []*AddedToken
+	for i := range s.Added {
+		a := s.Added[i].token()
+		if old := t.tokens[a.ID]; old != "" && old != a.Content {
+			return nil, fmt.Errorf("added token %q has the id %d of %q", a.Content, a.ID, old)
+		}
+		t.tokens[a.ID] = a.Content
+		t.ids[a.Content] = a.ID
+		t.added[a.ID] = a
+		if a.Normalized {
+			normalized = append(normalized, a)
+		} else {
+			raw = append(raw, a)
+		}
+	}
+
+	c, err := parse("normalizer", s.Normalizer)
+	if err != nil {
+		return nil, err
+	}
+	if t.normalize, err = newNormalizer(c); err != nil {
+		return nil, err
+	}
+	t.raw = newMatcher(raw, func(s string) string { return s })
+	t.normalized = newMatcher(normalized, func(s string) string {
+		if t.normalize != nil {
+			s = t.normalize(s)
+		}
+		return s
+	})
+	if c, err = parse("pre_tokenizer", s.PreTokenizer); err != nil {
+		return nil, err
+	}
+	byteLevel := false
+	if t.steps, byteLevel, err = newPreTokenizer(c); err != nil {
+		return nil, err
+	}
+	if t.model, err = newBPE(&s.Model, byteLevel, size); err != nil {
+		return nil, err
+	}
+	if c, err = parse("post_processor", s.PostProcessor); err != nil {
+		return nil, err
+	}
+	if t.prefix, t.suffix, err = t.postProcessor(c); err != nil {
+		return nil, err
+	}
+	if c, err = parse("decoder", s.Decoder); err != nil {
+		return nil, err
+	}
+	if t.decoder, err = newDecoder(c, t.tokens); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// postProcessor reads what goes before and after a single text.
+func (t *Tokenizer) postProcessor(c *component) (prefix, suffix []int32, err error) {
+	if c == nil {
+		return nil, nil, nil
+	}
+	switch c.Type {
+	case "ByteLevel":
+		return nil, nil, nil // moves offsets only
+	case "Sequence":
+		for i := range c.Processors {
+			p, s, err := t.postProcessor(&c.Processors[i])
+			if err != nil {
+				return nil, nil, err
+			}
+			prefix, suffix = append(p, prefix...), append(suffix, s...)
+		}
+		return prefix, suffix, nil
+	case "RobertaProcessing", "BertProcessing":
+		cls, ok1 := t.pairID(c.Cls)
+		sep, ok2 := t.pairID(c.Sep)
+		if !ok1 || !ok2 {
+			return nil, nil, fmt.Errorf("post_processor %s: cls and sep must name tokens of the vocabulary", c.Type)
+		}
+		return []int32{cls}, []int32{sep}, nil
+	case "TemplateProcessing":
+		seen := false
+		for _, p := range c.Single {
+			switch {
+			case p.Sequence != nil:
+				if seen {
+					return nil, nil, fmt.Errorf("post_processor TemplateProcessing: a single text with two sequences")
+				}
+				seen = true
+			case p.SpecialToken != nil:
+				st, ok := c.SpecialTokens[p.SpecialToken.ID]
+				if !ok {
+					return nil, nil, fmt.Errorf("post_processor TemplateProcessing: %q is not among its special_tokens", p.SpecialToken.ID)
+				}
+				for _, id := range st.IDs {
+					if !t.has(id) {
+						return nil, nil, fmt.Errorf("post_processor TemplateProcessing: id %d of %q is not in the vocabulary", id, p.SpecialToken.ID)
+					}
+				}
+				if seen {
+					suffix = append(suffix, st.IDs...)
+				} else {
+					prefix = append(prefix, st.IDs...)
+				}
+			}
+		}
+		return prefix, suffix, nil
+	}
+	return nil, nil, &UnsupportedError{"post_processor", c.Type,
+		[]string{"TemplateProcessing", "RobertaProcessing", "BertProcessing", "ByteLevel", "Sequence"}}
+}
+
+func (t *Tokenizer) has(id int32) bool {
+	return id >= 0 && int(id) < len(t.tokens) && (t.tokens[id] != "" || t.added[id] != nil)
+}
+
+// Encode returns the ids of text. Added tokens such as <|im_start|> are
+// recognised wherever they stand in the text. With addSpecial the tokens that the
+// model wants around a text, such as a BOS, are added.
+func (t *Tokenizer) Encode(text string, addSpecial bool) []int32 {
+	s := t.model.get()
+	s.out = s.out[:0]
+	if addSpecial {
+		s.out = append(s.out, t.prefix...)
+	}
+	last := func(w string, _ bool) { t.model.words(w, s) }
+	chain := last
+	for i := len(t.steps) - 1; i >= 0; i-- {
+		st, next := t.steps[i], chain
+		chain = func(w string, start bool) { st(w, start, next) }
+	}
+	token := func(a *AddedToken) { s.out = append(s.out, a.ID) }
+	begins := false
+	t.raw.split(text, func(part string, at int) {
+		begins = at == 0
+		if t.normalize != nil {
+			part = t.normalize(part)
+		}
+		t.normalized.split(part, func(part string, at int) { chain(part, begins && at == 0) }, token)
+	}, token)
+	if addSpecial {
+		s.out = append(s.out, t.suffix...)
+	}
+	out := slices.Clone(s.out)
+	if out == nil {
+		out = []int32{}
+	}
+	t.model.put(s)
+	return out
+}
+
+// Size returns the number of ids: one more than the highest.
+func (t *Tokenizer) Size() int { return len(t.tokens) }
+
+// Token returns a token as the vocabulary writes it, "" when there is none of
+// this id.
+func (t *Tokenizer) Token(id int32) string {
+	if id < 0 || int(id) >= len(t.tokens) {
+		return ""
+	}
+	return t.tokens[id]
+}
+
+// ID returns the id of a token as the vocabulary writes it.
+func (t *Tokenizer) ID(token string) (int32, bool) { id, ok := t.ids[token]; return id, ok }
+
+// IsSpecial reports whether Decode leaves a token out.
+func (t *Tokenizer) IsSpecial(id int32) bool { a := t.added[id]; return a != nil && a.Special }
+
+// BOS returns the token that begins a text.
+func (t *Tokenizer) BOS() (int32, bool) { return t.special.bos, t.special.bos >= 0 }
+
+// EOS returns the token that ends a text.
+func (t *Tokenizer) EOS() (int32, bool) { return t.special.eos, t.special.eos >= 0 }
+
+// PAD returns the token that fills up a batch.
+func (t *Tokenizer) PAD() (int32, bool) { return t.special.pad, t.special.pad >= 0 }
+
+// UNK returns the token for what is not in the vocabulary.
+func (t *Tokenizer) UNK() (int32, bool) { return t.special.unk, t.special.unk >= 0 }
+
+// EOGs returns, in ascending order, every token that ends a generation: EOS, the
+// end of a turn or message, and what the generation configuration names.
+func (t *Tokenizer) EOGs() []int32 { return slices.Clone(t.eogs) }
+
+// ChatTemplate returns the Jinja template of the model's chat format, "" when
+// it has none.
+func (t *Tokenizer) ChatTemplate() string { return t.template }
+
+// Warnings lists what is odd about the source but could be read.
+func (t *Tokenizer) Warnings() []string { return slices.Clone(t.warnings) }
+
+func (t *Tokenizer) warnf(format string, args ...any) {
+	t.warnings = append(t.warnings, fmt.Sprintf(format, args...))
+}
+
+// endNames are the tokens that end a turn or a generation in the chat formats of
+// the models llama.cpp knows, whatever the metadata says.
+var endNames = []string{
+	"<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<end_of_turn>", "<|endoftext|>",
+	"<|eom_id|>", "<|end_of_text|>", "<EOT>", "_<EOT>", "[EOT]", "<end_of_utterance>",
+}
+
+// setEOGs collects the ends of generation from the special roles, extra and
+// the known names.
+func (t *Tokenizer) setEOGs(extra ...int32) {
+	set := map[int32]bool{}
+	for _, id := range append(extra, t.special.eos, t.special.eot, t.special.eom) {
+		if t.has(id) {
+			set[id] = true
+		}
+	}
+	for _, name := range endNames {
+		if id, ok := t.ids[name]; ok && t.added[id] != nil {
+			set[id] = true
+		}
+	}
+	t.eogs = t.eogs[:0]
+	for id := range set {
+		t.eogs = append(t.eogs, id)
+	}
+	slices.Sort(t.eogs)
+}
