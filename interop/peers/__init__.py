@@ -1,0 +1,1 @@
+"""What the interop suite drives: the peftkit binary and its peers."""

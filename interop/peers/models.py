@@ -1,0 +1,114 @@
+"""Small seeded models that transformers makes, one per feature of the family."""
+
+import copy
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers.utils import logging as hf_logging
+
+from . import tokenizers_
+
+hf_logging.disable_progress_bar()
+
+
+@dataclass(frozen=True)
+class Small:
+    """A small Llama: what differs from the plain one, how it is stored."""
+
+    name: str
+    config: dict = field(default_factory=dict)
+    dtype: torch.dtype = torch.float32
+    shard: str = "1GB"
+
+
+_LLAMA3 = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
+           "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+
+SMALL = {s.name: s for s in [
+    Small("tied"),
+    Small("untied", {"tie_word_embeddings": False}),
+    Small("mha", {"num_key_value_heads": 4}),
+    Small("mqa", {"num_key_value_heads": 1}),
+    Small("head-dim", {"head_dim": 32}),
+    Small("attention-bias", {"attention_bias": True}),
+    Small("mlp-bias", {"mlp_bias": True}),
+    Small("rope-theta", {"rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}}),
+    Small("rope-llama3", {"rope_parameters": _LLAMA3}),
+    Small("rope-linear", {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}}),
+    Small("norm-eps", {"rms_norm_eps": 1e-3}),
+    Small("bfloat16", dtype=torch.bfloat16),
+    Small("float16", dtype=torch.float16),
+    Small("sharded", {"tie_word_embeddings": False}, shard="60KB"),
+]}
+
+
+def fill(model: torch.nn.Module, scale: float = 1.0) -> None:
+    """Fills every parameter from a generator seeded by its name.
+
+    Matrices get normal numbers of deviation scale/sqrt(columns), norms lie
+    around one, biases around zero: large enough that a wrong position, head or
+    bias moves the logits far beyond any tolerance.
+    """
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            rng = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+            noise = torch.randn(p.shape, generator=rng)
+            if p.dim() == 1:
+                p.copy_(1 + 0.2 * noise if "norm" in name else 0.2 * noise)
+            else:
+                p.copy_(scale * noise / p.shape[1] ** 0.5)
+
+
+def build(small: Small, tokenizer) -> LlamaForCausalLM:
+    """The model in float32, its numbers rounded to the storage type."""
+    config = LlamaConfig(**{
+        "vocab_size": len(tokenizer), "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
+        "rms_norm_eps": 1e-5, "tie_word_embeddings": True, "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id, "pad_token_id": None, **small.config})
+    model = LlamaForCausalLM(config)
+    fill(model, scale=1.5)
+    with torch.no_grad():
+        for p in model.parameters():  # parameters only: the rotary table stays float32
+            p.copy_(p.to(small.dtype))
+    return model.eval()
+
+
+def save(small: Small, folder: Path) -> LlamaForCausalLM:
+    """Writes the Hugging Face folder of small and returns its float32 model."""
+    tokenizer = tokenizers_.small()
+    model = build(small, tokenizer)
+    copy.deepcopy(model).to(small.dtype).save_pretrained(folder, max_shard_size=small.shard)
+    tokenizer.save_pretrained(folder)
+    return model
+
+
+def load(folder: Path, dtype: torch.dtype = torch.float32):
+    """Loads a folder with transformers; every key must be found, none left over."""
+    model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True, local_files_only=True)
+    wrong = {k: v for k, v in info.items() if v}
+    if wrong:
+        raise AssertionError(f"transformers loading {folder}: {wrong}")
+    return model.eval()
+
+
+@torch.no_grad()
+def logits(model, ids: list[int]):
+    """Float32 logits [len(ids), vocab] of one sequence."""
+    return model(input_ids=torch.tensor([ids])).logits[0].float().numpy()
+
+
+@torch.no_grad()
+def greedy(model, ids: list[int], n: int, stop: set[int]) -> list[int]:
+    """Up to n most likely next tokens by whole forward passes; stops before one of stop."""
+    ids, out = list(ids), []
+    while len(out) < n:
+        token = int(logits(model, ids)[-1].argmax())
+        if token in stop:
+            break
+        ids.append(token)
+        out.append(token)
+    return out

@@ -1,0 +1,71 @@
+"""The peftkit binary, by subprocess."""
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from .where import PEFTKIT
+
+
+class Failed(RuntimeError):
+    """peftkit left with an error; the message is its own."""
+
+    def __init__(self, args, code: int, text: str):
+        super().__init__(f"peftkit {' '.join(map(str, args))}: exit {code}: {text.strip()[-2000:]}")
+        self.code, self.text = code, text
+
+
+def run(*args, timeout: float = 1200) -> str:
+    """Runs peftkit and returns its standard output."""
+    args = [str(a) for a in args]
+    done = subprocess.run([str(PEFTKIT), *args], capture_output=True, text=True, timeout=timeout)
+    if done.returncode != 0:
+        raise Failed(args, done.returncode, done.stderr or done.stdout)
+    return done.stdout
+
+
+def call(*args, timeout: float = 1200):
+    """Runs peftkit with --json and returns the parsed object."""
+    out = run(*args, "--json", timeout=timeout)
+    try:
+        return json.loads(out)
+    except json.JSONDecodeError as e:
+        raise AssertionError(f"peftkit {args[0]} --json: not JSON ({e}): {out[:300]!r}") from e
+
+
+def logits(model: Path, ids: list[int], lora: str | Path | None = None) -> np.ndarray:
+    """Float32 logits [len(ids), vocab]."""
+    with tempfile.TemporaryDirectory() as tmp:
+        out = Path(tmp) / "logits.safetensors"
+        extra = ["--lora", lora] if lora else []
+        run("logits", "-m", model, *extra, "--tokens", ",".join(map(str, ids)), "-o", out)
+        return load_file(out)["logits"]
+
+
+def greedy(model: Path, prompt: str, n: int, lora: str | Path | None = None) -> tuple[list[int], str]:
+    """Token ids and text of a raw greedy continuation."""
+    extra = ["--lora", lora] if lora else []
+    got = call("generate", "-m", model, "-p", prompt, "-n", n, "--temp", 0, "--raw", *extra)
+    return got["tokens"], got["text"]
+
+
+def tokenize(model: Path, text: str) -> list[int]:
+    """Token ids of a text read from a file, so that any character passes."""
+    with tempfile.TemporaryDirectory() as tmp:
+        path = Path(tmp) / "text"
+        path.write_bytes(text.encode())
+        return _ids(call("tokenize", "-m", model, "--file", path))
+
+
+def _ids(got) -> list[int]:
+    return got["tokens"] if isinstance(got, dict) else got
+
+
+def metrics(folder: Path) -> list[dict]:
+    """The optimizer steps of a run's metrics.jsonl, validation lines left out."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if "loss" in line]
