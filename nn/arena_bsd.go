@@ -1,0 +1,5 @@
+//go:build (darwin || freebsd || netbsd || openbsd) && !race
+
+package nn
+
+func adviseHuge([]byte) {}

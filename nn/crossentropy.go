@@ -1,0 +1,118 @@
+package nn
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/peftkit/peftkit/kernels"
+)
+
+// logitsAtOnce is about how many logits CrossEntropy holds.
+const logitsAtOnce = 8 << 20
+
+// CrossEntropy is the language-model head and its loss in one: it returns the sum
+// over rows with label >= 0 of -log softmax(head(h))[label], in nats, and the
+// number of these rows. Other rows cost nothing. Logits are computed for a chunk
+// of rows at a time and turned into their gradient in place, so gradients flow
+// already during the forward pass (the order of Liger's fused linear
+// cross-entropy): gradScale times the gradient of the sum goes into h, into the
+// head's low-rank additions, and into its weight and bias if they are trainable.
+//
+// A head with Wrap hooks is computed through them, with all labelled logits held.
+// A label that is not below the number of logits panics.
+func CrossEntropy(t *Tape, h *Var, head *LinearLayer, labels []int32, gradScale float32) (sum float64, n int) {
+	if len(labels) != h.Rows {
+		panic(fmt.Sprintf("nn: CrossEntropy of %d rows with %d labels", h.Rows, len(labels)))
+	}
+	var rows, want []int32
+	for i, l := range labels {
+		if l >= 0 {
+			rows, want = append(rows, int32(i)), append(want, l)
+		}
+	}
+	if len(rows) == 0 {
+		return 0, 0
+	}
+	x := h
+	if len(rows) < h.Rows {
+		x = GatherRows(t, h, rows)
+	}
+	if len(head.wraps) > 0 {
+		logits := head.Forward(t, x)
+		return logitsLoss(t, logits, want, gradScale), len(rows)
+	}
+
+	p := newProduct(t, x, head.W, head.Bias, head.additions(t, x))
+	train := t.Train && p.needs
+	var g *productGrads
+	if train {
+		g = p.grads()
+	}
+	chunk := min(len(rows), max(16, logitsAtOnce/max(p.out, 1)&^15))
+	logits, mem := t.scratch(chunk, p.out)
+	losses := make([]float64, len(rows))
+	for r0 := 0; r0 < len(rows); r0 += chunk {
+		r1 := min(r0+chunk, len(rows))
+		y := logits.RowsOf(0, r1-r0)
+		p.forward(y, r0, r1)
+		softmaxLoss(losses[r0:r1], y, want[r0:r1], gradScale, train)
+		if train {
+			p.backward(g, y, r0, r1)
+		}
+	}
+	t.mem.release(mem)
+	p.done()
+	if x != h && !train {
+		t.Discard(x)
+	}
+	for _, l := range losses {
+		sum += l
+	}
+	return sum, len(rows)
+}
+
+// logitsLoss is the loss of logits that exist as a variable.
+func logitsLoss(t *Tape, logits *Var, labels []int32, gradScale float32) (sum float64) {
+	losses := make([]float64, logits.Rows)
+	y := logits.Mat()
+	train := t.Train && logits.Needs
+	if train {
+		m, acc := t.Grad(logits)
+		if acc {
+			panic("nn: CrossEntropy of logits that have a gradient already")
+		}
+		copyParallel(m.Data, y.Data)
+		y = m
+	}
+	softmaxLoss(losses, y, labels, gradScale, train)
+	for _, l := range losses {
+		sum += l
+	}
+	return sum
+}
+
+// softmaxLoss computes the loss of each row, and with grad replaces the logits by
+// gradScale * (softmax - onehot(label)).
+func softmaxLoss(losses []float64, y kernels.Mat, labels []int32, gradScale float32, grad bool) {
+	for _, l := range labels {
+		if int(l) >= y.Cols {
+			panic(fmt.Sprintf("nn: CrossEntropy with label %d of %d logits", l, y.Cols))
+		}
+	}
+	kernels.Parallel(y.Rows, 1, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			row := y.Row(i)
+			own := row[labels[i]]
+			if !grad {
+				losses[i] = float64(kernels.LogSumExp(row)) - float64(own)
+				continue
+			}
+			// The largest probability is 1/sum, so the sum need not be computed twice.
+			top := kernels.Max(row)
+			kernels.Softmax(row)
+			losses[i] = float64(top) - math.Log(float64(kernels.Max(row))) - float64(own)
+			kernels.Scale(row, gradScale)
+			row[labels[i]] -= gradScale
+		}
+	})
+}

@@ -1,0 +1,114 @@
+package nn
+
+// Layers are the places that PEFT methods attach to. Each has its Hugging Face
+// path and runs its frozen operation, plus what was attached.
+
+// LinearLayer is a matrix product with an optional bias.
+type LinearLayer struct {
+	// Path is the module's name in Hugging Face's tree ("model.layers.0.mlp.up_proj").
+	Path string
+	W    *Weight
+	Bias *Weight
+
+	low   []func(t *Tape, x *Var) LowRank
+	wraps []func(t *Tape, x *Var, next func(*Tape, *Var) *Var) *Var
+}
+
+// Forward returns the layer's output for x, [rows, in] -> [rows, out], with all
+// that is attached.
+func (l *LinearLayer) Forward(t *Tape, x *Var) *Var { return l.call(t, x, len(l.wraps)) }
+
+func (l *LinearLayer) call(t *Tape, x *Var, depth int) *Var {
+	if depth == 0 {
+		return LinearOp(t, x, l.W, l.Bias, l.additions(t, x)...)
+	}
+	return l.wraps[depth-1](t, x, func(t *Tape, x *Var) *Var { return l.call(t, x, depth-1) })
+}
+
+func (l *LinearLayer) additions(t *Tape, x *Var) []LowRank {
+	if len(l.low) == 0 {
+		return nil
+	}
+	terms := make([]LowRank, len(l.low))
+	for i, f := range l.low {
+		terms[i] = f(t, x)
+	}
+	return terms
+}
+
+// AddLowRank attaches an addition that is fused into the layer's product. f is
+// called in every forward pass with the layer's input; a LowRank with a nil B
+// adds nothing. Any number may be attached; all are summed.
+func (l *LinearLayer) AddLowRank(f func(t *Tape, x *Var) LowRank) { l.low = append(l.low, f) }
+
+// Wrap attaches a function around the layer: it gets the input and next, which
+// runs the layer with all that was attached before. The last one added is the
+// outermost.
+func (l *LinearLayer) Wrap(f func(t *Tape, x *Var, next func(*Tape, *Var) *Var) *Var) {
+	l.wraps = append(l.wraps, f)
+}
+
+// Hooked reports whether anything is attached.
+func (l *LinearLayer) Hooked() bool { return len(l.low)+len(l.wraps) > 0 }
+
+// Detach removes all that is attached.
+func (l *LinearLayer) Detach() { l.low, l.wraps = nil, nil }
+
+// EmbeddingLayer looks up rows of a matrix.
+type EmbeddingLayer struct {
+	Path string
+	W    *Weight
+
+	wraps []func(t *Tape, ids []int32, next func(*Tape, []int32) *Var) *Var
+}
+
+// Forward returns [len(ids), W.In]. An id outside of the matrix panics.
+func (l *EmbeddingLayer) Forward(t *Tape, ids []int32) *Var { return l.call(t, ids, len(l.wraps)) }
+
+func (l *EmbeddingLayer) call(t *Tape, ids []int32, depth int) *Var {
+	if depth == 0 {
+		return Embed(t, l.W, ids)
+	}
+	return l.wraps[depth-1](t, ids, func(t *Tape, ids []int32) *Var { return l.call(t, ids, depth-1) })
+}
+
+// Wrap attaches a function around the look-up; the last one added is the outermost.
+func (l *EmbeddingLayer) Wrap(f func(t *Tape, ids []int32, next func(*Tape, []int32) *Var) *Var) {
+	l.wraps = append(l.wraps, f)
+}
+
+// Hooked reports whether anything is attached.
+func (l *EmbeddingLayer) Hooked() bool { return len(l.wraps) > 0 }
+
+// Detach removes all that is attached.
+func (l *EmbeddingLayer) Detach() { l.wraps = nil }
+
+// NormLayer is a root-mean-square norm.
+type NormLayer struct {
+	Path string
+	W    *Weight
+	Eps  float32
+
+	wraps []func(t *Tape, x *Var, next func(*Tape, *Var) *Var) *Var
+}
+
+// Forward returns the normed rows of x.
+func (l *NormLayer) Forward(t *Tape, x *Var) *Var { return l.call(t, x, len(l.wraps)) }
+
+func (l *NormLayer) call(t *Tape, x *Var, depth int) *Var {
+	if depth == 0 {
+		return RMSNorm(t, x, l.W, l.Eps)
+	}
+	return l.wraps[depth-1](t, x, func(t *Tape, x *Var) *Var { return l.call(t, x, depth-1) })
+}
+
+// Wrap attaches a function around the norm; the last one added is the outermost.
+func (l *NormLayer) Wrap(f func(t *Tape, x *Var, next func(*Tape, *Var) *Var) *Var) {
+	l.wraps = append(l.wraps, f)
+}
+
+// Hooked reports whether anything is attached.
+func (l *NormLayer) Hooked() bool { return len(l.wraps) > 0 }
+
+// Detach removes all that is attached.
+func (l *NormLayer) Detach() { l.wraps = nil }
