@@ -8,7 +8,7 @@ import (
 )
 
 // logitsAtOnce is about how many logits CrossEntropy holds.
-const logitsAtOnce = 8 << 20
+var logitsAtOnce = 8 << 20
 
 // CrossEntropy is the language-model head and its loss in one: it returns the sum
 // over rows with label >= 0 of -log softmax(head(h))[label], in nats, and the
