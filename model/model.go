@@ -238,11 +238,14 @@ func (m *Module) SetWeight(w *nn.Weight) {
 	}
 }
 
-// Untie gives the module a weight of its own, so that training it leaves a
-// module that shared the weight as it was.
+// Untie gives a linear layer or embedding a weight of its own, so that training
+// it leaves a module that shared the weight as it was.
 func (m *Module) Untie() {
-	w := *m.Weight()
-	m.SetWeight(&w)
+	w := m.Weight()
+	if m.Norm != nil || w.Frozen == nil {
+		return
+	}
+	m.SetWeight(&nn.Weight{Name: w.Name, Out: w.Out, In: w.In, Transposed: w.Transposed, Frozen: w.Frozen})
 }
 
 // Detach removes everything that methods attached to the module.

@@ -1,0 +1,303 @@
+// Package pefttest is the conformance suite that every method plug-in passes: a
+// method's own test calls [Run] with a few configurations.
+package pefttest
+
+import (
+	"context"
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/peftkit/peftkit/formats"
+	_ "github.com/peftkit/peftkit/formats/hfpeft" // adapters are saved and loaded through it
+	"github.com/peftkit/peftkit/internal/testmodel"
+	"github.com/peftkit/peftkit/model"
+	_ "github.com/peftkit/peftkit/model/llama" // the family of the test models
+	"github.com/peftkit/peftkit/nn"
+	"github.com/peftkit/peftkit/peft"
+	"github.com/peftkit/peftkit/tensor"
+)
+
+// Case is one configuration of a method to be tested.
+type Case struct {
+	Name    string
+	Model   testmodel.Config
+	Options peft.Options
+	// Identity says that a fresh adapter leaves the model's output unchanged.
+	Identity bool
+}
+
+// Run checks a method over its cases: the promise of identity at the start,
+// gradients against finite differences, merged against unmerged output, saving
+// and loading, and the report of unknown, missing and misshapen tensors.
+func Run(t *testing.T, m peft.Method, cases []Case) {
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) {
+			t.Run("identity", func(t *testing.T) { identity(t, m, c) })
+			t.Run("gradients", func(t *testing.T) { gradients(t, m, c) })
+			t.Run("same seed", func(t *testing.T) { sameSeed(t, m, c) })
+			t.Run("save and load", func(t *testing.T) { saveLoad(t, m, c) })
+			t.Run("tensors", func(t *testing.T) { tensors(t, m, c) })
+			t.Run("unknown keys survive", func(t *testing.T) { unknownKeys(t, m, c) })
+			if _, ok := m.(peft.Merger); ok {
+				t.Run("merge", func(t *testing.T) { merge(t, m, c) })
+			}
+		})
+	}
+}
+
+func open(t *testing.T, c Case) *model.Model {
+	ck, err := model.FromFile(c.Model.HF())
+	require.NoError(t, err)
+	m, err := ck.Family.Build(ck)
+	require.NoError(t, err)
+	return m
+}
+
+// batch is two packed sequences with labels on most rows.
+func batch(vocab int) *model.Batch {
+	b := &model.Batch{Seqs: []nn.Span{{Start: 0, End: 5}, {Start: 5, End: 12}}}
+	for i := range 12 {
+		pos := i
+		if i >= 5 {
+			pos = i - 5
+		}
+		b.Tokens = append(b.Tokens, int32((i*7+3)%vocab))
+		b.Pos = append(b.Pos, int32(pos))
+		label := int32((i*5 + 1) % vocab)
+		if i%4 == 0 {
+			label = -100
+		}
+		b.Labels = append(b.Labels, label)
+	}
+	return b
+}
+
+func logits(m *model.Model) []float32 {
+	tape := nn.NewTape()
+	out := m.Logits(tape, batch(m.VocabSize), nil)
+	return append([]float32(nil), out.Data[:out.Rows*out.Cols]...)
+}
+
+func maxDiff(a, b []float32) float64 {
+	worst := 0.0
+	for i := range a {
+		worst = math.Max(worst, math.Abs(float64(a[i]-b[i])))
+	}
+	return worst
+}
+
+// stir moves all parameters away from their start, so that none is zero.
+func stir(ad peft.Adapter) {
+	for k, p := range ad.Params() {
+		for i := range p.V.Data {
+			p.V.Data[i] += 0.05 * float32(math.Sin(float64(13*k+7*i+1)))
+		}
+	}
+}
+
+func identity(t *testing.T, m peft.Method, c Case) {
+	mod := open(t, c)
+	before := logits(mod)
+	ad, err := m.New(mod, c.Options, 42)
+	require.NoError(t, err)
+	require.NotEmpty(t, ad.Params())
+	require.NotEmpty(t, ad.Summary())
+	diff := maxDiff(before, logits(mod))
+	if c.Identity {
+		require.LessOrEqual(t, diff, 1e-6, "a fresh adapter must not change the output")
+	}
+	stir(ad)
+	require.Greater(t, maxDiff(before, logits(mod)), 1e-4, "a changed adapter must change the output")
+	mod.Detach()
+}
+
+func gradients(t *testing.T, m peft.Method, c Case) {
+	mod := open(t, c)
+	ad, err := m.New(mod, c.Options, 42)
+	require.NoError(t, err)
+	stir(ad)
+	b := batch(mod.VocabSize)
+	tape := nn.NewTape()
+	loss := func() float64 {
+		tape.Reset()
+		tape.Train = false
+		sum, n := mod.Loss(tape, b, 0)
+		return sum / float64(n)
+	}
+	tape.Train = true
+	labelled := 0
+	for _, l := range b.Labels {
+		if l >= 0 {
+			labelled++
+		}
+	}
+	mod.Loss(tape, b, 1/float32(labelled))
+	tape.Backward()
+	checked, nonzero := 0, 0
+	for _, p := range ad.Params() {
+		step := max(1, len(p.V.Data)/3)
+		for i := 0; i < len(p.V.Data); i += step {
+			// Fourth-order central difference: float32 losses allow no small step.
+			const h = 3e-3
+			old := p.V.Data[i]
+			at := func(x float32) float64 {
+				p.V.Data[i] = old + x
+				return loss()
+			}
+			want := (8*(at(h)-at(-h)) - (at(2*h) - at(-2*h))) / (12 * h)
+			p.V.Data[i] = old
+			require.InDelta(t, want, float64(p.V.Grad[i]), 2e-3+0.03*math.Abs(want), "%s[%d]", p.Name, i)
+			checked++
+			if math.Abs(want) > 1e-5 {
+				nonzero++
+			}
+		}
+	}
+	require.Greater(t, nonzero, checked/4, "most of the checked gradients are zero")
+}
+
+func sameSeed(t *testing.T, m peft.Method, c Case) {
+	params := func(seed uint64) [][]float32 {
+		ad, err := m.New(open(t, c), c.Options, seed)
+		require.NoError(t, err)
+		var out [][]float32
+		for _, p := range ad.Params() {
+			out = append(out, p.V.Data)
+		}
+		return out
+	}
+	require.Equal(t, params(3), params(3))
+}
+
+func save(t *testing.T, ad peft.Adapter, dir string) {
+	require.NoError(t, peft.Save(context.Background(), dir, ad, nil))
+}
+
+func files(t *testing.T, dir string) map[string]string {
+	out := map[string]string{}
+	for _, name := range []string{"adapter_config.json", "adapter_model.safetensors"} {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		out[name] = string(b)
+	}
+	return out
+}
+
+func saveLoad(t *testing.T, m peft.Method, c Case) {
+	mod := open(t, c)
+	ad, err := m.New(mod, c.Options, 42)
+	require.NoError(t, err)
+	stir(ad)
+	want := logits(mod)
+	one, two := filepath.Join(t.TempDir(), "one"), filepath.Join(t.TempDir(), "two")
+	save(t, ad, one)
+
+	again := open(t, c)
+	loaded, err := peft.Attach(again, one, 1)
+	require.NoError(t, err)
+	require.LessOrEqual(t, maxDiff(want, logits(again)), 1e-6)
+	save(t, loaded, two)
+	require.Equal(t, files(t, one), files(t, two), "save, load and save again must give the same bytes")
+}
+
+// reopen saves the adapter and opens the file for a test to spoil.
+func reopen(t *testing.T, m peft.Method, c Case) *formats.Adapter {
+	ad, err := m.New(open(t, c), c.Options, 42)
+	require.NoError(t, err)
+	stir(ad)
+	dir := filepath.Join(t.TempDir(), "a")
+	save(t, ad, dir)
+	a, err := formats.OpenAdapter(dir)
+	require.NoError(t, err)
+	t.Cleanup(func() { a.Close() })
+	return a
+}
+
+func tensors(t *testing.T, m peft.Method, c Case) {
+	a := reopen(t, m, c)
+	all := a.Tensors
+	for _, bad := range []struct {
+		name string
+		list []*tensor.Tensor
+	}{
+		{"missing", all[1:]},
+		{"unknown", append(all[:len(all):len(all)], tensor.FromFloats("base_model.model.nowhere.weight", []int{2}, []float32{1, 2}))},
+		{"misshapen", append([]*tensor.Tensor{tensor.FromFloats(all[0].Name, []int{1, 3}, []float32{1, 2, 3})}, all[1:]...)},
+	} {
+		a.Tensors = bad.list
+		_, err := m.Load(open(t, c), a, 1)
+		require.ErrorIs(t, err, peft.ErrTensors, bad.name)
+	}
+	a.Tensors = nil
+	_, err := m.Load(open(t, c), a, 1)
+	require.ErrorIs(t, err, peft.ErrNoMatch)
+}
+
+func unknownKeys(t *testing.T, m peft.Method, c Case) {
+	a := reopen(t, m, c)
+	var cfg map[string]any
+	require.NoError(t, json.Unmarshal(a.Config, &cfg))
+	cfg["a_key_of_a_later_version"] = map[string]any{"x": 1.5}
+	raw, err := json.Marshal(cfg)
+	require.NoError(t, err)
+	a.Config = raw
+	ad, err := m.Load(open(t, c), a, 1)
+	require.NoError(t, err)
+	out, err := ad.Config()
+	require.NoError(t, err)
+	var back map[string]any
+	require.NoError(t, json.Unmarshal(out, &back))
+	require.Equal(t, cfg["a_key_of_a_later_version"], back["a_key_of_a_later_version"])
+}
+
+func merge(t *testing.T, m peft.Method, c Case) {
+	mod := open(t, c)
+	ad, err := m.New(mod, c.Options, 42)
+	require.NoError(t, err)
+	stir(ad)
+	want := logits(mod)
+	dir := filepath.Join(t.TempDir(), "a")
+	save(t, ad, dir)
+	a, err := formats.OpenAdapter(dir)
+	require.NoError(t, err)
+	defer a.Close()
+
+	src := c.Model.HF()
+	ck, err := model.FromFile(src)
+	require.NoError(t, err)
+	set, err := peft.Changes(a, ck, 1)
+	require.NoError(t, err)
+	require.Empty(t, set.Unmatched)
+	require.Equal(t, len(a.Tensors), set.Matched)
+	for _, ch := range set.Changes {
+		tn := ck.Tensor(ch.Tensor)
+		if tn == nil {
+			t.Skipf("%s is not in the base model: the merge materialises it, see package convert", ch.Tensor)
+		}
+		w, err := tn.AllFloats()
+		require.NoError(t, err)
+		if ch.Replace != nil {
+			require.NoError(t, ch.Replace(w, 0, tn.Rows()))
+		}
+		if ch.Apply != nil {
+			mid := tn.Rows() / 2 // in two pieces, as a streaming merge does
+			ch.Apply(w[:mid*tn.Cols()], 0, mid)
+			ch.Apply(w[mid*tn.Cols():], mid, tn.Rows())
+		}
+		for i, s := range src.Tensors {
+			if s.Name == ch.Tensor {
+				src.Tensors[i] = tensor.FromFloats(s.Name, s.Shape, w)
+			}
+		}
+		ck, err = model.FromFile(src) // later changes see the earlier ones
+		require.NoError(t, err)
+	}
+	merged, err := ck.Family.Build(ck)
+	require.NoError(t, err)
+	require.LessOrEqual(t, maxDiff(want, logits(merged)), 2e-4, "merged and unmerged output differ")
+}

@@ -1,0 +1,85 @@
+package lora
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/peftkit/peftkit/formats"
+	"github.com/peftkit/peftkit/internal/testmodel"
+	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/peft"
+	"github.com/peftkit/peftkit/peft/pefttest"
+)
+
+func TestConformance(t *testing.T) {
+	plain := testmodel.Default()
+	untied := plain
+	untied.Untied = true
+	biased := plain
+	biased.Bias = true
+	pefttest.Run(t, method{}, []pefttest.Case{
+		{Name: "all linear", Model: plain, Options: peft.Options{"rank": 4}, Identity: true},
+		{Name: "q and v", Model: plain, Options: peft.Options{"r": 2, "target_modules": "q_proj,v_proj"}, Identity: true},
+		{Name: "rslora with patterns", Model: plain, Identity: true, Options: peft.Options{"rank": 4, "alpha": 3.0, "use_rslora": true,
+			"rank_pattern": map[string]any{"layers.0.self_attn.q_proj": 2, "down_proj": 6}, "alpha_pattern": map[string]any{"up_proj": 9.0}}},
+		{Name: "gaussian", Model: plain, Options: peft.Options{"rank": 4, "init_lora_weights": "gaussian"}, Identity: true},
+		{Name: "both random", Model: plain, Options: peft.Options{"rank": 4, "init_lora_weights": false}},
+		{Name: "embedding", Model: untied, Options: peft.Options{"rank": 4, "target_modules": "embed_tokens,q_proj"}, Identity: true},
+		{Name: "head", Model: untied, Options: peft.Options{"rank": 4, "target_modules": "lm_head,q_proj"}, Identity: true},
+		{Name: "one layer", Model: plain, Options: peft.Options{"rank": 4, "layers_to_transform": 1, "target_modules": "q_proj"}, Identity: true},
+		{Name: "regex", Model: plain, Options: peft.Options{"rank": 4, "target_modules": `regex:.*layers\.(?!0).*\.(q|k)_proj`}, Identity: true},
+		{Name: "biases of the targets", Model: biased, Options: peft.Options{"rank": 4, "bias": "lora_only"}, Identity: true},
+		{Name: "all biases", Model: biased, Options: peft.Options{"rank": 4, "bias": "all", "target_modules": "q_proj"}, Identity: true},
+		{Name: "head saved in full", Model: untied, Options: peft.Options{"rank": 4, "modules_to_save": "lm_head"}, Identity: true},
+		{Name: "tied head saved in full", Model: plain, Options: peft.Options{"rank": 4, "modules_to_save": "lm_head"}, Identity: true},
+	})
+}
+
+func TestOptions(t *testing.T) {
+	cases := map[string]struct {
+		o    peft.Options
+		want error
+		says string
+	}{
+		"unknown":        {peft.Options{"rnk": 4}, peft.ErrConfig, "no option"},
+		"twice":          {peft.Options{"rank": 4, "r": 8}, peft.ErrConfig, "same option"},
+		"rank zero":      {peft.Options{"rank": 0}, peft.ErrConfig, "r is 0"},
+		"dropout":        {peft.Options{"dropout": 1.0}, peft.ErrConfig, "lora_dropout"},
+		"no such module": {peft.Options{"target_modules": "qq_proj"}, peft.ErrNoMatch, "q_proj"},
+		"one of two":     {peft.Options{"target_modules": "q_proj,query"}, peft.ErrNoMatch, `"query"`},
+		"norm":           {peft.Options{"target_modules": "input_layernorm"}, peft.ErrConfig, "modules_to_save"},
+		"no biases":      {peft.Options{"bias": "all"}, peft.ErrConfig, "no biases"},
+		"pissa":          {peft.Options{"init_lora_weights": "pissa"}, peft.ErrConfig, "init_lora_weights"},
+		"bad pattern":    {peft.Options{"rank_pattern": map[string]any{"q_proj": 1.5}}, peft.ErrConfig, "rank_pattern"},
+		"bad expression": {peft.Options{"target_modules": "regex:(("}, peft.ErrConfig, "regular expression"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			_, err := method{}.New(openModel(t), c.o, 1)
+			require.ErrorIs(t, err, c.want)
+			require.ErrorContains(t, err, c.says)
+		})
+	}
+}
+
+func openModel(t *testing.T) *model.Model {
+	ck, err := model.FromFile(testmodel.Default().HF())
+	require.NoError(t, err)
+	m, err := ck.Family.Build(ck)
+	require.NoError(t, err)
+	return m
+}
+
+// What this build does not compute must be refused, never skipped.
+func TestRefusesWhatItDoesNotCompute(t *testing.T) {
+	for _, cfg := range []string{
+		`{"peft_type":"LORA","use_dora":true}`, `{"peft_type":"LORA","lora_bias":true}`,
+		`{"peft_type":"LORA","layer_replication":[[0,1]]}`, `{"peft_type":"LORA","trainable_token_indices":[1]}`,
+		`{"peft_type":"LORA","target_parameters":["x"]}`, `{"peft_type":"LORA","alora_invocation_tokens":[1]}`,
+		`{"peft_type":"LORA","init_lora_weights":"pissa"}`, `{"peft_type":"LORA","init_lora_weights":"olora"}`,
+	} {
+		_, err := method{}.Load(openModel(t), &formats.Adapter{Path: "a", Config: []byte(cfg)}, 1)
+		require.ErrorIs(t, err, peft.ErrConfig, cfg)
+	}
+}
