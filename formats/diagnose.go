@@ -142,7 +142,7 @@ func missingPath(path, hint string, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return e
 	}
-	e.Err, e.Found = fs.ErrNotExist, "no such file or folder"
+	e.Err = fs.ErrNotExist
 	dir, base := filepath.Split(filepath.Clean(path))
 	if dir == "" {
 		dir = "."
@@ -187,16 +187,12 @@ func diagnoseDir(path, what, hint string) error {
 		return &FileError{File: path, Err: ErrEmpty, Found: "the folder holds nothing", Hint: hint}
 	}
 	has := map[string]bool{}
-	var names, ggufs, adapters []string
+	var names, inside []string
 	for _, x := range entries {
 		has[x.Name()] = true
 		names = append(names, x.Name())
-		sub := filepath.Join(path, x.Name())
-		switch {
-		case strings.HasSuffix(x.Name(), ".gguf"):
-			ggufs = append(ggufs, sub)
-		case x.IsDir() && exists(filepath.Join(sub, "adapter_config.json")):
-			adapters = append(adapters, sub)
+		if sub := filepath.Join(path, x.Name()); len(inside) < 3 && readable(sub, what) {
+			inside = append(inside, sub)
 		}
 	}
 	sort.Strings(names)
@@ -205,10 +201,8 @@ func diagnoseDir(path, what, hint string) error {
 	}
 	e := &FileError{File: path, Err: ErrUnknownFormat, Found: "a folder with " + strings.Join(names, ", "), Hint: hint}
 	switch {
-	case len(ggufs) > 0:
-		e.Hint = "Give the GGUF file itself: " + ggufs[0]
-	case what == "adapter" && len(adapters) > 0:
-		e.Hint = "Give one of its adapters: " + strings.Join(adapters[:min(3, len(adapters))], ", ")
+	case len(inside) > 0:
+		e.Hint = "It holds what peftkit reads: give " + strings.Join(inside, " or ")
 	case what == "model" && has["adapter_config.json"]:
 		e.Err, e.Found = ErrIsAdapter, "the folder holds adapter_config.json and no config.json"
 		e.Hint = "Give the base model it was trained on, and this as the adapter"
@@ -218,7 +212,18 @@ func diagnoseDir(path, what, hint string) error {
 	return e
 }
 
-func exists(path string) bool { _, err := os.Stat(path); return err == nil }
+// readable reports whether a format is sure of path.
+func readable(path, what string) bool {
+	for _, f := range All() {
+		if r, ok := f.(AdapterReader); ok && what == "adapter" && r.ProbeAdapter(path) == Yes {
+			return true
+		}
+		if r, ok := f.(ModelReader); ok && what == "model" && r.Probe(path) == Yes {
+			return true
+		}
+	}
+	return false
+}
 
 // show prints the first bytes of a file for an error.
 func show(b []byte) string {

@@ -68,17 +68,21 @@ const maxString = 1 << 30
 
 // bytes returns the bytes of a string.
 func (c *cursor) bytes(what string) []byte {
-	at := c.i
-	n := c.u64("the length of " + what)
+	// No message is built before it is needed: vocabularies have many strings.
+	n := c.u64(what)
 	if c.err != nil {
 		return nil
 	}
 	if n > maxString {
-		c.i = at
+		c.i -= 8
 		c.fail(formats.ErrLimit, fmt.Sprintf("%s of %d bytes", what, n), fmt.Sprintf("at most %d", maxString))
 		return nil
 	}
-	return c.take(int(n), fmt.Sprintf("%s of %d bytes", what, n))
+	if int(n) > c.left() {
+		c.short(fmt.Sprintf("%s of %d bytes", what, n))
+		return nil
+	}
+	return c.take(int(n), what)
 }
 
 // value reads a metadata value of type t.

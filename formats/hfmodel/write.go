@@ -77,14 +77,14 @@ func isOurs(name string) bool {
 var ptMetadata = map[string]string{"format": "pt"}
 
 func writeWeights(ctx context.Context, dir string, tensors []formats.OutTensor, limit int64) error {
-	shards, total, err := split(dir, tensors, limit)
+	shards, total, params, err := split(dir, tensors, limit)
 	if err != nil {
 		return err
 	}
 	if len(shards) == 1 {
 		return safetensors.WriteFile(ctx, filepath.Join(dir, weightsName), nil, shards[0], ptMetadata)
 	}
-	ix := index{Metadata: map[string]any{"total_size": total}, WeightMap: map[string]string{}}
+	ix := index{Metadata: map[string]any{"total_parameters": params, "total_size": total}, WeightMap: map[string]string{}}
 	for i, s := range shards {
 		name := fmt.Sprintf("model-%05d-of-%05d.safetensors", i+1, len(shards))
 		for k := range s {
@@ -106,14 +106,14 @@ func writeWeights(ctx context.Context, dir string, tensors []formats.OutTensor, 
 
 // split fills shards in the order of the tensors, none of them beyond limit
 // unless by a single tensor.
-func split(dir string, tensors []formats.OutTensor, limit int64) (shards [][]formats.OutTensor, total int64, err error) {
+func split(dir string, tensors []formats.OutTensor, limit int64) (shards [][]formats.OutTensor, total, params int64, err error) {
 	shards = [][]formats.OutTensor{nil}
 	var used int64
 	seen := map[string]bool{}
 	for _, t := range tensors {
 		n, ok := formats.CheckedSize(t.Type, t.Shape)
 		if !ok || seen[t.Name] {
-			return nil, 0, &formats.FileError{File: dir, Tensor: t.Name, Err: formats.ErrOutput, Found: fmt.Sprintf("a repeated name, or shape %v of type %s", t.Shape, t.Type)}
+			return nil, 0, 0, &formats.FileError{File: dir, Tensor: t.Name, Err: formats.ErrOutput, Found: fmt.Sprintf("a repeated name, or shape %v of type %s", t.Shape, t.Type)}
 		}
 		seen[t.Name] = true
 		if used > 0 && used+n > limit {
@@ -123,6 +123,7 @@ func split(dir string, tensors []formats.OutTensor, limit int64) (shards [][]for
 		shards[last] = append(shards[last], t)
 		used += n
 		total += n
+		params += n / int64(t.Type.Bytes) * int64(t.Type.Block)
 	}
-	return shards, total, nil
+	return shards, total, params, nil
 }
