@@ -3,9 +3,7 @@ package tokenizer
 import (
 	"encoding/json"
 	"fmt"
-	"sort"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/peftkit/peftkit/formats"
 )
@@ -269,47 +267,4 @@ func template(addBOS, addEOS bool, sp specialIDs, text []string) json.RawMessage
 	}
 	return json.RawMessage(`{"type":"TemplateProcessing","single":[` + strings.Join(single, ",") +
 		`],"pair":[` + strings.Join(pair, ",") + `],"special_tokens":{` + strings.Join(special, ",") + `}}`)
-}
-
-// scoreMerges derives the merges of a tokenizer.json from scores, in the order of
-// Hugging Face's converter: every pair of tokens that join to a token, by
-// falling score of that token, then by the lengths of the two parts in characters.
-func scoreMerges(m *modelJSON) [][2]string {
-	type entry struct {
-		l, r   string
-		score  float32
-		nl, nr int
-		id     int32
-	}
-	var all []entry
-	for t, id := range m.vocab {
-		for k := range t {
-			if k == 0 {
-				continue
-			}
-			if _, ok := m.vocab[t[:k]]; !ok {
-				continue
-			}
-			if _, ok := m.vocab[t[k:]]; ok {
-				all = append(all, entry{t[:k], t[k:], m.scores[id], utf8.RuneCountInString(t[:k]), utf8.RuneCountInString(t[k:]), id})
-			}
-		}
-	}
-	sort.Slice(all, func(i, j int) bool {
-		a, b := &all[i], &all[j]
-		switch {
-		case a.score != b.score:
-			return a.score > b.score
-		case a.nl != b.nl:
-			return a.nl < b.nl
-		case a.nr != b.nr:
-			return a.nr < b.nr
-		}
-		return a.id < b.id
-	})
-	out := make([][2]string, len(all))
-	for i, e := range all {
-		out[i] = [2]string{e.l, e.r}
-	}
-	return out
 }
