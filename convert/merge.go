@@ -1,0 +1,251 @@
+package convert
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/peftkit/peftkit/formats"
+	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/peft"
+	"github.com/peftkit/peftkit/tensor"
+)
+
+// Merge writes the base model with the adapters' changes in its weights to dst.
+// All changes of a tensor are added in float32, in the order of the adapters, and
+// rounded once to the output type: the numbers of merge_and_unload of Hugging
+// Face PEFT, within 1e-6 for float32 and one unit in the last place for bfloat16
+// and float16. A tensor that no adapter changes is copied.
+//
+// An adapter tensor that finds no place in the base is an error
+// (peft.ErrTensors), as is an adapter of which none does (peft.ErrNoMatch).
+func Merge(ctx context.Context, base string, adapters []AdapterRef, dst string, o Options) (*Report, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if len(adapters) == 0 {
+		return nil, fmt.Errorf("no adapter to merge: give at least one with --lora: %w", ErrOption)
+	}
+	to, err := modelWriter(o.To, dst)
+	if err != nil {
+		return nil, err
+	}
+	paths := []string{base}
+	for _, a := range adapters {
+		paths = append(paths, a.Path)
+	}
+	if err := checkOutput(dst, paths...); err != nil {
+		return nil, err
+	}
+	ck, err := model.Open(base)
+	if err != nil {
+		return nil, err
+	}
+	defer ck.Close()
+	j, err := newJob(ctx, ck, to, o)
+	if err != nil {
+		return nil, err
+	}
+	m := &merging{job: j, owner: map[string]string{}}
+	for _, ref := range adapters {
+		a, err := peft.Open(ref.Path, ck)
+		if err != nil {
+			return nil, err
+		}
+		defer a.Close() // its tensors are read while the output is written
+		if err := m.adapter(a, ref); err != nil {
+			return nil, err
+		}
+	}
+	if err := m.embeddings(); err != nil {
+		return nil, err
+	}
+	if err := m.check(); err != nil {
+		return nil, err
+	}
+	if err := j.plan(); err != nil {
+		return nil, err
+	}
+	return j.run(dst)
+}
+
+// merging collects the changes of all adapters.
+type merging struct {
+	*job
+	owner map[string]string // tensor -> last adapter that changed it
+	grown *formats.Adapter  // the adapter that changes the vocabulary
+}
+
+// adapter adds one adapter's changes.
+func (m *merging) adapter(a *formats.Adapter, ref AdapterRef) error {
+	set, err := peft.Changes(a, m.ck, ref.Scale)
+	if err != nil {
+		return err
+	}
+	m.report.Matched += set.Matched
+	m.report.Unmatched = append(m.report.Unmatched, set.Unmatched...)
+	if set.Matched == 0 || len(set.Changes) == 0 {
+		return fmt.Errorf("%s: none of its %d tensors has a place in %s: %w", ref.Path, len(a.Tensors), m.ck.Source.Path, peft.ErrNoMatch)
+	}
+	if n := len(set.Unmatched); n > 0 {
+		return fmt.Errorf("%s: %d of %d tensors have no place in %s: %s; nothing was written, because the result would not be what was trained: %w",
+			ref.Path, n, len(a.Tensors), m.ck.Source.Path, some(set.Unmatched), peft.ErrTensors)
+	}
+	if ref.Scale == 0 {
+		m.notes.say("%s: scale 0, it has no effect", ref.Path)
+	}
+	changed := map[string]bool{}
+	for _, c := range set.Changes {
+		if c.Replace != nil {
+			if first := m.owner[c.Tensor]; first != "" {
+				return fmt.Errorf("%s: replaces %s, which %s has changed before: merge it first: %w", ref.Path, c.Tensor, first, peft.ErrTensors)
+			}
+			if err := m.resize(a, c); err != nil {
+				return fmt.Errorf("%s: %w", ref.Path, err)
+			}
+			m.notes.about("replaced by the copy that "+ref.Path+" carries", c.Tensor)
+		}
+		m.changes[c.Tensor] = append(m.changes[c.Tensor], c)
+		changed[c.Tensor] = true
+	}
+	for t := range changed {
+		m.owner[t] = ref.Path
+	}
+	m.sources = append(m.sources, a.Sources...)
+	m.report.Adapters = append(m.report.Adapters, AdapterReport{Path: ref.Path, Scale: ref.Scale, Matched: set.Matched, Changed: len(changed)})
+	return nil
+}
+
+// resize accepts a replacement of the base's shape, or an embedding with more
+// tokens than the base.
+func (m *merging) resize(a *formats.Adapter, c peft.Change) error {
+	t := m.target(c.Tensor)
+	if t == nil || slices.Equal(c.Shape, t.Shape) {
+		return nil // check reports a missing tensor
+	}
+	embedding := c.Tensor == m.embedName() || c.Tensor == m.headName()
+	if !embedding || len(c.Shape) != 2 || len(t.Shape) != 2 || c.Shape[1] != t.Shape[1] || c.Shape[0] < t.Shape[0] {
+		return fmt.Errorf("tensor %s: the adapter carries %v, the base model has %v: %w", c.Tensor, c.Shape, t.Shape, peft.ErrTensors)
+	}
+	if m.vocab > 0 && m.vocab != c.Shape[0] {
+		return fmt.Errorf("tensor %s has %d tokens, another embedding %d: %w", c.Tensor, c.Shape[0], m.vocab, peft.ErrTensors)
+	}
+	m.vocab, m.grown = c.Shape[0], a
+	return nil
+}
+
+// target returns the base tensor that a change starts from.
+func (m *merging) target(name string) *tensor.Tensor {
+	t := m.ck.Tensor(name)
+	if t == nil && name == m.headName() {
+		return m.ck.Tensor(m.embedName())
+	}
+	return t
+}
+
+// embeddings decides about the output embedding of a base that ties it to the
+// input embedding. An adapter sees two modules there: a change of one must not
+// reach the other, so they become two tensors.
+func (m *merging) embeddings() error {
+	embed, head := m.embedName(), m.headName()
+	base := m.ck.Tensor(embed)
+	tied := base != nil && (m.ck.Tensor(head) == nil || m.dropHead)
+	switch {
+	case !tied || len(m.changes[embed])+len(m.changes[head]) == 0:
+		return m.growth(false)
+	case m.sameReplacement():
+		delete(m.changes, head)
+		m.notes.about("the adapter's copy is the same as that of the input embedding, so they stay tied", head)
+		return m.growth(true)
+	case len(m.changes[head]) == 0 && m.vocab > 0:
+		m.notes.about("the adapter enlarges the input embedding, to which it stays tied", head)
+		return m.growth(true)
+	}
+	t := *base
+	t.Name = head
+	m.head = &t
+	if len(m.changes[head]) > 0 {
+		m.notes.about("the base model ties it to the input embedding; written as a tensor of its own with the adapter's change, tie_word_embeddings is now false", head)
+	} else {
+		m.notes.about("the adapter changes the input embedding only; the output embedding keeps the base model's values as a tensor of its own, tie_word_embeddings is now false", head)
+	}
+	return m.growth(false)
+}
+
+// sameReplacement reports whether both embeddings are replaced by the same values.
+func (m *merging) sameReplacement() bool {
+	a, b := m.changes[m.embedName()], m.changes[m.headName()]
+	if len(a) != 1 || len(b) != 1 || a[0].Replace == nil || b[0].Replace == nil || a[0].Apply != nil || b[0].Apply != nil || !slices.Equal(a[0].Shape, b[0].Shape) {
+		return false
+	}
+	rows, cols := a[0].Shape[0], a[0].Shape[1]
+	step := max(1, stepFloats/max(1, cols))
+	x, y := make([]float32, step*cols), make([]float32, step*cols)
+	for r := 0; r < rows; r += step {
+		end := min(rows, r+step)
+		if a[0].Replace(x, r, end) != nil || b[0].Replace(y, r, end) != nil || !slices.Equal(x[:(end-r)*cols], y[:(end-r)*cols]) {
+			return false
+		}
+	}
+	return true
+}
+
+// growth checks that a larger vocabulary is consistent and finds its tokenizer.
+func (m *merging) growth(tied bool) error {
+	if m.vocab == 0 {
+		return nil
+	}
+	embeddings := []string{m.embedName()}
+	if !tied {
+		embeddings = append(embeddings, m.headName())
+	}
+	for _, name := range embeddings {
+		replaced := false
+		for _, c := range m.changes[name] {
+			if c.Replace != nil && c.Shape[0] == m.vocab {
+				replaced = true
+			} else {
+				return fmt.Errorf("tensor %s: an adapter changes it beside the enlarged vocabulary of %d tokens: %w", name, m.vocab, peft.ErrTensors)
+			}
+		}
+		if !replaced {
+			return fmt.Errorf("%s enlarges the vocabulary to %d tokens but carries no %s of that size; save it with save_embedding_layers=True: %w",
+				m.grown.Path, m.vocab, name, peft.ErrTensors)
+		}
+	}
+	old, _ := m.config.number("vocab_size")
+	m.notes.say("vocabulary: %d -> %d tokens", old, m.vocab)
+	files := map[string][]byte{}
+	for name, b := range m.grown.Files {
+		if name != "README.md" {
+			files[name] = b
+		}
+	}
+	if files["tokenizer.json"] == nil {
+		if m.to.Naming() == formats.GGUF {
+			return &formats.FileError{File: m.grown.Path, Err: formats.ErrMissing, Found: fmt.Sprintf("a vocabulary of %d tokens without a tokenizer", m.vocab),
+				Want: "tokenizer.json beside the adapter", Hint: "Save the tokenizer the adapter was trained with into its folder"}
+		}
+		m.notes.say("%s brings no tokenizer.json: the base model's is written, which does not know the new tokens", m.grown.Path)
+		return nil
+	}
+	m.files = files
+	m.notes.say("the tokenizer files are those of %s", m.grown.Path)
+	return nil
+}
+
+// check refuses changes of tensors that do not exist.
+func (m *merging) check() error {
+	var lost []string
+	for name, changes := range m.changes {
+		if len(changes) > 0 && m.target(name) == nil {
+			lost = append(lost, name)
+		}
+	}
+	if len(lost) > 0 {
+		slices.Sort(lost)
+		return fmt.Errorf("%s: %s: the adapters change tensors that the base model does not have: %w", m.ck.Source.Path, strings.TrimSpace(some(lost)), peft.ErrTensors)
+	}
+	return nil
+}
