@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/peftkit/peftkit/formats"
+	"github.com/spf13/cobra"
+)
+
+// usageError is a command line that cannot be run as it stands.
+type usageError struct {
+	err error
+	cmd *cobra.Command // nil when help would not help
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// usagef makes a usage error.
+func usagef(format string, args ...any) error {
+	return &usageError{err: fmt.Errorf(format, args...)}
+}
+
+// hintError carries what the user can do next, printed on its own line.
+type hintError struct {
+	error
+	hint string
+}
+
+func (e *hintError) Unwrap() error { return e.error }
+
+// withHint adds a next step to err.
+func withHint(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return &hintError{err, fmt.Sprintf(format, args...)}
+}
+
+// printError shows what is wrong, what was found and expected, and what to do.
+func (a *app) printError(err error) {
+	s := a.err
+	s.clearLine()
+	var hint *hintError
+	var usage *usageError
+	var file *formats.FileError
+	msg := err.Error()
+	var rows [][2]string
+	// A file error is laid out over several lines when it is the end of the message.
+	if errors.As(err, &file) && strings.HasSuffix(msg, file.Error()) && file.Err != nil {
+		head := file.File
+		if file.Tensor != "" {
+			head += fmt.Sprintf(": %q", file.Tensor)
+		}
+		if file.Offset > 0 {
+			head += fmt.Sprintf(" at byte %d", file.Offset)
+		}
+		msg = strings.TrimSuffix(msg, file.Error()) + head + ": " + file.Err.Error()
+		rows = append(rows, [2]string{"found", file.Found}, [2]string{"expected", file.Want}, [2]string{"try", file.Hint})
+	}
+	if errors.As(err, &hint) {
+		rows = append(rows, [2]string{"try", hint.hint})
+	}
+	if errors.As(err, &usage) && usage.cmd != nil {
+		rows = append(rows, [2]string{"help", usage.cmd.CommandPath() + " --help"})
+	}
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(s, s.paint(yellow, "interrupted"))
+		return
+	}
+	indent := strings.Repeat(" ", len("error: "))
+	for i, l := range wrap(msg, max(20, s.textWidth()-len(indent))) {
+		if i == 0 {
+			fmt.Fprintln(s, s.paint(red+bold, "error:")+" "+l)
+		} else {
+			fmt.Fprintln(s, indent+l)
+		}
+	}
+	for _, r := range rows {
+		if r[1] == "" {
+			continue
+		}
+		for i, l := range wrap(r[1], max(20, s.textWidth()-12)) {
+			label := ""
+			if i == 0 {
+				label = r[0]
+			}
+			fmt.Fprintf(s, "  %s %s\n", s.paint(dim, pad(label, 9)), l)
+		}
+	}
+}
+
+// warn prints a note that deserves attention and does not stop the command.
+func (a *app) warn(format string, args ...any) {
+	s := a.err
+	s.clearLine()
+	indent := strings.Repeat(" ", len("warning: "))
+	for i, l := range wrap(fmt.Sprintf(format, args...), max(20, s.textWidth()-len(indent))) {
+		if i == 0 {
+			fmt.Fprintln(s, s.paint(yellow, "warning:")+" "+l)
+		} else {
+			fmt.Fprintln(s, indent+l)
+		}
+	}
+}

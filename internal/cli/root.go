@@ -1,0 +1,210 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/peftkit/peftkit/kernels"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// Groups of commands in the help text.
+const (
+	groupMake = "make"
+	groupTry  = "try"
+	groupLook = "look"
+)
+
+// root builds the command tree.
+func (a *app) root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "peftkit",
+		Short: "Fine-tune language models on a plain CPU",
+		Long: "peftkit fine-tunes language models on a plain CPU, straight on a GGUF file or a\n" +
+			"Hugging Face folder, and carries the result to llama.cpp, Ollama and transformers.",
+		Example: "peftkit demo\n" +
+			"peftkit train -m model.gguf -d chat.jsonl -o adapters\n" +
+			"peftkit generate -m model.gguf --lora adapters -p \"Hello\"\n" +
+			"peftkit merge-lora -m model.gguf --lora adapters -o tuned.gguf",
+		Version:           version(),
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			var names []string
+			for _, c := range cmd.Commands() {
+				names = append(append(names, c.Name()), c.Aliases...)
+			}
+			err := fmt.Errorf("unknown command %q", args[0])
+			if near := nearest(args[0], names); near != "" {
+				return withHint(err, "%s %s", cmd.CommandPath(), near)
+			}
+			return err
+		},
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			a.started = true
+			return nil
+		},
+	}
+	cmd.AddGroup(
+		&cobra.Group{ID: groupMake, Title: "Make:"},
+		&cobra.Group{ID: groupTry, Title: "Try:"},
+		&cobra.Group{ID: groupLook, Title: "Look:"},
+	)
+	cmd.SetVersionTemplate("peftkit {{.Version}}\n")
+	cmd.SetGlobalNormalizationFunc(normalizeFlag)
+	cmd.SetHelpFunc(a.help)
+	cmd.SetUsageFunc(func(*cobra.Command) error { return nil })
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return a.flagError(cmd, err) })
+	for _, c := range []*cobra.Command{
+		a.inspectCommand(), a.pluginsCommand(), a.doctorCommand(), a.versionCommand(),
+	} {
+		cmd.AddCommand(c)
+	}
+	cmd.InitDefaultCompletionCmd()
+	return cmd
+}
+
+// flagError explains a flag that could not be read, with the nearest one that
+// there is.
+func (a *app) flagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) {
+		name := unknown.GetSpecifiedName()
+		var known []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if !f.Hidden {
+				known = append(known, f.Name)
+			}
+		})
+		if len(name) > 1 {
+			if near := nearest(name, known); near != "" {
+				return withHint(fmt.Errorf("unknown flag --%s", name), "--%s", near)
+			}
+		}
+	}
+	return err
+}
+
+// nearest returns the known word closest to a misspelt one, "" when none is close.
+func nearest(word string, known []string) string {
+	best, limit := "", 1+len(word)/3
+	for _, k := range known {
+		if d := distance(word, k); d <= limit {
+			best, limit = k, d-1
+		}
+	}
+	return best
+}
+
+// distance is the number of single-letter edits between two words (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diag := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			d := diag
+			if a[i] != b[j] {
+				d = 1 + min(diag, row[j], row[j+1])
+			}
+			diag, row[j+1] = row[j+1], d
+		}
+	}
+	return row[len(b)]
+}
+
+// exactArgs wants these arguments, named as the usage line names them.
+func exactArgs(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(names):
+			return fmt.Errorf("missing argument %s", strings.Join(names[len(args):], " "))
+		case len(args) > len(names):
+			return fmt.Errorf("unexpected argument %q", args[len(names)])
+		}
+		return nil
+	}
+}
+
+// noArgs wants none.
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("unexpected argument %q", args[0])
+	}
+	return nil
+}
+
+// threadsFlag adds --threads; the function it returns applies it.
+func threadsFlag(f *flags) (apply func() error) {
+	n := f.Int("threads", 0, "worker threads (default: all cores the process may use)")
+	return func() error {
+		if *n < 0 {
+			return usagef("--threads %d: expected 1 or more", *n)
+		}
+		if err := kernels.TierError(); err != nil {
+			return usagef("%w", err)
+		}
+		if *n > 0 {
+			kernels.SetThreads(*n)
+		}
+		return nil
+	}
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", GroupID: groupLook, Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintf(a.out, "peftkit %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return err
+		},
+	}
+}
+
+// version is that of the main module, or the commit it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	if info.Main.Path != modulePath { // a custom build: the version of the library in it
+		for _, d := range info.Deps {
+			if d.Path == modulePath {
+				v = d.Version
+			}
+		}
+	}
+	if v != "" && v != "(devel)" {
+		return v
+	}
+	revision, dirty := "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision" && info.Main.Path == modulePath:
+			revision = s.Value[:min(12, len(s.Value))]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			dirty = "+changes"
+		}
+	}
+	if revision == "" {
+		return "devel"
+	}
+	return "devel-" + revision + dirty
+}
+
+const modulePath = "github.com/peftkit/peftkit"
