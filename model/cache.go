@@ -29,6 +29,21 @@ func (c *Cache) Len() int { return c.n }
 // Truncate forgets all tokens from position n on.
 func (c *Cache) Truncate(n int) { c.n = min(c.n, n) }
 
+// Grow makes room for max tokens in all and keeps those that are held.
+func (c *Cache) Grow(max int) {
+	if max <= c.max {
+		return
+	}
+	c.max = max
+	for _, side := range [][]*nn.Var{c.k, c.v} {
+		for _, x := range side {
+			data := make([]float32, max*c.width)
+			copy(data, x.Data[:c.n*c.width])
+			x.Rows, x.Data = max, data
+		}
+	}
+}
+
 // Room returns an error when k more tokens do not fit.
 func (c *Cache) Room(k int) error {
 	if c.n+k > c.max {

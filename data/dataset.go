@@ -1,0 +1,268 @@
+package data
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// Dataset is a list of examples in the order of the file.
+type Dataset struct {
+	Examples []Example
+	Stats    Stats
+	// MaxSeqLen is the limit the examples were cut to, 0 for none.
+	MaxSeqLen int
+}
+
+// Load reads and tokenizes a file, or one part of a folder.
+func Load(path string, o Options) (*Dataset, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	file, err := partFile(path, o.Part)
+	if err != nil {
+		return nil, err
+	}
+	records, unused, err := Records(file, o.Columns, o.Names)
+	if err != nil {
+		return nil, err
+	}
+	d, err := New(records, o)
+	if err != nil {
+		var line *LineError
+		if errors.As(err, &line) {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	d.Stats.Unused = unused
+	return d, nil
+}
+
+// LoadSplits reads the training and the validation part. A folder with a valid
+// file has both; otherwise fraction of the training examples is put aside,
+// chosen by the seed. valid is nil when there is neither a file nor a fraction.
+func LoadSplits(path string, fraction float64, seed uint64, o Options) (train, valid *Dataset, err error) {
+	o.Part = "train"
+	if train, err = Load(path, o); err != nil {
+		return nil, nil, err
+	}
+	if st, err := os.Stat(path); err == nil && st.IsDir() {
+		o.Part = "valid"
+		if _, err := partFile(path, o.Part); err == nil {
+			valid, err = Load(path, o)
+			return train, valid, err
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, err
+		}
+	}
+	if fraction == 0 {
+		return train, nil, nil
+	}
+	return train.Split(fraction, seed)
+}
+
+// parts lists the file names that a part may have.
+var parts = map[string][]string{
+	"train": {"train"},
+	"valid": {"valid", "validation", "val", "dev"},
+	"test":  {"test"},
+}
+
+// partFile returns path itself when it is a file, and the file of a part when it
+// is a folder.
+func partFile(path, part string) (string, error) {
+	if part == "" {
+		part = "train"
+	}
+	names := parts[part]
+	if names == nil {
+		return "", fmt.Errorf("data part %q: expected train, valid or test", part)
+	}
+	st, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if !st.IsDir() {
+		return path, nil
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return "", err
+	}
+	var found, have []string
+	for _, e := range entries {
+		ext := filepath.Ext(e.Name())
+		switch strings.ToLower(ext) {
+		case ".jsonl", ".ndjson", ".json", ".csv", ".tsv":
+			have = append(have, e.Name())
+			if slices.Contains(names, strings.TrimSuffix(e.Name(), ext)) {
+				found = append(found, e.Name())
+			}
+		}
+	}
+	switch len(found) {
+	case 1:
+		return filepath.Join(path, found[0]), nil
+	case 0:
+		holds := "no data files"
+		if len(have) > 0 {
+			holds = strings.Join(have, ", ")
+		}
+		return "", fmt.Errorf("%s: no %s.jsonl: %w; the folder holds %s", path, names[0], fs.ErrNotExist, holds)
+	}
+	return "", fmt.Errorf("%s: both %s and %s could be the %s part: %w; give the file itself", path, found[0], found[1], part, ErrFormat)
+}
+
+// New tokenizes records. Examples without a token to train are left out and
+// counted; when none is left the error wraps ErrEmpty.
+func New(records []Record, o Options) (*Dataset, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	results, err := encodeAll(records, o)
+	if err != nil {
+		return nil, err
+	}
+	d := &Dataset{MaxSeqLen: o.MaxSeqLen}
+	d.Stats.Records = len(records)
+	if len(records) > 0 {
+		d.Stats.Kind = records[0].Kind
+	}
+	ends := o.Tokenizer.EOGs()
+	if id, ok := o.Tokenizer.EOS(); ok {
+		ends = append(slices.Clone(ends), id)
+	}
+	for i := range results {
+		d.take(&results[i], ends)
+	}
+	d.Stats.finish(d.Examples)
+	if len(d.Examples) == 0 {
+		return nil, fmt.Errorf("%w: %s", ErrEmpty, d.Stats.whyEmpty())
+	}
+	return d, nil
+}
+
+// result is what became of one record.
+type result struct {
+	ex     Example
+	merged bool
+	err    error
+}
+
+// encodeAll tokenizes with several goroutines; the results are in order.
+func encodeAll(records []Record, o Options) ([]result, error) {
+	results := make([]result, len(records))
+	workers := min(runtime.GOMAXPROCS(0), (len(records)+63)/64)
+	encoders := make([]*encoder, max(workers, 1))
+	for i := range encoders {
+		var err error
+		if encoders[i], err = newEncoder(o); err != nil {
+			return nil, err
+		}
+	}
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for _, e := range encoders {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(records)); i = next.Add(1) - 1 {
+				r := &results[i]
+				r.ex, r.merged, r.err = e.encode(&records[i])
+			}
+		})
+	}
+	wg.Wait()
+	bad := &LineErrors{}
+	for i := range results {
+		var line *LineError
+		if errors.As(results[i].err, &line) {
+			bad.add(line)
+		}
+	}
+	return results, bad.orNil()
+}
+
+// take cuts an example, counts it and keeps it if it trains anything.
+func (d *Dataset) take(r *result, ends []int32) {
+	ex, s := r.ex, &d.Stats
+	cut := d.MaxSeqLen > 0 && len(ex.Tokens) > d.MaxSeqLen
+	s.Longest = max(s.Longest, len(ex.Tokens))
+	if cut {
+		s.Truncated++
+		ex.Tokens, ex.Labels = ex.Tokens[:d.MaxSeqLen:d.MaxSeqLen], ex.Labels[:d.MaxSeqLen:d.MaxSeqLen]
+	}
+	if r.merged {
+		s.Merged++
+	}
+	trained := ex.Trained()
+	if trained == 0 {
+		if s.Untrained++; cut {
+			s.UntrainedByCut++
+		}
+		return
+	}
+	if !cut && !slices.ContainsFunc(ex.Labels, func(l int32) bool { return l != Ignore && slices.Contains(ends, l) }) {
+		s.NoEnd++
+	}
+	d.Examples = append(d.Examples, ex)
+}
+
+// Split puts fraction of the examples aside, at least one and not all, chosen by
+// the seed. Both parts keep the order of the file.
+func (d *Dataset) Split(fraction float64, seed uint64) (train, valid *Dataset, err error) {
+	n := len(d.Examples)
+	if !(fraction > 0 && fraction < 1) {
+		return nil, nil, fmt.Errorf("validation split %g: expected a fraction between 0 and 1", fraction)
+	}
+	if n < 2 {
+		return nil, nil, fmt.Errorf("validation split: %w: %d example cannot be divided", ErrEmpty, n)
+	}
+	k := min(max(int(fraction*float64(n)+0.5), 1), n-1)
+	aside := make([]bool, n)
+	for _, i := range rand.New(rand.NewPCG(seed, 0x76616c6964)).Perm(n)[:k] {
+		aside[i] = true
+	}
+	train, valid = &Dataset{MaxSeqLen: d.MaxSeqLen, Stats: d.Stats}, &Dataset{MaxSeqLen: d.MaxSeqLen}
+	train.Stats.Tokens, train.Stats.Trained = 0, 0
+	for i, ex := range d.Examples {
+		if aside[i] {
+			valid.Examples = append(valid.Examples, ex)
+		} else {
+			train.Examples = append(train.Examples, ex)
+		}
+	}
+	train.Stats.finish(train.Examples)
+	valid.Stats = Stats{Kind: d.Stats.Kind, Records: k}
+	valid.Stats.finish(valid.Examples)
+	return train, valid, nil
+}
+
+// Hash returns the SHA-256 of all tokens and labels in order: it changes when
+// the data, the tokenizer, the template or the cut change.
+func (d *Dataset) Hash() string {
+	h := sha256.New()
+	var buf []byte
+	put := func(v []int32) {
+		buf = binary.LittleEndian.AppendUint64(buf[:0], uint64(len(v)))
+		for _, x := range v {
+			buf = binary.LittleEndian.AppendUint32(buf, uint32(x))
+		}
+		h.Write(buf)
+	}
+	for i := range d.Examples {
+		put(d.Examples[i].Tokens)
+		put(d.Examples[i].Labels)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}

@@ -1,0 +1,89 @@
+package data
+
+import (
+	"fmt"
+	"hash/maphash"
+	"slices"
+	"strings"
+)
+
+// Stats counts what became of the records of a data set.
+type Stats struct {
+	Kind     Kind
+	Records  int // read
+	Examples int // kept
+	// Tokens of the kept examples, and those of them that carry a label.
+	Tokens, Trained int64
+	// Truncated examples were longer than the limit.
+	Truncated int
+	// Untrained records were left out because no token of them carries a label;
+	// UntrainedByCut of these because the cut removed the answer.
+	Untrained, UntrainedByCut int
+	// NoEnd counts examples that were not cut and yet train no token that ends a
+	// generation: a model trained on them does not learn to stop.
+	NoEnd int
+	// Merged counts examples in which one token spans the border between a
+	// prompt and its answer; that token is trained.
+	Merged int
+	// Duplicates counts examples whose tokens are those of an earlier one.
+	Duplicates int
+	// Longest is the longest example before the cut; P95 is the length that 95 %
+	// of the kept examples do not exceed.
+	Longest, P95 int
+	// Unused lists columns of the file that were not looked at.
+	Unused []string
+}
+
+func (s *Stats) finish(examples []Example) {
+	s.Examples, s.Duplicates, s.P95 = len(examples), 0, 0
+	s.Tokens, s.Trained = 0, 0
+	lengths := make([]int, 0, len(examples))
+	seen := make(map[uint64][]int, len(examples))
+	var h maphash.Hash
+	for i := range examples {
+		t := examples[i].Tokens
+		s.Tokens += int64(len(t))
+		s.Trained += int64(examples[i].Trained())
+		s.Longest = max(s.Longest, len(t))
+		lengths = append(lengths, len(t))
+		h.Reset()
+		for _, id := range t {
+			maphash.WriteComparable(&h, id)
+		}
+		key := h.Sum64()
+		if slices.ContainsFunc(seen[key], func(j int) bool { return slices.Equal(t, examples[j].Tokens) }) {
+			s.Duplicates++
+			continue
+		}
+		seen[key] = append(seen[key], i)
+	}
+	if slices.Sort(lengths); len(lengths) > 0 {
+		s.P95 = lengths[(len(lengths)*95+99)/100-1]
+	}
+}
+
+func (s *Stats) whyEmpty() string {
+	if s.UntrainedByCut > 0 {
+		return fmt.Sprintf("%d of %d examples lose their answer at the maximum sequence length; the longest has %d tokens: raise --max-seq-len", s.UntrainedByCut, s.Records, s.Longest)
+	}
+	return fmt.Sprintf("none of %d examples has a token that carries a label: chats need a message of the assistant, texts at least two tokens", s.Records)
+}
+
+// Notes says in one line each what the user should know about the data.
+func (s *Stats) Notes() []string {
+	var out []string
+	note := func(n int, format string, args ...any) {
+		if n > 0 {
+			out = append(out, fmt.Sprintf("%d of %d ", n, s.Records)+fmt.Sprintf(format, args...))
+		}
+	}
+	note(s.Truncated, "examples were cut; the longest has %d tokens (--max-seq-len)", s.Longest)
+	note(s.Untrained, "examples were left out: no token of them is trained")
+	note(s.NoEnd, "examples train no end-of-sequence token: the model will not learn to stop")
+	note(s.Merged, "examples have a token that spans the end of the prompt: do not end prompts with a space")
+	note(s.Duplicates, "examples are duplicates")
+	if len(s.Unused) > 0 {
+		out = append(out, "columns not used: "+strings.Join(s.Unused, ", "))
+	}
+	return out
+}

@@ -1,0 +1,101 @@
+package train
+
+import (
+	"math"
+
+	"github.com/peftkit/peftkit/kernels"
+	"github.com/peftkit/peftkit/nn"
+)
+
+// AdamW is the optimizer of Loshchilov and Hutter 2019 (arXiv 1711.05101) with
+// PyTorch's order of operations.
+type AdamW struct {
+	Params []*nn.Param
+	// Step counts the updates done.
+	Step int
+	// M and V are the moments of each parameter.
+	M, V [][]float32
+	// Beta1, Beta2, Eps and WeightDecay as torch.optim.AdamW calls them.
+	Beta1, Beta2, Eps, WeightDecay float64
+
+	blocks []block
+}
+
+// block is a piece of a parameter that one goroutine works on. The cut depends
+// on the sizes alone, so results do not depend on the number of threads.
+type block struct{ param, lo, hi int }
+
+const blockSize = 1 << 14
+
+// NewAdamW returns an optimizer with zero moments.
+func NewAdamW(params []*nn.Param, beta1, beta2, eps, weightDecay float64) *AdamW {
+	o := &AdamW{Params: params, Beta1: beta1, Beta2: beta2, Eps: eps, WeightDecay: weightDecay}
+	for i, p := range params {
+		n := len(p.V.Data)
+		o.M, o.V = append(o.M, make([]float32, n)), append(o.V, make([]float32, n))
+		for lo := 0; lo < n; lo += blockSize {
+			o.blocks = append(o.blocks, block{i, lo, min(lo+blockSize, n)})
+		}
+	}
+	return o
+}
+
+// ZeroGrad clears all gradients.
+func (o *AdamW) ZeroGrad() {
+	for _, p := range o.Params {
+		p.ZeroGrad()
+	}
+}
+
+// GradNorm returns the global 2-norm of the gradients, summed in a fixed order.
+func (o *AdamW) GradNorm() float64 {
+	sums := make([]float64, len(o.blocks))
+	kernels.Parallel(len(o.blocks), 1, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			b := o.blocks[i]
+			// Pieces keep the float32 sums short.
+			const piece = 1 << 10
+			g := o.Params[b.param].V.Grad[b.lo:b.hi]
+			for len(g) > 0 {
+				n := min(piece, len(g))
+				sums[i] += float64(kernels.SumSquares(g[:n]))
+				g = g[n:]
+			}
+		}
+	})
+	var sum float64
+	for _, s := range sums {
+		sum += s
+	}
+	return math.Sqrt(sum)
+}
+
+// Clip scales the gradients so that their global norm is at most limit, as
+// torch.nn.utils.clip_grad_norm_ does, and returns the norm they had. A limit of
+// 0 does not scale.
+func (o *AdamW) Clip(limit float64) float64 {
+	norm := o.GradNorm()
+	if s := limit / (norm + 1e-6); limit > 0 && s < 1 {
+		kernels.Parallel(len(o.blocks), 1, func(lo, hi int) {
+			for _, b := range o.blocks[lo:hi] {
+				kernels.Scale(o.Params[b.param].V.Grad[b.lo:b.hi], float32(s))
+			}
+		})
+	}
+	return norm
+}
+
+// Update applies the gradients with a learning rate.
+func (o *AdamW) Update(lr float64) {
+	o.Step++
+	s := kernels.AdamWStep{
+		LR: lr, Beta1: o.Beta1, Beta2: o.Beta2, Eps: o.Eps, WeightDecay: o.WeightDecay,
+		Bias1: 1 - math.Pow(o.Beta1, float64(o.Step)), Bias2: 1 - math.Pow(o.Beta2, float64(o.Step)),
+	}
+	kernels.Parallel(len(o.blocks), 1, func(lo, hi int) {
+		for _, b := range o.blocks[lo:hi] {
+			p := o.Params[b.param].V
+			s.Apply(p.Data[b.lo:b.hi], p.Grad[b.lo:b.hi], o.M[b.param][b.lo:b.hi], o.V[b.param][b.lo:b.hi])
+		}
+	})
+}

@@ -1,0 +1,240 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/peftkit/peftkit/data"
+	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/nn"
+	"github.com/peftkit/peftkit/peft"
+)
+
+// Trainer is a run that can be driven step by step; [Run] does so to the end.
+type Trainer struct {
+	Config  Config
+	Model   *model.Model
+	Adapter peft.Adapter
+	Data    *data.Dataset
+	Opt     *AdamW
+	// Total is the number of steps of the run, PerEpoch that of one epoch,
+	// Warmup that of the warm-up.
+	Total, PerEpoch, Warmup int
+	// Notes tells what the user should know about the set-up.
+	Notes []string
+	// Valid is the last validation.
+	Valid *EvalResult
+	// Checkpoint is the newest one written or loaded.
+	Checkpoint string
+
+	plan    data.Plan
+	tape    *nn.Tape
+	step    int // steps done
+	resumed int
+	epoch   int // the epoch that batches holds, -1 before the first
+	batches [][]int
+	hooks   []Hook
+	done    Result
+	ids     identity
+}
+
+// New prepares a run and, when asked to, loads its checkpoint.
+func New(c Config, m *model.Model, ad peft.Adapter, ds *data.Dataset) (*Trainer, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	t := &Trainer{Config: c, Model: m, Adapter: ad, Data: ds, epoch: -1, tape: nn.NewTape()}
+	params := ad.Params()
+	if len(params) == 0 {
+		return nil, fmt.Errorf("%w: the adapter has no trainable parameter", ErrConfig)
+	}
+	t.Opt = NewAdamW(params, c.Beta1, c.Beta2, c.Eps, c.WeightDecay)
+	if err := t.fits(ds); err != nil {
+		return nil, err
+	}
+	t.plan = data.Plan{BatchSize: c.BatchSize, Pack: c.Pack, Shuffle: c.Shuffle, Seed: c.Seed, MaxTokens: ds.MaxSeqLen}
+	if t.plan.MaxTokens == 0 {
+		for i := range ds.Examples {
+			t.plan.MaxTokens = max(t.plan.MaxTokens, len(ds.Examples[i].Tokens))
+		}
+	}
+	first, err := ds.Epoch(t.plan, 0)
+	if err != nil {
+		return nil, err
+	}
+	if len(first) == 0 {
+		return nil, fmt.Errorf("%w: the data set is empty", ErrConfig)
+	}
+	t.PerEpoch = (len(first) + c.GradAccum - 1) / c.GradAccum
+	if t.Total = c.MaxSteps; t.Total == 0 {
+		t.Total = int(math.Ceil(c.Epochs * float64(t.PerEpoch)))
+	}
+	t.Warmup = warmupSteps(c.Warmup, t.Total)
+	if t.Total < 10 {
+		t.Notes = append(t.Notes, fmt.Sprintf("only %d steps: %d examples make %d micro-batches of %d to a step; lower the accumulation, or train more epochs", t.Total, len(ds.Examples), len(first), c.GradAccum))
+	}
+	if err := t.prepare(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// fits checks that the model can take every example.
+func (t *Trainer) fits(ds *data.Dataset) error { return fits(t.Model, ds) }
+
+func fits(m *model.Model, ds *data.Dataset) error {
+	for i := range ds.Examples {
+		ex := &ds.Examples[i]
+		if n := len(ex.Tokens); n > m.MaxPositions {
+			return fmt.Errorf("%s:%d: %w: the example has %d tokens, the model takes at most %d; set a maximum sequence length", ex.File, ex.Line, ErrConfig, n, m.MaxPositions)
+		}
+		for _, id := range ex.Tokens {
+			if id < 0 || int(id) >= m.VocabSize {
+				return fmt.Errorf("%s:%d: %w: token %d is not in the model's vocabulary of %d: the tokenizer is of another model", ex.File, ex.Line, ErrConfig, id, m.VocabSize)
+			}
+		}
+	}
+	return nil
+}
+
+// Close frees the memory of the activations.
+func (t *Trainer) Close() { t.tape.Close() }
+
+// Done returns the number of steps done.
+func (t *Trainer) Done() int { return t.step }
+
+// Run does all steps that are left.
+func (t *Trainer) Run(ctx context.Context) (*Result, error) {
+	begin := time.Now()
+	t.done = Result{Resumed: t.resumed, Loss: math.NaN()}
+	err := t.loop(ctx)
+	for _, h := range t.hooks {
+		if h.End == nil {
+			continue
+		}
+		if e := h.End(t, err); e != nil && (err == nil || errors.Is(err, ErrInterrupted)) {
+			err = errors.Join(err, e)
+		}
+	}
+	t.done.Steps, t.done.Valid, t.done.Checkpoint = t.step, t.Valid, t.Checkpoint
+	t.done.Elapsed = time.Since(begin)
+	return &t.done, err
+}
+
+func (t *Trainer) loop(ctx context.Context) error {
+	for _, h := range t.hooks {
+		if h.Start != nil {
+			if err := h.Start(t); err != nil {
+				return err
+			}
+		}
+	}
+	var spent time.Duration
+	for first := t.step; t.step < t.Total; {
+		s, err := t.Step(ctx)
+		if err != nil {
+			return err
+		}
+		spent += s.Elapsed
+		s.ETA = spent / time.Duration(t.step-first) * time.Duration(t.Total-t.step)
+		t.done.Loss = s.Loss
+		t.done.Tokens += int64(s.Tokens)
+		t.done.Labels += int64(s.Labels)
+		for _, h := range t.hooks {
+			if h.Step == nil {
+				continue
+			}
+			if err := h.Step(ctx, t, s); err != nil {
+				return t.interrupted(ctx, err)
+			}
+		}
+	}
+	return nil
+}
+
+// interrupted turns an error that comes from the cancelled context into ErrInterrupted.
+func (t *Trainer) interrupted(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return fmt.Errorf("%w after step %d of %d: %w", ErrInterrupted, t.step, t.Total, context.Cause(ctx))
+	}
+	return err
+}
+
+// window returns the micro-batches of a 0-based step.
+func (t *Trainer) window(step int) ([][]int, error) {
+	epoch, at := step/t.PerEpoch, step%t.PerEpoch*t.Config.GradAccum
+	if epoch != t.epoch {
+		b, err := t.Data.Epoch(t.plan, epoch)
+		if err != nil {
+			return nil, err
+		}
+		t.epoch, t.batches = epoch, b
+	}
+	return t.batches[at:min(at+t.Config.GradAccum, len(t.batches))], nil
+}
+
+// Step does one optimizer step. After an error the parameters, the moments and
+// the position are those of before.
+func (t *Trainer) Step(ctx context.Context) (*Step, error) {
+	begin := time.Now()
+	window, err := t.window(t.step)
+	if err != nil {
+		return nil, err
+	}
+	s := &Step{Step: t.step + 1, Total: t.Total, Epoch: float64(t.step+1) / float64(t.PerEpoch)}
+	batches := make([]*model.Batch, len(window))
+	for i, examples := range window {
+		batches[i] = t.Data.Batch(examples)
+		s.Tokens += len(batches[i].Tokens)
+		s.Labels += data.Labelled(batches[i])
+	}
+	t.Opt.ZeroGrad()
+	var sum float64
+	for i, b := range batches {
+		if err := ctx.Err(); err != nil {
+			return nil, t.interrupted(ctx, err)
+		}
+		loss, err := t.microBatch(b, i, s.Labels)
+		if err != nil {
+			return nil, t.blame(s, i, window[i], err)
+		}
+		sum += loss
+	}
+	s.Loss = sum / float64(s.Labels)
+	s.GradNorm = t.Opt.Clip(t.Config.Clip)
+	if !finite(s.GradNorm) {
+		return nil, t.blameGradient(s)
+	}
+	s.LearningRate = t.Config.LearningRate * t.Config.Schedule.Factor(t.step, t.Warmup, t.Total, t.Config.MinLR)
+	t.Opt.Update(s.LearningRate)
+	t.step++
+	s.Elapsed = time.Since(begin)
+	s.Memory = MemoryUse()
+	return s, nil
+}
+
+// microBatch adds the gradient of the summed loss over labels to the parameters'.
+func (t *Trainer) microBatch(b *model.Batch, i, labels int) (sum float64, err error) {
+	t.tape.Reset()
+	t.tape.Train = true
+	t.tape.Seed = mix(mix(mix(t.Config.Seed)^uint64(t.step)) ^ uint64(i))
+	sum, _ = t.Model.Loss(t.tape, b, float32(1/float64(labels)))
+	if !finite(sum) {
+		return sum, ErrNotFinite
+	}
+	t.tape.Backward()
+	return sum, nil
+}
+
+// mix is the output function of SplitMix64: neighbouring inputs give unrelated outputs.
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
