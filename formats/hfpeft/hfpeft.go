@@ -75,13 +75,21 @@ func (Format) ProbeAdapter(path string) formats.Confidence {
 		}
 		return formats.No
 	}
-	var c struct {
-		PeftType string `json:"peft_type"`
-	}
-	if json.Unmarshal(b, &c) == nil && c.PeftType != "" {
+	if peftType(b) != "" {
 		return formats.Yes
 	}
 	return formats.Maybe
+}
+
+// peftType returns peft_type of a configuration, "" when there is none. The key
+// is matched exactly, unlike by json.Unmarshal into a struct.
+func peftType(config []byte) string {
+	var c map[string]json.RawMessage
+	var s string
+	if json.Unmarshal(config, &c) != nil || json.Unmarshal(c["peft_type"], &s) != nil {
+		return ""
+	}
+	return s
 }
 
 func folder(path string) string {
@@ -160,8 +168,7 @@ func readConfig(dir string) (json.RawMessage, error) {
 		}
 		return nil, e
 	}
-	var peftType string
-	if json.Unmarshal(c["peft_type"], &peftType) == nil && peftType != "" {
+	if peftType(b) != "" {
 		return b, nil
 	}
 	return nil, foreign(path, dir, c)
@@ -228,10 +235,7 @@ func isFile(path string) bool {
 // WriteAdapter writes the folder at path. Other files of an existing folder
 // (checkpoints, a log) stay; a stale adapter_model.bin goes.
 func (Format) WriteAdapter(ctx context.Context, path string, a *formats.OutAdapter) error {
-	var c struct {
-		PeftType string `json:"peft_type"`
-	}
-	if json.Unmarshal(a.Config, &c) != nil || c.PeftType == "" {
+	if peftType(a.Config) == "" {
 		return &formats.FileError{File: path, Err: formats.ErrOutput, Found: "a configuration without peft_type", Want: "one that PEFT can load"}
 	}
 	for name := range a.Files {

@@ -194,13 +194,24 @@ func install(stage, path string, old target, opt DirOptions) error {
 		}
 		switch {
 		case !old.exists, len(old.owned) == 0:
-			if err := os.Rename(stage, path); err == nil {
+			err := error(nil)
+			if old.exists {
+				err = check(OpExchange, path)
+			}
+			if err == nil {
+				err = os.Rename(stage, path)
+			}
+			if err == nil {
 				return syncDir(filepath.Dir(path))
 			} else if !old.exists {
 				return err
 			}
 		default:
-			if err := exchange(stage, path); err == nil {
+			err := check(OpExchange, path)
+			if err == nil {
+				err = exchange(stage, path)
+			}
+			if err == nil {
 				// stage is now the old folder; WriteDir removes it
 				return syncDir(filepath.Dir(path))
 			}

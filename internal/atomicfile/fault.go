@@ -11,6 +11,9 @@ const (
 	OpWrite  Op = "write"
 	OpSync   Op = "sync"
 	OpRename Op = "rename"
+	// OpExchange is the replacement of a whole folder by one rename, which mount
+	// points refuse; the files are moved one by one then.
+	OpExchange Op = "exchange"
 )
 
 var fault atomic.Pointer[func(op Op, path string) error]
