@@ -55,7 +55,7 @@ func DecodeQ4_0(dst []float32, src []byte) {
 
 // EncodeQ4_0 writes blocks of 32 with scale max/-8.
 func EncodeQ4_0(dst []byte, src []float32) {
-	generic.EncodeQ4_0(dst[:blockBytes(len(src), generic.QK, generic.BytesQ4_0)], src)
+	encodeQ4_0(dst[:blockBytes(len(src), generic.QK, generic.BytesQ4_0)], src)
 }
 
 // DecodeQ4_1 reads blocks of 32: f16 scale and minimum, 16 bytes of nibbles.
@@ -65,5 +65,5 @@ func DecodeQ4_1(dst []float32, src []byte) {
 
 // EncodeQ4_1 writes blocks of 32 with scale (max-min)/15 and the minimum.
 func EncodeQ4_1(dst []byte, src []float32) {
-	generic.EncodeQ4_1(dst[:blockBytes(len(src), generic.QK, generic.BytesQ4_1)], src)
+	encodeQ4_1(dst[:blockBytes(len(src), generic.QK, generic.BytesQ4_1)], src)
 }

@@ -1,4 +1,4 @@
-//go:build !peftasm
+//go:build noasm || !(amd64 || arm64)
 
 package kernels
 
@@ -19,11 +19,3 @@ func swiGLUBackward(dGate, dUp, dOut, gate, up []float32) {
 	generic.SwiGLUBackward(dGate, dUp, dOut, gate, up)
 }
 func adamW(p, g, m, v []float32, c *[7]float32) { generic.AdamW(p, g, m, v, c) }
-func decodeF16(dst []float32, src []byte)       { generic.DecodeF16(dst, src) }
-func encodeF16(dst []byte, src []float32)       { generic.EncodeF16(dst, src) }
-func decodeBF16(dst []float32, src []byte)      { generic.DecodeBF16(dst, src) }
-func encodeBF16(dst []byte, src []float32)      { generic.EncodeBF16(dst, src) }
-func decodeQ8_0(dst []float32, src []byte)      { generic.DecodeQ8_0(dst, src) }
-func encodeQ8_0(dst []byte, src []float32)      { generic.EncodeQ8_0(dst, src) }
-func decodeQ4_0(dst []float32, src []byte)      { generic.DecodeQ4_0(dst, src) }
-func decodeQ4_1(dst []float32, src []byte)      { generic.DecodeQ4_1(dst, src) }
