@@ -1,0 +1,103 @@
+package train
+
+import (
+	"encoding/json"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/peftkit/peftkit/nn"
+)
+
+// golden is testdata/golden.json, which testdata/golden.py writes.
+type golden struct {
+	Schedules []struct {
+		Name          Schedule
+		Warmup, Total int
+		Min           float64
+		LR            []float64
+	}
+	AdamW struct {
+		Start [][]float32
+		Steps []struct {
+			LR     float64
+			Grads  [][]float32
+			Norm   float64
+			Params [][]float32
+		}
+	}
+}
+
+func readGolden(t *testing.T) (g golden) {
+	b, err := os.ReadFile("testdata/golden.json")
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(b, &g))
+	return g
+}
+
+func TestSchedulesAreThoseOfTransformers(t *testing.T) {
+	n := 0
+	for _, s := range readGolden(t).Schedules {
+		for step, want := range s.LR {
+			require.InDelta(t, want, s.Name.Factor(step, s.Warmup, s.Total, s.Min), 1e-15, "%s warm-up %d of %d, step %d", s.Name, s.Warmup, s.Total, step)
+			n++
+		}
+	}
+	require.Greater(t, n, 150)
+	require.Error(t, Schedule("").check())
+}
+
+func TestWarmupSteps(t *testing.T) {
+	for _, c := range []struct {
+		warmup float64
+		total  int
+		want   int
+	}{{0, 100, 0}, {0.05, 100, 5}, {0.05, 101, 6}, {0.05, 3, 1}, {1, 100, 1}, {20, 10, 20}, {0.999, 10, 10}} {
+		require.Equal(t, c.want, warmupSteps(c.warmup, c.total), "%v of %d", c.warmup, c.total)
+	}
+}
+
+func TestAdamWAndClippingAreThoseOfTorch(t *testing.T) {
+	g := readGolden(t).AdamW
+	params := []*nn.Param{nn.NewParam("a", 3, 5), nn.NewParam("b", 7)}
+	for i, p := range params {
+		copy(p.V.Data, g.Start[i])
+	}
+	o := NewAdamW(params, 0.9, 0.99, 1e-8, 0.05)
+	clipped := 0
+	for n, s := range g.Steps {
+		for i, p := range params {
+			copy(p.V.Grad, s.Grads[i])
+		}
+		norm := o.Clip(1)
+		require.InEpsilon(t, s.Norm, norm, 1e-6, "step %d", n)
+		if norm > 1 {
+			clipped++
+		}
+		o.Update(s.LR)
+		for i, p := range params {
+			require.InDeltaSlice(t, s.Params[i], p.V.Data, 5e-7, "step %d, parameter %d", n, i)
+		}
+	}
+	require.Equal(t, len(g.Steps)-1, clipped, "one step is below the limit")
+}
+
+func TestClipOfZeroLeavesGradients(t *testing.T) {
+	p := nn.NewParam("a", 4)
+	copy(p.V.Grad, []float32{3, 0, 4, 0})
+	o := NewAdamW([]*nn.Param{p}, 0.9, 0.999, 1e-8, 0)
+	require.Equal(t, 5.0, o.Clip(0))
+	require.Equal(t, []float32{3, 0, 4, 0}, p.V.Grad)
+}
+
+func TestParseStatus(t *testing.T) {
+	m, ok := parseStatus("Name:\tx\nVmPeak:\t 9 kB\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nRssAnon:\t     512 kB\n")
+	require.True(t, ok)
+	require.Equal(t, Memory{Resident: 1 << 20, Peak: 2 << 20, Private: 512 << 10}, m)
+	for _, bad := range []string{"", "VmRSS: many kB\nVmHWM: 1 kB\n", "VmRSS: 5 kB\n"} {
+		_, ok := parseStatus(bad)
+		require.False(t, ok, bad)
+	}
+	require.Positive(t, MemoryUse().Resident)
+}
