@@ -119,11 +119,12 @@ class LlamaCppError(RuntimeError):
 class LlamaCpp:
     """One GGUF model (and optionally GGUF LoRA adapters) in llama.cpp.
 
+    One thread, because the spin barrier of several stalls on a busy machine.
     The key-value cache is float32 and flash attention is off, so that on F32
     files the only difference from another float32 engine is rounding order.
     """
 
-    def __init__(self, path: Path, loras: list[tuple[Path, float]] = (), n_ctx: int = 1024, threads: int = 2):
+    def __init__(self, path: Path, loras: list[tuple[Path, float]] = (), n_ctx: int = 1024, threads: int = 1):
         self.lib = lib = _libraries()
         _errors.clear()
         self.model = self.ctx = None

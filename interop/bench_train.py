@@ -1,0 +1,179 @@
+"""LoRA training of SmolLM2-135M: peftkit and PyTorch + PEFT, alternating.
+
+Rank 16 on all linear layers, 4 sequences of 256 tokens a step, float32, AdamW,
+both from the same float32 safetensors folder (peftkit converts it from the
+GGUF), with as many threads as the machine has cores. Each measurement is a
+process of its own; the two alternate (A B A B ...), so that a drifting clock
+meets both. Of every process the first steps are left out and the median of the
+rest counts. Printed are the rates and peak memories of all rounds, their
+medians with spread, and the median of the paired ratios.
+
+Run: make bench-train [ROUNDS=5]
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+# The parent stays small (no torch here): a child's peak memory, as the kernel
+# reports it, begins with what the parent held when it forked.
+BATCH, LENGTH, RANK, ALPHA = 4, 256, 16, 32
+SKIP = 2
+
+
+def torch_side(model: Path, texts: Path, steps: int, threads: int) -> None:
+    """One PyTorch + PEFT process: prints seconds of every step and its peak memory."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(42)
+    tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
+    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True)
+    base.config.use_cache = False
+    tuned = get_peft_model(base, LoraConfig(r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"))
+    tuned.train()
+    trained = [p for p in tuned.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=2e-4, weight_decay=0.0, fused=True)
+    rows = [tokenizer(json.loads(line)["text"])["input_ids"][:LENGTH] for line in texts.read_text().splitlines()]
+    seconds, losses = [], []
+    for step in range(steps):
+        ids = torch.tensor([rows[(step * BATCH + i) % len(rows)] for i in range(BATCH)])
+        start = time.perf_counter()
+        loss = tuned(input_ids=ids, labels=ids).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(loss.item())
+        seconds.append(time.perf_counter() - start)
+    print(json.dumps({"rates": [BATCH * LENGTH / s for s in seconds], "losses": losses}))
+
+
+def texts_file(path: Path, rows: int) -> None:
+    """Texts longer than 256 tokens each, always the same; what they say does not change the speed."""
+    rng = random.Random(0)
+    words = ("time people way water day part sound work place year live back give most very after thing our just name "
+             "good sentence man think say great where help through much before line right too mean old any same tell").split()
+    with path.open("w") as f:
+        for _ in range(rows):
+            f.write(json.dumps({"text": " ".join(rng.choice(words) for _ in range(2 * LENGTH))}) + "\n")
+
+
+def child(command: list[str], env: dict) -> tuple[str, float]:
+    """Runs a process; returns its output and its peak resident memory in bytes."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        process = subprocess.Popen(command, stdout=out, stderr=err, env={**os.environ, **env})
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0), err.seek(0)
+        if process.returncode != 0:
+            sys.exit(f"{' '.join(command)}: exit {process.returncode}\n{err.read()[-3000:]}")
+        return out.read(), usage.ru_maxrss * 1024.0
+
+
+def busy_share(seconds: float) -> float:
+    """Share of all CPU time that was not idle over the next seconds."""
+    def read():
+        fields = list(map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:9]))
+        return sum(fields), fields[3] + fields[4]
+    all0, idle0 = read()
+    time.sleep(seconds)
+    all1, idle1 = read()
+    return 1 - (idle1 - idle0) / max(1, all1 - all0)
+
+
+def quiet(limit: float = 0.06, patience: float = 60) -> float:
+    """Waits until others use less than limit of the machine; returns the last share seen."""
+    end = time.monotonic() + patience
+    while (share := busy_share(2)) >= limit and time.monotonic() < end:
+        pass
+    return share
+
+
+def machine() -> str:
+    """Processor, cores and the features that choose kernels."""
+    info = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
+    fields = dict((k.strip(), v.strip()) for k, _, v in (line.partition(":") for line in info.splitlines()))
+    known = ["avx2", "fma", "f16c", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8", "asimd", "sve"]
+    flags = set((fields.get("flags") or fields.get("Features") or "").split())
+    return f"{fields.get('model name', 'unknown CPU')}, {os.cpu_count()} cores, {' '.join(k for k in known if k in flags)}"
+
+
+def spread(values: list[float], form: str) -> str:
+    middle = statistics.median(values)
+    return f"{format(middle, form)} (from {format(min(values), form)} to {format(max(values), form)})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=6, help=f"optimizer steps of a process, the first {SKIP} left out")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--json", type=Path, help="also write the numbers here")
+    parser.add_argument("--torch", nargs=2, type=Path, metavar=("MODEL", "TEXTS"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.torch:
+        return torch_side(*args.torch, args.steps, args.threads)
+
+    from peers.where import CACHE, PEFTKIT, SMOLLM2
+
+    model = CACHE / "smollm2-f32"
+    if not (model / "config.json").exists():
+        child([str(PEFTKIT), "convert", str(SMOLLM2), "-o", str(model), "-q", "f32"], {})
+    env = {"OMP_NUM_THREADS": str(args.threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    rates, memory = {"peftkit": [], "torch": []}, {"peftkit": [], "torch": []}
+    print(machine())
+    print(f"SmolLM2-135M, LoRA rank {RANK} on all linear layers, {BATCH}x{LENGTH} tokens, float32, {args.threads} threads; "
+          f"{args.rounds} rounds of {args.steps - SKIP} counted steps")
+    with tempfile.TemporaryDirectory() as tmp:
+        texts = Path(tmp) / "texts.jsonl"
+        texts_file(texts, BATCH * args.steps)
+        for number in range(1, args.rounds + 1):
+            loss = {}
+            for side in ("peftkit", "torch"):
+                others = quiet()
+                if side == "peftkit":
+                    out = Path(tmp) / f"peftkit-{number}"
+                    _, peak = child([str(PEFTKIT), "train", "-m", str(model), "-d", str(texts), "-o", str(out),
+                                     "--rank", str(RANK), "--alpha", str(ALPHA), "--dropout", "0", "--target-modules", "all-linear",
+                                     "--batch-size", str(BATCH), "--grad-accum", "1", "--max-seq-len", str(LENGTH),
+                                     "--max-steps", str(args.steps), "--schedule", "constant", "--warmup", "0", "--lr", "2e-4",
+                                     "--save-steps", "0", "--no-packing", "--no-shuffle", "--threads", str(args.threads)], env)
+                    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+                    steps = [line for line in lines if "loss" in line]
+                    got, loss[side] = [s["tokens_per_second"] for s in steps], [s["loss"] for s in steps]
+                else:
+                    text, peak = child([sys.executable, __file__, "--steps", str(args.steps), "--threads", str(args.threads),
+                                        "--torch", str(model), str(texts)], env)
+                    told = json.loads(text.splitlines()[-1])
+                    got, loss[side] = told["rates"], told["losses"]
+                if len(got) != args.steps:
+                    sys.exit(f"{side}: {len(got)} steps, expected {args.steps}")
+                rates[side].append(statistics.median(got[SKIP:]))
+                memory[side].append(peak)
+                print(f"round {number} {side:8s} {rates[side][-1]:7.1f} tokens/s  peak {peak / 2**20:7.0f} MiB  "
+                      f"first loss {loss[side][0]:.4f}  (others used {others:.0%} before)", flush=True)
+            # Adapters start at zero: the first loss is the base model's, the same in both.
+            if abs(loss["peftkit"][0] - loss["torch"][0]) > 1e-3 * loss["torch"][0]:
+                sys.exit(f"not the same work: first loss {loss['peftkit'][0]} and {loss['torch'][0]}")
+    speed = [a / b for a, b in zip(rates["peftkit"], rates["torch"])]
+    space = [a / b for a, b in zip(memory["peftkit"], memory["torch"])]
+    for side in rates:
+        print(f"{side:8s} {spread(rates[side], '.1f')} tokens/s, peak {spread([m / 2**20 for m in memory[side]], '.0f')} MiB")
+    print(f"peftkit / torch: speed {spread(speed, '.2f')}, memory {spread(space, '.3f')}")
+    if args.json:
+        args.json.write_text(json.dumps({"machine": machine(), "rates": rates, "memory": memory,
+                                         "speed_ratio": statistics.median(speed), "memory_ratio": statistics.median(space)}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

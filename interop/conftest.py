@@ -1,0 +1,100 @@
+"""Fixtures: the binary, small models on disk, SmolLM2 as peftkit converts it."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from peers import adapters, models, peftkit, where
+
+
+def pytest_configure(config):
+    """Nothing skips for want of a peer or the binary: that is an error of the set-up."""
+    for what, path in [("peftkit", where.PEFTKIT), ("SmolLM2", where.SMOLLM2), ("llama.cpp", where.LLAMACPP)]:
+        if not path.exists():
+            pytest.exit(f"{what} not found at {path}: run interop/run.sh (or `make interop`)", returncode=3)
+    torch.set_num_threads(os.cpu_count() or 1)
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """A small model: its Hugging Face folder and its float32 model in transformers."""
+
+    folder: Path
+    model: torch.nn.Module
+
+    @property
+    def tokenizer(self):
+        return AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """small(name) makes the model of models.SMALL once and returns it as OnDisk."""
+    made = {}
+
+    def get(name: str) -> OnDisk:
+        if name not in made:
+            folder = tmp_path_factory.mktemp("small") / name
+            made[name] = OnDisk(folder, models.save(models.SMALL[name], folder))
+        return made[name]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def adapted(small, tmp_path_factory):
+    """adapted(kind, model) saves the PEFT adapter of adapters.KINDS made for a small model; returns its folder."""
+    made = {}
+
+    def get(kind: str, model: str) -> Path:
+        if (kind, model) not in made:
+            folder = tmp_path_factory.mktemp("adapter") / f"{kind}-{model}"
+            adapters.make(models.load(small(model).folder), adapters.KINDS[kind]).save_pretrained(folder)
+            made[kind, model] = folder
+        return made[kind, model]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory) -> Path:
+    """SmolLM2's GGUF as the float32 Hugging Face folder that peftkit makes of it."""
+    out = tmp_path_factory.mktemp("smollm2") / "hf-f32"
+    peftkit.run("convert", where.SMOLLM2, "-o", out, "-q", "f32")
+    return out
+
+
+@pytest.fixture(scope="session")
+def smollm2_gguf(tmp_path_factory) -> Path:
+    """SmolLM2's GGUF with every tensor in float32, converted by peftkit."""
+    out = tmp_path_factory.mktemp("smollm2") / "f32.gguf"
+    peftkit.run("convert", where.SMOLLM2, "-o", out, "-q", "f32")
+    return out
+
+
+@pytest.fixture(scope="session")
+def smollm2_model(smollm2):
+    """The folder in transformers, every key accounted for. Tests must not change it."""
+    return models.load(smollm2)
+
+
+PROMPTS = [
+    "The capital of France is", "Once upon a time, in a small village by the sea,", "def fibonacci(n):\n    ",
+    "Water boils at a temperature of", "<|im_start|>user\nName three colours.<|im_end|>\n<|im_start|>assistant\n",
+    "1, 1, 2, 3, 5, 8, 13,", "The opposite of hot is", "Dear Sir or Madam,\n\nI am writing to", "In 1969, Neil Armstrong",
+    "Die Hauptstadt von Deutschland ist",
+]
+
+
+@pytest.fixture(scope="session", params=range(len(PROMPTS)), ids=lambda i: f"prompt{i}")
+def prompt(request) -> str:
+    """Each of the ten prompts."""
+    return PROMPTS[request.param]
