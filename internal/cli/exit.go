@@ -5,11 +5,14 @@ import (
 	"errors"
 	"io/fs"
 
+	"github.com/peftkit/peftkit/convert"
 	"github.com/peftkit/peftkit/data"
 	"github.com/peftkit/peftkit/formats"
+	"github.com/peftkit/peftkit/generate"
 	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/tokenizer"
+	"github.com/peftkit/peftkit/train"
 )
 
 // Exit codes. They are part of the interface: scripts depend on them.
@@ -56,14 +59,17 @@ var exitKinds = []struct {
 	code int
 	errs []error
 }{
-	{exitData, []error{data.ErrSyntax, data.ErrFields, data.ErrFormat, data.ErrEmpty, data.ErrTemplate}},
-	{exitUsage, []error{peft.ErrConfig, fs.ErrNotExist, formats.ErrIsAdapter, formats.ErrIsModel}},
+	{exitData, []error{data.ErrSyntax, data.ErrFields, data.ErrFormat, data.ErrEmpty, data.ErrTemplate, generate.ErrNoAnswers}},
+	{exitUsage, []error{
+		peft.ErrConfig, train.ErrConfig, convert.ErrOption, convert.ErrOutput, convert.ErrBase, generate.ErrOptions, generate.ErrPrompt,
+		fs.ErrNotExist, formats.ErrIsAdapter, formats.ErrIsModel,
+	}},
 	{exitFormat, []error{
 		model.ErrUnsupported, model.ErrMismatch, peft.ErrNoMatch, peft.ErrTensors, peft.ErrNotMergeable,
 		formats.ErrUnknownFormat, formats.ErrEmpty, formats.ErrTruncated, formats.ErrHeader, formats.ErrLimit,
 		formats.ErrOverflow, formats.ErrDuplicate, formats.ErrLayout, formats.ErrShape, formats.ErrType,
 		formats.ErrUnsupported, formats.ErrMissing, formats.ErrMismatch, formats.ErrLFSPointer, formats.ErrHTML,
-		formats.ErrPickle, formats.ErrOutput,
+		formats.ErrPickle, formats.ErrOutput, convert.ErrRange, convert.ErrNotFinite, train.ErrCheckpoint, train.ErrDrift,
 	}},
 }
 

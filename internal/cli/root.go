@@ -30,9 +30,9 @@ func (a *app) root() *cobra.Command {
 			"peftkit train -m model.gguf -d chat.jsonl -o adapters\n" +
 			"peftkit generate -m model.gguf --lora adapters -p \"Hello\"\n" +
 			"peftkit merge-lora -m model.gguf --lora adapters -o tuned.gguf",
-		Version:           version(),
-		SilenceErrors:     true,
-		SilenceUsage:      true,
+		Version:       version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil
@@ -67,7 +67,9 @@ func (a *app) root() *cobra.Command {
 	cmd.SetUsageFunc(func(*cobra.Command) error { return nil })
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return a.flagError(cmd, err) })
 	for _, c := range []*cobra.Command{
-		a.inspectCommand(), a.pluginsCommand(), a.doctorCommand(), a.versionCommand(),
+		a.convertCommand(), a.mergeCommand(),
+		a.generateCommand(), a.evalCommand(),
+		a.inspectCommand(), a.pluginsCommand(), a.doctorCommand(), a.tokenizeCommand(), a.logitsCommand(), a.versionCommand(),
 	} {
 		cmd.AddCommand(c)
 	}

@@ -1,0 +1,174 @@
+package cli
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+
+	"github.com/peftkit/peftkit/data"
+	"github.com/peftkit/peftkit/generate"
+	"github.com/peftkit/peftkit/train"
+	"github.com/spf13/cobra"
+)
+
+// evaluation is the JSON of eval. A loss that is no number is null.
+type evaluation struct {
+	Loss       *float64 `json:"loss"`
+	Perplexity *float64 `json:"perplexity"`
+	Tokens     int      `json:"tokens"`
+	Top1       float64  `json:"top1"`
+	Examples   int      `json:"examples"`
+	ExactMatch *float64 `json:"exact_match,omitempty"`
+	Matched    *int     `json:"matched,omitempty"`
+	// Dropped examples had no token that counts.
+	Dropped   int `json:"dropped"`
+	Truncated int `json:"truncated"`
+}
+
+func (a *app) evalCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "eval -m MODEL -d DATA", GroupID: groupTry,
+		Short: "Measure a model on a data set",
+		Long: "Measure how well a model predicts the answers of a data set: loss (mean\n" +
+			"cross-entropy in nats), perplexity, and the share of tokens that had the highest\n" +
+			"probability. --exact-match also lets the model answer every prompt greedily and\n" +
+			"counts the answers that are equal. Of a folder the test part is taken, else valid.",
+		Example: "peftkit eval -m model.gguf -d test.jsonl\n" +
+			"peftkit eval -m model.gguf --lora adapters -d data/ --exact-match\n" +
+			"peftkit eval -m model.gguf -d test.tsv --columns text,label --map \"prompt={text} =>\" --map completion=label --json",
+		Args: noArgs,
+	}
+	f := flagsOf(cmd)
+	f.section("Model")
+	m := addModelFlags(f)
+	f.section("Data")
+	d := addDataFlags(f, ".jsonl, .json, .csv or .tsv file, or a folder with test.*")
+	part := f.oneOf("part", "", "", "part of a folder (default test, else valid)", "test", "valid", "train")
+	limit := f.Int("limit", 0, "use the first N examples only; 0 for all")
+	maxLen := f.Int("max-seq-len", 0, "cut examples to this many tokens; 0 for what the model takes")
+	f.section("Result")
+	exact := f.Bool("exact-match", false, "generate the answers and compare them")
+	answers := f.text("answers", "", "FILE", "", "write each answer of --exact-match as a line of JSON")
+	asJSON := f.Bool("json", false, "print one JSON object")
+	f.mark()
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := require(cmd, "model", "data"); err != nil {
+			return err
+		}
+		if *limit < 0 || *maxLen < 0 {
+			return usagef("--limit and --max-seq-len: expected 0 or more")
+		}
+		if *answers != "" && !*exact {
+			return usagef("--answers needs --exact-match")
+		}
+		l, err := a.load(cmd, m)
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		ds, err := l.evalData(d, *part, *maxLen)
+		if err != nil {
+			return dataError(err, *d.path)
+		}
+		if *limit > 0 && *limit < len(ds.Examples) {
+			ds.Examples = ds.Examples[:*limit]
+		}
+		act := a.start("evaluating")
+		r, err := train.Evaluate(cmd.Context(), l.Model, ds)
+		act.end()
+		if err != nil {
+			return err
+		}
+		e := &evaluation{Loss: finiteOrNil(r.Loss), Perplexity: finiteOrNil(r.Perplexity), Tokens: r.Tokens, Top1: r.Top1,
+			Examples: len(ds.Examples), Dropped: ds.Stats.Untrained, Truncated: ds.Stats.Truncated}
+		if *exact {
+			if err := a.exactMatch(cmd, l, ds, *answers, e); err != nil {
+				return err
+			}
+		}
+		if *asJSON {
+			return printJSON(a.out, e)
+		}
+		a.printEvaluation(e, r, ds)
+		return nil
+	}
+	return cmd
+}
+
+func (l *loaded) evalData(d *dataFlags, part string, maxLen int) (*data.Dataset, error) {
+	if maxLen == 0 || maxLen > l.MaxPositions {
+		maxLen = l.MaxPositions
+	}
+	o, err := d.options(l.tok, maxLen)
+	if err != nil {
+		return nil, err
+	}
+	if o.ChatTemplate == "" {
+		o.ChatTemplate = l.template
+	}
+	if o.Part, err = evalPart(*d.path, part); err != nil {
+		return nil, err
+	}
+	return data.Load(*d.path, o)
+}
+
+func (a *app) exactMatch(cmd *cobra.Command, l *loaded, ds *data.Dataset, file string, e *evaluation) (err error) {
+	var w *bufio.Writer
+	if file != "" {
+		f, err := os.Create(file)
+		if err != nil {
+			return err
+		}
+		w = bufio.NewWriter(f)
+		defer func() {
+			if e := w.Flush(); err == nil {
+				err = e
+			}
+			if e := f.Close(); err == nil {
+				err = e
+			}
+		}()
+	}
+	done := 0
+	r, err := generate.ExactMatch(cmd.Context(), l.Model, l.tok, ds, func(m generate.Match) {
+		done++
+		a.err.setLine(fmt.Sprintf("answering %s %d/%d", a.err.bar(float64(done)/float64(len(ds.Examples)), 20), done, len(ds.Examples)))
+		if w != nil {
+			if b, e := json.Marshal(m); e == nil {
+				w.Write(append(b, '\n')) // a failure shows in Flush
+			}
+		}
+	})
+	a.err.clearLine()
+	if err != nil {
+		return dataError(err, "")
+	}
+	score := r.Score()
+	e.ExactMatch, e.Matched = &score, &r.Equal
+	e.Examples = max(e.Examples, r.Examples)
+	return nil
+}
+
+func finiteOrNil(x float64) *float64 {
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		return nil
+	}
+	return &x
+}
+
+func (a *app) printEvaluation(e *evaluation, r *train.EvalResult, ds *data.Dataset) {
+	f := facts{s: a.out}
+	f.add("data", "%s", dataText(ds))
+	f.add("loss", "%.4f", r.Loss)
+	f.add("perplexity", "%.4g", r.Perplexity)
+	f.add("top-1", "%.2f %% of %s tokens", 100*r.Top1, countText(int64(r.Tokens)))
+	if e.ExactMatch != nil {
+		f.add("exact match", "%.2f %% (%d of %d answers)", 100**e.ExactMatch, *e.Matched, e.Examples)
+	}
+	f.print()
+	for _, n := range ds.Stats.Notes() {
+		a.warn("%s", n)
+	}
+}

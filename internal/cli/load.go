@@ -1,0 +1,119 @@
+package cli
+
+import (
+	"strings"
+
+	"github.com/peftkit/peftkit/convert"
+	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/peft"
+	"github.com/peftkit/peftkit/tokenizer"
+	"github.com/peftkit/peftkit/tokenizer/chat"
+	"github.com/spf13/cobra"
+)
+
+// modelFlags are those of commands that run a model.
+type modelFlags struct {
+	model   *string
+	loras   *[]string
+	threads func() error
+}
+
+func addModelFlags(f *flags) *modelFlags {
+	m := &modelFlags{}
+	m.model = f.text("model", "m", "MODEL", "", "GGUF file or Hugging Face folder")
+	m.loras = f.texts("lora", "", "ADAPTER[:SCALE]", "adapter to apply; may be repeated")
+	m.threads = threadsFlag(f)
+	return m
+}
+
+// loaded is a model that is ready to run.
+type loaded struct {
+	*model.Model
+	tok *tokenizer.Tokenizer
+	// template is a chat template that an adapter brought along.
+	template string
+}
+
+// load opens the model, its tokenizer and its adapters.
+func (a *app) load(cmd *cobra.Command, f *modelFlags) (*loaded, error) {
+	if err := require(cmd, "model"); err != nil {
+		return nil, err
+	}
+	if err := f.threads(); err != nil {
+		return nil, err
+	}
+	refs, err := adapterRefs(*f.loras)
+	if err != nil {
+		return nil, err
+	}
+	l, err := a.open(*f.model)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range refs {
+		if _, err := peft.Attach(l.Model, r.Path, r.Scale); err != nil {
+			l.Close()
+			return nil, err
+		}
+		if ad, err := peft.Open(r.Path, l.Checkpoint); err == nil {
+			if t := ad.Files["chat_template.jinja"]; t != nil {
+				l.template = string(t)
+			}
+			ad.Close()
+		}
+	}
+	return l, nil
+}
+
+// open opens a model and its tokenizer.
+func (a *app) open(path string) (*loaded, error) {
+	m, err := model.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	tok, err := tokenizer.FromModel(m.Source)
+	if err != nil {
+		m.Close()
+		return nil, withCode(exitFormat, err)
+	}
+	for _, w := range tok.Warnings() {
+		a.warn("tokenizer: %s", w)
+	}
+	return &loaded{Model: m, tok: tok}, nil
+}
+
+func adapterRefs(texts []string) ([]convert.AdapterRef, error) {
+	var out []convert.AdapterRef
+	for _, t := range texts {
+		r, err := convert.ParseAdapterRef(t)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// chatTemplate parses the model's chat template; nil when it has none.
+func (l *loaded) chatTemplate() (*chat.Template, error) {
+	source := l.template
+	if source == "" {
+		source = l.tok.ChatTemplate()
+	}
+	if source == "" {
+		return nil, nil
+	}
+	name := func(id int32, ok bool) string {
+		if !ok {
+			return ""
+		}
+		return l.tok.Token(id)
+	}
+	t, err := chat.New(source, name(l.tok.BOS()), name(l.tok.EOS()))
+	return t, withCode(exitFormat, err)
+}
+
+// unescape replaces \n, \t and \\, which are hard to type in a shell.
+func unescape(s string) string {
+	return strings.NewReplacer(`\\`, `\`, `\n`, "\n", `\t`, "\t").Replace(s)
+}
