@@ -64,6 +64,7 @@ func TestSpans(t *testing.T) {
 		{"inst", talk, []string{" 1</s>", " 2</s>"}},
 		{"turns", talk[1:], []string{"1<end_of_turn>", "2<end_of_turn>"}},
 		{"generation", talk, []string{"1<|end|>", " 2 <|end|>"}},
+		{"last-turn", talk, []string{"1<|im_end|>", " 2 <|im_end|>"}},
 		{"thinking", talk[1:], []string{"1<|e|>", " 2 <|e|>"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -84,8 +85,9 @@ func TestSpans(t *testing.T) {
 }
 
 func TestSpansRefused(t *testing.T) {
-	// Each turn shows how many there are: no text is a prefix of a longer one.
-	tmpl, err := New("{{ messages|length }}{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}", "", "")
+	// Each text shows how many turns there are, so none is a prefix of a longer
+	// one, and the contents are changed.
+	tmpl, err := New("{{ messages|length }}{% for m in messages %}{{ m.role }}:{{ m.content | upper }};{% endfor %}", "", "")
 	require.NoError(t, err)
 	_, _, err = tmpl.Spans([]Message{{"user", "a"}, {"assistant", "b"}, {"user", "c"}})
 	var s *SpanError

@@ -2,6 +2,8 @@ package chat
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -25,7 +27,9 @@ func (e *SpanError) Error() string {
 // any other the conversation is rendered turn by turn: the text up to and with
 // the generation prompt ends where an answer begins, the text with the answer ends
 // where it ends. This needs each of them to be a prefix of the whole, which
-// is checked; a template that rewrites earlier turns gives a SpanError.
+// is checked. Where it fails, as in templates that treat the last turn in a way of
+// its own, the contents are replaced by marks to see where they go. A template
+// that changes the contents, too, gives a SpanError.
 func (t *Template) Spans(msgs []Message) (text string, answers [][2]int, err error) {
 	whole, err := t.render(msgs, false)
 	if err != nil {
@@ -41,6 +45,9 @@ func (t *Template) Spans(msgs []Message) (text string, answers [][2]int, err err
 		}
 		start, end, err := t.span(msgs, i, whole)
 		if err != nil {
+			if answers, ok := t.byMarks(msgs, whole); ok {
+				return whole, answers, nil
+			}
 			return "", nil, err
 		}
 		answers = append(answers, [2]int{start, end})
@@ -92,6 +99,57 @@ func (t *Template) span(msgs []Message, i int, whole string) (start, end int, er
 		end -= len(tail) - len(keep)
 	}
 	return start, end, nil
+}
+
+// byMarks finds the answers by rendering the conversation with a mark in place of
+// each. It counts only if putting the contents back gives the whole text.
+func (t *Template) byMarks(msgs []Message, whole string) (answers [][2]int, ok bool) {
+	marked := slices.Clone(msgs)
+	last := -1
+	mark := func(i int) string { return markStart + strconv.Itoa(i) + markEnd }
+	for i, m := range msgs {
+		if strings.Contains(m.Content, markStart) {
+			return nil, false
+		}
+		if m.Role == "assistant" {
+			marked[i].Content = mark(i)
+			last = i
+		}
+	}
+	text, err1 := t.render(marked, false)
+	upTo, err2 := t.render(marked[:last+1], false)
+	if err1 != nil || err2 != nil {
+		return nil, false
+	}
+	// What follows the content of a last answer is the end of a turn.
+	_, end, found := strings.Cut(upTo, mark(last))
+	if !found {
+		return nil, false
+	}
+	end = strings.TrimRight(end, " \t\r\n")
+	var b strings.Builder
+	for i, m := range marked {
+		if m.Role != "assistant" {
+			continue
+		}
+		before, rest, found := strings.Cut(text, m.Content)
+		if !found {
+			return nil, false
+		}
+		b.WriteString(before)
+		start, content := b.Len(), msgs[i].Content
+		if !strings.HasPrefix(whole[min(start, len(whole)):], content+rest[:min(len(rest), 1)]) {
+			content = strings.TrimSpace(content)
+		}
+		b.WriteString(content)
+		if !strings.HasPrefix(rest, end) {
+			return nil, false
+		}
+		answers = append(answers, [2]int{start, b.Len() + len(end)})
+		text = rest
+	}
+	b.WriteString(text)
+	return answers, b.String() == whole
 }
 
 // common returns the length of the common prefix.
