@@ -187,6 +187,9 @@ func encodeAll(records []Record, o Options) ([]result, error) {
 	for i := range results {
 		var line *LineError
 		if errors.As(results[i].err, &line) {
+			if errors.Is(line, errNoTemplate) {
+				return nil, line // the same for every chat
+			}
 			bad.add(line)
 		}
 	}

@@ -1,9 +1,10 @@
 package data
 
 import (
-	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/peftkit/peftkit/tokenizer/chat"
 )
 
 // encoder turns records into examples. It is used by one goroutine at a time.
@@ -13,7 +14,7 @@ type encoder struct {
 	hasEOS bool
 	// closes says that the tokenizer itself ends a text with EOS.
 	closes bool
-	tmpl   Template // nil when the model has none
+	tmpl   *chat.Template // nil when the model has none
 }
 
 func newEncoder(o Options) (*encoder, error) {
@@ -37,9 +38,9 @@ func newEncoder(o Options) (*encoder, error) {
 		}
 		return o.Tokenizer.Token(id)
 	}
-	t, err := newTemplate(source, name(o.Tokenizer.BOS()), name(e.eos, e.hasEOS))
+	t, err := chat.New(source, name(o.Tokenizer.BOS()), name(e.eos, e.hasEOS))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrTemplate, err)
+		return nil, &templateError{err}
 	}
 	e.tmpl = t
 	return e, nil
@@ -64,7 +65,7 @@ func (e *encoder) encode(r *Record) (ex Example, merged bool, err error) {
 	}
 	ex.File, ex.Line = r.File, r.Line
 	if err != nil {
-		return ex, false, &LineError{File: r.File, Line: r.Line, Found: err.Error(), Err: ErrTemplate}
+		return ex, false, &LineError{File: r.File, Line: r.Line, Err: &templateError{err}}
 	}
 	return ex, merged, nil
 }
@@ -128,7 +129,12 @@ func (e *encoder) completion(prompt, completion string) (Example, bool) {
 // messages carry no labels.
 func (e *encoder) chat(msgs []Message, context int) (Example, bool, error) {
 	if e.tmpl == nil {
-		return Example{}, false, fmt.Errorf("the model has none; give one, or use data with prompt and completion or text")
+		return Example{}, false, errNoTemplate
+	}
+	if e.o.TrainOn == Everything {
+		text, err := e.tmpl.Render(msgs, false)
+		ids := e.o.Tokenizer.Encode(text, false) // the template writes BOS itself
+		return Example{Tokens: ids, Labels: labels(ids, []span{{0, len(ids)}})}, false, err
 	}
 	text, answers, err := e.tmpl.Spans(msgs)
 	if err != nil {
@@ -142,10 +148,7 @@ func (e *encoder) chat(msgs []Message, context int) (Example, bool, error) {
 	if e.o.TrainOn == LastAnswer && len(answers) > 1 {
 		answers = answers[len(answers)-1:]
 	}
-	ids := e.o.Tokenizer.Encode(text, false) // the template writes BOS itself
-	if e.o.TrainOn == Everything {
-		return Example{Tokens: ids, Labels: labels(ids, []span{{0, len(ids)}})}, false, nil
-	}
+	ids := e.o.Tokenizer.Encode(text, false)
 	var spans []span
 	merged := false
 	for _, a := range answers {

@@ -26,12 +26,24 @@ type LineError struct {
 	Line  int    // 1-based
 	Found string // what is there
 	Want  string // what should be there
-	Err   error  // ErrSyntax, ErrFields or ErrTemplate
+	Err   error  // wraps ErrSyntax, ErrFields or ErrTemplate
 }
+
+// errNoTemplate is the cause when chats meet a model without a chat template.
+var errNoTemplate = errors.New("chat template: the model has none; give one, or use data with prompt and completion, or text")
+
+// templateError is an error of a template, which says so itself.
+type templateError struct{ cause error }
+
+func (e *templateError) Error() string   { return e.cause.Error() }
+func (e *templateError) Unwrap() []error { return []error{ErrTemplate, e.cause} }
 
 // Error returns "file:line: kind: found; expected want".
 func (e *LineError) Error() string {
-	s := fmt.Sprintf("%s:%d: %v: %s", e.File, e.Line, e.Err, e.Found)
+	s := fmt.Sprintf("%s:%d: %v", e.File, e.Line, e.Err)
+	if e.Found != "" {
+		s += ": " + e.Found
+	}
 	if e.Want != "" {
 		s += "; expected " + e.Want
 	}

@@ -121,7 +121,9 @@ func arrayRows(file string, content []byte, bad *LineErrors) []row {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
-		bad.add(&LineError{File: file, Line: lines.at(d.InputOffset()), Found: strings.TrimPrefix(err.Error(), "json: "), Want: "a JSON array of objects", Err: ErrSyntax})
+		at := d.InputOffset() // behind the last good element
+		at += int64(len(content[at:]) - len(bytes.TrimLeft(content[at:], ", \t\r\n")))
+		bad.add(&LineError{File: file, Line: lines.at(at), Found: strings.TrimPrefix(err.Error(), "json: "), Want: "a JSON array of objects", Err: ErrSyntax})
 		return rows
 	}
 	if _, err := d.Token(); err != nil { // [

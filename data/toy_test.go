@@ -1,0 +1,70 @@
+package data
+
+import "strings"
+
+// toy is a tokenizer whose tokens are bytes, a few words, and special tokens.
+type toy struct {
+	template  string
+	addEOS    bool
+	noSpecial bool
+}
+
+var toyWords = []string{"<s>", "</s>", "<|im_start|>", "<|im_end|>", " good"} // ids 256...
+
+const (
+	toyBOS  int32 = 256
+	toyEOS  int32 = 257
+	toyEnd  int32 = 259
+	toyGood int32 = 260
+)
+
+func (t toy) Encode(text string, addSpecial bool) []int32 {
+	out := []int32{}
+	if addSpecial && !t.noSpecial {
+		out = append(out, toyBOS)
+	}
+outer:
+	for text != "" {
+		for i, w := range toyWords {
+			if strings.HasPrefix(text, w) {
+				out, text = append(out, 256+int32(i)), text[len(w):]
+				continue outer
+			}
+		}
+		out, text = append(out, int32(text[0])), text[1:]
+	}
+	if addSpecial && t.addEOS {
+		out = append(out, toyEOS)
+	}
+	return out
+}
+
+func (t toy) Token(id int32) string {
+	if id >= 256 {
+		return toyWords[id-256]
+	}
+	return string(rune(id))
+}
+func (t toy) BOS() (int32, bool)   { return toyBOS, !t.noSpecial }
+func (t toy) EOS() (int32, bool)   { return toyEOS, !t.noSpecial }
+func (t toy) EOGs() []int32        { return []int32{toyEOS, toyEnd} }
+func (t toy) ChatTemplate() string { return t.template }
+
+// show writes an example with the trained tokens in brackets.
+func (t toy) show(ex *Example) string {
+	var b strings.Builder
+	on := false
+	for i, id := range ex.Tokens {
+		if trained := ex.Labels[i] != Ignore; trained != on {
+			b.WriteString(map[bool]string{true: "[", false: "]"}[trained])
+			on = trained
+		}
+		b.WriteString(t.Token(id))
+	}
+	if on {
+		b.WriteString("]")
+	}
+	return b.String()
+}
+
+const chatML = "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
