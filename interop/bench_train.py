@@ -145,11 +145,13 @@ def main() -> None:
                     out = Path(tmp) / f"peftkit-{number}"
                     _, peak = child([str(PEFTKIT), "train", "-m", str(model), "-d", str(texts), "-o", str(out),
                                      "--rank", str(RANK), "--alpha", str(ALPHA), "--dropout", "0", "--target-modules", "all-linear",
-                                     "--batch-size", str(BATCH), "--grad-accum", "1", "--max-seq-len", str(LENGTH),
+                                     "--batch-size", str(BATCH), "--grad-accum", "1", "--max-seq-len", str(LENGTH + 1),  # the last token is only predicted
                                      "--max-steps", str(args.steps), "--schedule", "constant", "--warmup", "0", "--lr", "2e-4",
                                      "--save-steps", "0", "--no-packing", "--no-shuffle", "--threads", str(args.threads)], env)
                     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
                     steps = [line for line in lines if "loss" in line]
+                    if any(s["tokens"] != BATCH * LENGTH for s in steps):
+                        sys.exit(f"peftkit: steps of {[s['tokens'] for s in steps]} tokens, expected {BATCH * LENGTH}")
                     got, loss[side] = [s["tokens_per_second"] for s in steps], [s["loss"] for s in steps]
                 else:
                     text, peak = child([sys.executable, __file__, "--steps", str(args.steps), "--threads", str(args.threads),
@@ -162,8 +164,9 @@ def main() -> None:
                 memory[side].append(peak)
                 print(f"round {number} {side:8s} {rates[side][-1]:7.1f} tokens/s  peak {peak / 2**20:7.0f} MiB  "
                       f"first loss {loss[side][0]:.4f}  (others used {others:.0%} before)", flush=True)
-            # Adapters start at zero: the first loss is the base model's, the same in both.
-            if abs(loss["peftkit"][0] - loss["torch"][0]) > 1e-3 * loss["torch"][0]:
+            # Adapters start at zero: the first loss is the base model's, the same in both
+            # but for the one token more that each sequence of peftkit predicts.
+            if abs(loss["peftkit"][0] - loss["torch"][0]) > 1e-2 * loss["torch"][0]:
                 sys.exit(f"not the same work: first loss {loss['peftkit'][0]} and {loss['torch'][0]}")
     speed = [a / b for a, b in zip(rates["peftkit"], rates["torch"])]
     space = [a / b for a, b in zip(memory["peftkit"], memory["torch"])]

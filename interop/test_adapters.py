@@ -35,9 +35,7 @@ def test_scale(small, adapted):
     it = small("tied")
     ids = it.tokenizer(TEXT)["input_ids"]
     tuned = adapters.load(models.load(it.folder), adapted("plain", "tied"))
-    for module in tuned.modules():
-        if hasattr(module, "scaling"):
-            module.scaling["default"] *= 0.5
+    adapters.rescale(tuned, {"default": 0.5})
     compare.close("peftkit", peftkit.logits(it.folder, ids, f"{adapted('plain', 'tied')}:0.5"), models.logits(tuned, ids), 1e-3)
 
 

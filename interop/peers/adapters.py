@@ -90,3 +90,12 @@ def load(model, folder: Path, trainable: bool = False) -> PeftModel:
     if stored == 0:
         raise Mismatch(f"PEFT loading {folder}: the file holds no tensor")
     return tuned.train(trainable)
+
+
+def rescale(tuned, factors: dict[str, float]) -> None:
+    """Multiplies the scale of the named adapters in every layer."""
+    for module in tuned.modules():
+        if isinstance(scaling := getattr(module, "scaling", None), dict):
+            for name, factor in factors.items():
+                if name in scaling:
+                    scaling[name] *= factor

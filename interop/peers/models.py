@@ -25,7 +25,7 @@ class Small:
 
 
 _LLAMA3 = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
-           "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+           "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 SMALL = {s.name: s for s in [
     Small("tied"),
@@ -37,6 +37,9 @@ SMALL = {s.name: s for s in [
     Small("mlp-bias", {"mlp_bias": True}),
     Small("rope-theta", {"rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}}),
     Small("rope-llama3", {"rope_parameters": _LLAMA3}),
+    # Bends the rotary table within the few positions of a test; its parameters are no
+    # published model's, so they cannot be told from the table that a GGUF holds.
+    Small("rope-llama3-short", {"rope_parameters": {**_LLAMA3, "original_max_position_embeddings": 64}}),
     Small("rope-linear", {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}}),
     Small("norm-eps", {"rms_norm_eps": 1e-3}),
     Small("bfloat16", dtype=torch.bfloat16),

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from transformers import (
+    get_constant_schedule_with_warmup,
+    get_cosine_with_min_lr_schedule_with_warmup,
+    get_linear_schedule_with_warmup,
+)
 
 IGNORE = -100
 
@@ -31,20 +36,13 @@ class Run:
                  "--seed": self.seed, "--dropout": 0, "--val-split": 0, "--save-steps": 0}
         return [str(x) for pair in flags.items() for x in pair] + ["--no-shuffle", "--no-packing"]
 
-    def rate(self, step: int) -> float:
-        """Learning rate of optimizer step `step` (from 0).
-
-        It rises linearly to lr over the warm-up steps, which are a share of all
-        steps rounded up, and falls to a tenth by the end.
-        """
+    def scheduler(self, optimizer):
+        """transformers' own schedule of that name; the warm-up is a share of all steps, rounded up."""
         warm = math.ceil(self.warmup * self.steps)
-        if step < warm:
-            return self.lr * (step + 1) / warm
-        if self.schedule == "constant":
-            return self.lr
-        done = (step - warm) / max(1, self.steps - warm)
-        shape = (1 + math.cos(math.pi * done)) / 2 if self.schedule == "cosine" else 1 - done
-        return self.lr * (0.1 + 0.9 * shape)
+        if self.schedule == "cosine":
+            return get_cosine_with_min_lr_schedule_with_warmup(optimizer, warm, self.steps, min_lr_rate=0.1)
+        make = {"linear": get_linear_schedule_with_warmup, "constant": get_constant_schedule_with_warmup}[self.schedule]
+        return make(optimizer, warm, self.steps) if self.schedule == "linear" else make(optimizer, warm)
 
 
 def examples(path: Path, tokenizer) -> list[tuple[list[int], list[int]]]:
@@ -82,11 +80,11 @@ def train(tuned, rows, tokenizer, run: Run) -> list[dict]:
     """
     trained = [p for p in tuned.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=run.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=run.weight_decay)
+    scheduler = run.scheduler(optimizer)
     chunks = [rows[i:i + run.batch] for i in range(0, len(rows), run.batch)]
     told = []
     at = 0
-    for step in range(run.steps):
-        optimizer.param_groups[0]["lr"] = run.rate(step)
+    for _ in range(run.steps):
         micro = []
         while len(micro) < run.accumulate:
             micro.append(_pad(chunks[at % len(chunks)], tokenizer))
@@ -100,7 +98,8 @@ def train(tuned, rows, tokenizer, run: Run) -> list[dict]:
             loss.backward()
             total += loss.item()
         norm = torch.nn.utils.clip_grad_norm_(trained, run.clip or math.inf)
+        told.append({"loss": total, "lr": scheduler.get_last_lr()[0], "grad_norm": float(norm)})
         optimizer.step()
+        scheduler.step()
         optimizer.zero_grad(set_to_none=True)
-        told.append({"loss": total, "lr": run.rate(step), "grad_norm": float(norm)})
     return told
