@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 )
@@ -9,6 +10,7 @@ import (
 // app is one run of the program: its streams and what it found out so far.
 type app struct {
 	in       io.Reader
+	args     []string
 	out, err *stream
 	// started is set when a command's own code begins; an error before that is
 	// one of usage.
@@ -27,7 +29,7 @@ func Main() int {
 // stdout; progress, notes and errors go to stderr. Cancelling ctx ends the
 // command as Ctrl-C does.
 func Execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{in: stdin, out: newStream(stdout), err: newStream(stderr)}
+	a := &app{in: stdin, args: args, out: newStream(stdout), err: newStream(stderr)}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(stdin)
@@ -40,6 +42,9 @@ func Execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	if !a.started {
 		err = &usageError{err: err, cmd: cmd}
 	}
-	a.printError(err)
+	var quiet *quietError
+	if !errors.As(err, &quiet) {
+		a.printError(err)
+	}
 	return exitCode(ctx, err)
 }

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
+	"github.com/peftkit/peftkit/convert"
 	"github.com/peftkit/peftkit/formats"
+	"github.com/peftkit/peftkit/peft"
 	"github.com/spf13/cobra"
 )
 
@@ -40,6 +43,11 @@ func withHint(err error, format string, args ...any) error {
 	return &hintError{err, fmt.Sprintf(format, args...)}
 }
 
+// quietError was told already in words of its own.
+type quietError struct{ error }
+
+func (e *quietError) Unwrap() error { return e.error }
+
 // printError shows what is wrong, what was found and expected, and what to do.
 func (a *app) printError(err error) {
 	s := a.err
@@ -60,6 +68,13 @@ func (a *app) printError(err error) {
 		}
 		msg = strings.TrimSuffix(msg, file.Error()) + head + ": " + file.Err.Error()
 		rows = append(rows, [2]string{"found", file.Found}, [2]string{"expected", file.Want}, [2]string{"try", file.Hint})
+	}
+	var path *fs.PathError
+	if errors.As(err, &path) && strings.Contains(msg, path.Error()) {
+		msg = strings.Replace(msg, path.Error(), path.Path+": "+path.Err.Error(), 1)
+	}
+	for _, kind := range []error{convert.ErrOption, convert.ErrOutput, peft.ErrConfig} {
+		msg = strings.TrimSuffix(msg, ": "+kind.Error()) // the exit code says as much
 	}
 	if errors.As(err, &hint) {
 		rows = append(rows, [2]string{"try", hint.hint})

@@ -67,7 +67,7 @@ func (a *app) root() *cobra.Command {
 	cmd.SetUsageFunc(func(*cobra.Command) error { return nil })
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return a.flagError(cmd, err) })
 	for _, c := range []*cobra.Command{
-		a.convertCommand(), a.mergeCommand(),
+		a.trainCommand(), a.convertCommand(), a.mergeCommand(),
 		a.generateCommand(), a.evalCommand(),
 		a.inspectCommand(), a.pluginsCommand(), a.doctorCommand(), a.tokenizeCommand(), a.logitsCommand(), a.versionCommand(),
 	} {
@@ -94,6 +94,10 @@ func (a *app) flagError(cmd *cobra.Command, err error) error {
 				return withHint(fmt.Errorf("unknown flag --%s", name), "--%s", near)
 			}
 		}
+	}
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) {
+		return fmt.Errorf("--%s: found %q: %s", invalid.GetFlag().Name, invalid.GetValue(), plainError(invalid.Unwrap()))
 	}
 	return err
 }

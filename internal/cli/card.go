@@ -1,0 +1,53 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/peftkit/peftkit/train"
+)
+
+// card is README.md of an adapter: the front matter of the Hugging Face Hub, how
+// the adapter was made, and how to use it. result is nil before the end.
+func (r *trainRun) card(result *train.Result) string {
+	var b strings.Builder
+	c := &r.flags.cfg
+	base := *r.flags.model
+	name := strings.TrimSuffix(lastPart(base), ".gguf")
+	fmt.Fprintf(&b, "---\nbase_model: %s\nlibrary_name: peft\npipeline_tag: text-generation\ntags:\n- %s\n- peftkit\n---\n\n", yamlText(base), *r.flags.method)
+	fmt.Fprintf(&b, "# %s, fine-tuned on %s\n\n", name, filepath.Base(*r.flags.data.path))
+	fmt.Fprintf(&b, "An adapter for %s, trained with [peftkit](https://github.com/peftkit/peftkit) on a CPU.\n\n", name)
+	b.WriteString("| | |\n| --- | --- |\n")
+	row := func(k, format string, args ...any) { fmt.Fprintf(&b, "| %s | %s |\n", k, fmt.Sprintf(format, args...)) }
+	row("method", "%s", r.ad.Summary())
+	row("trainable parameters", "%s", countText(trainable(r.ad.Params())))
+	row("data", "%s", dataText(r.ds))
+	row("optimizer", "AdamW, learning rate %s, %s, weight decay %g, clip %g", floatText(c.LearningRate), scheduleText(c), c.WeightDecay, c.Clip)
+	row("batch", "%d × %d sequences", c.BatchSize, c.GradAccum)
+	row("seed", "%d", c.Seed)
+	if result != nil {
+		row("steps", "%d", result.Steps)
+		if result.Loss == result.Loss {
+			row("last training loss", "%.4f", result.Loss)
+		}
+		if v := result.Valid; v != nil {
+			row("validation loss", "%.4f (perplexity %.4g, top-1 %.1f %%)", v.Loss, v.Perplexity, 100*v.Top1)
+		}
+	}
+	fmt.Fprintf(&b, "\nTry it, or merge it into the model:\n\n```sh\npeftkit generate -m MODEL --lora ADAPTER -p \"...\"\npeftkit merge-lora -m MODEL --lora ADAPTER -o tuned.gguf\n```\n")
+	return b.String()
+}
+
+// yamlText writes a string as YAML: plain where that is safe, quoted otherwise.
+func yamlText(s string) string {
+	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./") == "" && s[0] != '-' && s[0] != '.' {
+		return s
+	}
+	j, err := json.Marshal(s)
+	if err != nil {
+		return "''"
+	}
+	return string(j)
+}
