@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/dlclark/regexp2"
 	"github.com/peftkit/peftkit/peft"
 )
 
@@ -246,15 +245,15 @@ func (c *config) rankAlpha(path string) (r int, alpha float64, err error) {
 	return r, alpha, nil
 }
 
-// saves reports whether modules_to_save names the module or a parent of it.
+// saves reports whether modules_to_save names the module or a parent of it. PEFT
+// compares the end of the whole path, letter by letter: "norm" also names every
+// input_layernorm.
 func (c *config) saves(path string) bool {
 	for _, m := range c.ModulesToSave {
-		re, err := regexp2.Compile(`\A(^|.*\.)`+m+`($|\..*)`, regexp2.None)
-		if err != nil {
-			continue
-		}
-		if ok, _ := re.MatchString(path); ok {
-			return true
+		for at := path; at != ""; at = at[:max(0, strings.LastIndexByte(at, '.'))] {
+			if strings.HasSuffix(at, m) {
+				return true
+			}
 		}
 	}
 	return false

@@ -204,7 +204,7 @@ func build(m *model.Model, cfg *config) (*adapter, error) {
 		return nil, fmt.Errorf("bias %q: this model has no biases to train; use bias none: %w", cfg.Bias, peft.ErrConfig)
 	}
 	for _, item := range cfg.TargetModules.List {
-		if !ad.hits(item) {
+		if !fits(m, item) {
 			return nil, fmt.Errorf("target_modules: %q fits no module of this model; its modules end in %s: %w", item, endings(m), peft.ErrNoMatch)
 		}
 	}
@@ -220,9 +220,11 @@ func hasBias(full []*nn.Param) bool {
 	return false
 }
 
-func (ad *adapter) hits(item string) bool {
-	for _, s := range ad.sites {
-		if peft.Suffix(s.mod.Path, item) {
+// fits reports whether an item of target_modules names a module of the model,
+// be it one that exclude_modules or layers_to_transform leave out.
+func fits(m *model.Model, item string) bool {
+	for _, mod := range m.Modules {
+		if peft.Suffix(mod.Path, item) {
 			return true
 		}
 	}
