@@ -444,7 +444,7 @@ func (r *trainRun) run(cmd *cobra.Command, tr *train.Trainer, view *trainView) e
 		a.warn("all %d steps are done already: nothing is left to train", tr.Total)
 	}
 	stop := context.AfterFunc(ctx, func() {
-		fmt.Fprintln(a.err, a.err.paint(yellow, "stopping after this micro-batch to write a checkpoint; Ctrl-C again stops at once"))
+		fmt.Fprintln(a.err, a.err.paint(yellow, "stopping after this micro-batch; Ctrl-C again stops at once"))
 	})
 	view.begin(tr)
 	result, err := tr.Run(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -168,7 +169,7 @@ func (v *trainView) row(st *train.Step) {
 	memory := fmt.Sprintf("%s/%s", bytesText(st.Memory.Resident), bytesText(st.Memory.Peak))
 	if !s.tty {
 		line := fmt.Sprintf("step %d/%d  loss %s  lr %s  norm %s  %s tok/s  memory %s  ETA %s", st.Step, st.Total, lossText(loss),
-			floatText(round2(st.LearningRate)), digits(st.GradNorm), digits(st.TokensPerSecond()), memory, durationText(st.ETA))
+			rateText(st.LearningRate), digits(st.GradNorm), digits(st.TokensPerSecond()), memory, durationText(st.ETA))
 		if st.Valid != nil {
 			line += fmt.Sprintf("  val_loss %s", lossText(st.Valid.Loss))
 		}
@@ -176,20 +177,20 @@ func (v *trainView) row(st *train.Step) {
 		return
 	}
 	line := fmt.Sprintf("  %s  %s %s  %7s  %5s  %6s   %s", padLeft(fmt.Sprintf("%d/%d", st.Step, st.Total), 9), padLeft(lossText(loss), 7), arrow,
-		floatText(round2(st.LearningRate)), digits(st.GradNorm), digits(st.TokensPerSecond()), memory)
+		rateText(st.LearningRate), digits(st.GradNorm), digits(st.TokensPerSecond()), memory)
 	if st.Valid != nil {
 		line += s.paint(bold, fmt.Sprintf("  val %s", lossText(st.Valid.Loss)))
 	}
 	fmt.Fprintln(s, line)
 }
 
-// round2 keeps two significant digits.
-func round2(x float64) float64 {
+// rateText writes a learning rate with two digits.
+func rateText(x float64) string {
 	if x == 0 {
-		return 0
+		return "0"
 	}
-	p := math.Pow(10, math.Floor(math.Log10(math.Abs(x)))-1)
-	return math.Round(x/p) * p
+	s := trimExponent(strconv.FormatFloat(x, 'e', 1, 64))
+	return strings.Replace(s, ".0e", "e", 1)
 }
 
 // header says what is going to be trained.
