@@ -40,9 +40,9 @@ func (j *job) describeGGUF(out *formats.OutModel) error {
 	if err != nil {
 		return err
 	}
-	for _, e := range extra { // gguf-py writes them first
+	for i, e := range extra { // gguf-py writes them first
 		it := &item{name: e.GGUF, gguf: e.GGUF, src: e.T, typ: e.T.Type, shape: e.T.Shape}
-		j.items = slices.Insert(j.items, 0, it)
+		j.items = slices.Insert(j.items, i, it)
 		j.total += int64(len(e.T.Data))
 	}
 	fresh := j.ck.Source.Naming != formats.GGUF
@@ -243,6 +243,11 @@ func (j *job) describeHF(out *formats.OutModel) error {
 		}
 		edited = true
 	}
+	if named, err := j.carryMeta(); err != nil {
+		return err
+	} else if named {
+		edited = true
+	}
 	out.Config = j.ck.Config
 	if edited {
 		b, err := j.config.bytes()
@@ -254,6 +259,28 @@ func (j *job) describeHF(out *formats.OutModel) error {
 	files, err := j.sideFiles()
 	out.Files = files
 	return err
+}
+
+// carryMeta brings general.name of a GGUF file into config.json and notes the
+// descriptive keys that a model folder has no place for.
+func (j *job) carryMeta() (edited bool, err error) {
+	var lost []string
+	for _, kv := range j.ck.Source.Meta {
+		name, general := strings.CutPrefix(kv.Key, "general.")
+		switch {
+		case !general:
+		case name == "name" && j.config.get("_name_or_path") == nil:
+			if s, ok := kv.Value.(string); ok && s != "" {
+				err, edited = j.config.set("_name_or_path", s), true
+			}
+		case !slices.Contains([]string{"architecture", "type", "name", "size_label", "file_type", "quantization_version", "alignment"}, name):
+			lost = append(lost, kv.Key)
+		}
+	}
+	if len(lost) > 0 {
+		j.notes.say("not carried, as a model folder has no place for them: %s", strings.Join(lost, ", "))
+	}
+	return edited, err
 }
 
 // sideFiles returns the tokenizer's and generation's files: those of the source
@@ -278,6 +305,12 @@ func (j *job) sideFiles() (map[string][]byte, error) {
 		}
 	}
 	delete(files, "config.json")
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if strings.ContainsAny(name, `/\`) {
+			j.notes.about("not carried: only the default chat template has a place in the folder", name)
+			delete(files, name)
+		}
+	}
 	maps.Copy(files, j.files)
 	return files, nil
 }

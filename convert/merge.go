@@ -95,6 +95,9 @@ func (m *merging) adapter(a *formats.Adapter, ref AdapterRef) error {
 	if ref.Scale == 0 {
 		m.notes.say("%s: scale 0, it has no effect", ref.Path)
 	}
+	if err := m.refuseTying(a, set); err != nil {
+		return err
+	}
 	changed := map[string]bool{}
 	for _, c := range set.Changes {
 		if c.Replace != nil {
@@ -114,6 +117,21 @@ func (m *merging) adapter(a *formats.Adapter, ref AdapterRef) error {
 	}
 	m.sources = append(m.sources, a.Sources...)
 	m.report.Adapters = append(m.report.Adapters, AdapterReport{Path: ref.Path, Scale: ref.Scale, Matched: set.Matched, Changed: len(changed)})
+	return nil
+}
+
+// refuseTying refuses an adapter that shares its change between two tied
+// embeddings (ensure_weight_tying), where merge_and_unload keeps them tied.
+func (m *merging) refuseTying(a *formats.Adapter, set *peft.ChangeSet) error {
+	o, err := parseObject(a.Config)
+	if err != nil || string(o.get("ensure_weight_tying")) != "true" {
+		return nil // a broken configuration was refused by the method
+	}
+	for _, c := range set.Changes {
+		if c.Tensor == m.embedName() || c.Tensor == m.headName() {
+			return fmt.Errorf("%s: changes %s with ensure_weight_tying, which cannot be merged here: %w", a.Path, c.Tensor, peft.ErrNotMergeable)
+		}
+	}
 	return nil
 }
 
