@@ -125,7 +125,7 @@ func fromGGUF(meta formats.Meta) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.meta, t.pre, t.special = meta, preName, sp
+	t.meta, t.special = meta, sp
 	t.template = meta.Str("tokenizer.chat_template")
 	t.setEOGs()
 	if missing {

@@ -174,14 +174,18 @@ func (p *preType) signature() string {
 // detectPre finds the value of tokenizer.ggml.pre for a byte-level tokenizer.json
 // by what its parts do. Vocabulary and added tokens play no role, so that a
 // fine-tuned tokenizer is recognised like the one it comes from.
-func detectPre(s *spec) (name string, exact bool, err error) {
+//
+// Of several that cut alike it prefers one that adds a BOS by default as the
+// tokenizer does. exact is false when only the normalizer NFC differs, which
+// llama.cpp applies to no byte-level text.
+func detectPre(s *spec, addsBOS bool) (p *preType, exact bool, err error) {
 	n, err := parse("normalizer", s.Normalizer)
 	if err != nil {
-		return "", false, err
+		return nil, false, err
 	}
 	c, err := parse("pre_tokenizer", s.PreTokenizer)
 	if err != nil {
-		return "", false, err
+		return nil, false, err
 	}
 	if n != nil && n.Type == "Sequence" && len(n.Normalizers) == 1 {
 		n = &n.Normalizers[0]
@@ -190,26 +194,30 @@ func detectPre(s *spec) (name string, exact bool, err error) {
 		n = nil
 	}
 	if n != nil && n.Type != "NFC" {
-		return "", false, fmt.Errorf("tokenizer: a byte-level tokenizer with the normalizer %s has no equal in GGUF", n.Type)
+		return nil, false, fmt.Errorf("tokenizer: a byte-level tokenizer with the normalizer %s has no equal in GGUF", n.Type)
 	}
 	sig := signature(c)
-	loose := ""
+	best := -1
 	for i := range preTypes {
-		p := &preTypes[i]
-		if p.signature() != sig || p.ignoreMerges != s.Model.IgnoreMerges {
+		c := &preTypes[i]
+		if c.signature() != sig || c.ignoreMerges != s.Model.IgnoreMerges {
 			continue
 		}
-		if (p.normalizer == nfc) == (n != nil) {
-			return p.names[0], true, nil
+		fit := 0
+		if (c.normalizer == nfc) == (n != nil) {
+			fit += 2
 		}
-		if loose == "" {
-			loose = p.names[0]
+		if c.addBOS == addsBOS {
+			fit++
+		}
+		if fit > best {
+			p, best = c, fit
 		}
 	}
-	if loose != "" {
-		return loose, false, nil
+	if p != nil {
+		return p, best >= 2, nil
 	}
-	return "", false, &UnsupportedError{
+	return nil, false, &UnsupportedError{
 		Component: "pre_tokenizer for GGUF",
 		Found:     fmt.Sprintf("%q with ignore_merges %v", strings.ReplaceAll(sig, "\n", " then "), s.Model.IgnoreMerges),
 		Supported: preNames(),

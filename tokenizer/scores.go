@@ -59,26 +59,22 @@ func scoreMerges(m *modelJSON) [][2]string {
 }
 
 // mergeScores derives scores from merges: 0 for the token that merges first, -1
-// for the next and so on, then the tokens that are no product, by id. It fails
-// where no scores can do what the merges do: when a pair that joins to a token
-// is not in the list, or when the pairs of one token stand apart with those of
-// another between them.
+// for the next and so on, then the tokens that are no product, by id. Tokens whose
+// pairs stand mixed had equal scores once, and get equal ones, if the pairs are
+// in an order in which converters put equals.
+//
+// It fails where no scores can do what the merges do: when a pair that joins to
+// a token is not in the list, or tokens are mixed in another way.
 func mergeScores(m *modelJSON, size int) ([]float32, error) {
-	scores := make([]float32, size)
+	type pair struct{ l, r, id int32 }
+	pairs := make([]pair, len(m.merges))
+	last := make([]int, size) // the last merge that makes a token
 	placed := make([]bool, size)
 	listed := make(map[uint64]bool, len(m.merges))
-	next, last := 0, int32(-1)
-	for _, p := range m.merges {
-		id := m.vocab[p[0]+p[1]]
-		listed[pairKey(m.vocab[p[0]], m.vocab[p[1]])] = true
-		if id == last {
-			continue
-		}
-		if placed[id] {
-			return nil, fmt.Errorf("the merges of %q do not follow one another", p[0]+p[1])
-		}
-		scores[id], placed[id], last = -float32(next), true, id
-		next++
+	for i, p := range m.merges {
+		pairs[i] = pair{m.vocab[p[0]], m.vocab[p[1]], m.vocab[p[0]+p[1]]}
+		last[pairs[i].id] = i
+		listed[pairKey(pairs[i].l, pairs[i].r)] = true
 	}
 	var missing error
 	for t := range m.vocab {
@@ -90,6 +86,37 @@ func mergeScores(m *modelJSON, size int) ([]float32, error) {
 	}
 	if missing != nil {
 		return nil, missing
+	}
+	runes := func(i int, part int) int { return utf8.RuneCountInString(m.merges[i][part]) }
+	byID := func(i, j int) bool {
+		a, b := pairs[i], pairs[j]
+		return a.l < b.l || a.l == b.l && a.r < b.r
+	}
+	byLength := func(i, j int) bool { // falling, as converters since 2024
+		a, b := runes(i, 0), runes(j, 0)
+		return a > b || a == b && runes(i, 1) >= runes(j, 1)
+	}
+	scores := make([]float32, size)
+	next := 0
+	for i := 0; i < len(pairs); {
+		end, one := last[pairs[i].id], true
+		for k := i; k <= end; k++ {
+			end = max(end, last[pairs[k].id])
+			one = one && pairs[k].id == pairs[i].id
+		}
+		ids, lengths := true, true
+		for k := i; k < end; k++ {
+			ids = ids && byID(k, k+1)
+			lengths = lengths && byLength(k, k+1)
+		}
+		if !one && !ids && !lengths {
+			return nil, fmt.Errorf("the merges of %q are mixed with those of other tokens", m.merges[i][0]+m.merges[i][1])
+		}
+		for k := i; k <= end; k++ {
+			scores[pairs[k].id], placed[pairs[k].id] = -float32(next), true
+		}
+		next++
+		i = end + 1
 	}
 	for id := range scores {
 		if !placed[id] {

@@ -84,6 +84,7 @@ type component struct {
 	Sep              json.RawMessage `json:"sep"`
 	Cls              json.RawMessage `json:"cls"`
 	Single           []piece         `json:"single"`
+	Pair             []piece         `json:"pair"`
 	SpecialTokens    map[string]struct {
 		IDs []int32 `json:"ids"`
 	} `json:"special_tokens"`

@@ -130,17 +130,13 @@ func addedEntry(a *AddedToken) (text string, kind int32) {
 }
 
 func (t *Tokenizer) byteLevelEntries(kv *formats.Meta, size int) error {
-	pre := t.pre
-	if pre == "" {
-		name, exact, err := detectPre(t.spec)
-		if err != nil {
-			return err
-		}
-		if c, err := parse("post_processor", t.spec.PostProcessor); err == nil && c != nil && c.Type == "RobertaProcessing" && name == "gpt-2" {
-			name = "roberta-bpe"
-		}
-		_ = exact // llama.cpp normalises no byte-level text, whatever the name
-		pre = name
+	p, _, err := detectPre(t.spec, len(t.prefix) > 0)
+	if err != nil {
+		return err
+	}
+	pre := p.names[0]
+	if c, err := parse("post_processor", t.spec.PostProcessor); err == nil && c != nil && c.Type == "RobertaProcessing" && pre == "gpt-2" {
+		pre = "roberta-bpe"
 	}
 	tokens, kinds := make([]string, size), make([]int32, size)
 	for id := range tokens {
@@ -284,8 +280,16 @@ func (t *Tokenizer) spmPrefix() (bool, error) {
 // addFlags writes what is added around a text: by the post-processor, overruled
 // by the flags of tokenizer_config.json.
 func (t *Tokenizer) addFlags(kv *formats.Meta, cfg *tokenizerConfig) error {
-	var bos, eos, sep *bool
-	set := func(v bool) *bool { return &v }
+	var flags []addFlag // in the order in which upstream comes upon them
+	set := func(name string, v bool) {
+		for i := range flags {
+			if flags[i].name == name {
+				flags[i].v = v
+				return
+			}
+		}
+		flags = append(flags, addFlag{name, v})
+	}
 	c, err := parse("post_processor", t.spec.PostProcessor)
 	if err != nil {
 		return err
@@ -299,39 +303,95 @@ func (t *Tokenizer) addFlags(kv *formats.Meta, cfg *tokenizerConfig) error {
 	for _, p := range parts {
 		switch p.Type {
 		case "RobertaProcessing":
-			bos, eos, sep = set(true), set(true), set(true)
+			set("bos", true)
+			set("eos", true)
+			set("sep", true)
 		case "TemplateProcessing":
-			is := func(s *struct {
-				ID string `json:"id"`
-			}, roles ...int32) bool {
-				id, ok := t.ids[s.ID]
-				return ok && slices.Contains(roles, id)
-			}
-			if n := len(p.Single); n > 1 {
-				if s := p.Single[0].SpecialToken; s != nil {
-					bos = set(is(s, t.special.bos, t.special.cls))
-				}
-				if s := p.Single[n-1].SpecialToken; s != nil {
-					eos = set(is(s, t.special.eos, t.special.sep))
-				}
-			}
+			t.templateFlags(p.Single, p.Pair, set)
 		}
 	}
 	if cfg.AddBOS != nil {
-		bos = cfg.AddBOS
+		set("bos", *cfg.AddBOS)
 	}
 	if cfg.AddEOS != nil {
-		eos = cfg.AddEOS
+		set("eos", *cfg.AddEOS)
+	}
+	for _, f := range flags {
+		kv.Set(ggml+"add_"+f.name+"_token", f.v)
+	}
+	return t.checkFlags(kv)
+}
+
+// checkFlags makes sure that a reader of the entries adds what this tokenizer
+// adds, where the flags so far and the reader's defaults do not say so.
+func (t *Tokenizer) checkFlags(kv *formats.Meta) error {
+	addBOS, addEOS := !t.model.byteLevel, false
+	if p := findPre(kv.Str(ggml + "pre")); p != nil && t.model.byteLevel {
+		addBOS = p.addBOS
 	}
 	for _, f := range []struct {
-		key string
-		v   *bool
-	}{{"bos", bos}, {"eos", eos}, {"sep", sep}} {
-		if f.v != nil {
-			kv.Set(ggml+"add_"+f.key+"_token", *f.v)
+		name, where string
+		reader      bool
+		adds        []int32
+		id          int32
+	}{{"bos", "before", addBOS, t.prefix, t.special.bos}, {"eos", "after", addEOS, t.suffix, t.special.eos}} {
+		if len(f.adds) > 0 && (len(f.adds) > 1 || f.adds[0] != f.id) {
+			return fmt.Errorf("tokenizer: GGUF has no way to say that the tokens %v go %s a text", f.adds, f.where)
+		}
+		key := ggml + "add_" + f.name + "_token"
+		if v, ok := kv.Get(key).(bool); ok {
+			f.reader = v
+		}
+		if f.reader != (len(f.adds) > 0) {
+			kv.Set(key, len(f.adds) > 0)
 		}
 	}
 	return nil
+}
+
+type addFlag struct {
+	name string
+	v    bool
+}
+
+// templateFlags reads from a template whether a BOS goes before a text, an EOS
+// after it and a separator between two.
+func (t *Tokenizer) templateFlags(single, pair []piece, set func(string, bool)) {
+	is := func(p piece, roles ...int32) bool {
+		if p.SpecialToken == nil {
+			return false
+		}
+		id, ok := t.ids[p.SpecialToken.ID]
+		return ok && slices.Contains(roles, id)
+	}
+	first, last := "", ""
+	if n := len(single); n > 1 {
+		if s := single[0].SpecialToken; s != nil {
+			first = s.ID
+			set("bos", is(single[0], t.special.bos, t.special.cls))
+		}
+		if s := single[n-1].SpecialToken; s != nil {
+			last = s.ID
+			set("eos", is(single[n-1], t.special.eos, t.special.sep))
+		}
+	}
+	named := func(p piece, name string) bool {
+		return name != "" && p.SpecialToken != nil && p.SpecialToken.ID == name
+	}
+	if len(pair) > 0 && named(pair[0], first) {
+		pair = pair[1:]
+	}
+	if n := len(pair); n > 0 && named(pair[n-1], last) {
+		pair = pair[:n-1]
+	}
+	if n := len(pair); n > 2 && pair[0].Sequence != nil && pair[n-1].Sequence != nil {
+		middle := pair[1 : n-1]
+		sep := is(middle[0], t.special.sep, t.special.eos) && last == ""
+		if len(middle) == 2 && is(middle[1], t.special.sep, t.special.eos) {
+			sep = true
+		}
+		set("sep", sep)
+	}
 }
 
 // templateEntries writes the chat template and, under tokenizer.chat_template.NAME,

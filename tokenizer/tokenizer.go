@@ -37,7 +37,6 @@ type Tokenizer struct {
 	template string
 	warnings []string
 
-	pre   string            // tokenizer.ggml.pre
 	files map[string][]byte // the source, when it was Hugging Face files
 	meta  formats.Meta      // the source, when it was a GGUF file
 }
