@@ -92,17 +92,29 @@ func (n *network) hidden(t *nn.Tape, b *model.Batch) *nn.Var {
 			spec.PastK, spec.PastV = b.Cache.Past(l)
 			b.Cache.Append(l, k, v)
 		}
-		x = nn.Add(t, x, blk.o.Forward(t, nn.Attention(t, q, k, v, spec)))
+		a := nn.Attention(t, q, k, v, spec)
+		next := nn.Add(t, x, blk.o.Forward(t, a))
+		discard(t, x, q, k, v, a)
+		x = next
 
 		h = blk.postNorm.Forward(t, x)
 		gate, up := blk.gate.Forward(t, h), blk.up.Forward(t, h)
 		t.Discard(h)
-		a := nn.SwiGLU(t, gate, up)
-		x = nn.Add(t, x, blk.down.Forward(t, a))
-		t.Discard(a)
+		a = nn.SwiGLU(t, gate, up)
+		next = nn.Add(t, x, blk.down.Forward(t, a))
+		discard(t, x, gate, up, a)
+		x = next
 	}
 	if b.Cache != nil {
 		b.Cache.Advance(len(b.Tokens))
 	}
 	return n.norm.Forward(t, x)
+}
+
+// discard says that the rest of the forward pass reads none of these: without
+// training their memory serves the next layer.
+func discard(t *nn.Tape, vars ...*nn.Var) {
+	for _, v := range vars {
+		t.Discard(v)
+	}
 }
