@@ -144,6 +144,7 @@ func TestStats(t *testing.T) {
 	require.Equal(t, 5, s.Records)
 	require.Equal(t, 3, s.Examples)
 	require.Equal(t, 2, s.Truncated)
+	require.Equal(t, int64(s.Longest-50)*2, s.Cut)
 	require.Equal(t, 2, s.Untrained)
 	require.Equal(t, 1, s.UntrainedByCut)
 	require.Equal(t, 1, s.Duplicates)

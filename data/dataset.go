@@ -203,6 +203,7 @@ func (d *Dataset) take(r *result, ends []int32) {
 	s.Longest = max(s.Longest, len(ex.Tokens))
 	if cut {
 		s.Truncated++
+		s.Cut += int64(len(ex.Tokens) - d.MaxSeqLen)
 		ex.Tokens, ex.Labels = ex.Tokens[:d.MaxSeqLen:d.MaxSeqLen], ex.Labels[:d.MaxSeqLen:d.MaxSeqLen]
 	}
 	if r.merged {

@@ -14,8 +14,9 @@ type Stats struct {
 	Examples int // kept
 	// Tokens of the kept examples, and those of them that carry a label.
 	Tokens, Trained int64
-	// Truncated examples were longer than the limit.
+	// Truncated examples were longer than the limit; they lost Cut tokens.
 	Truncated int
+	Cut       int64
 	// Untrained records were left out because no token of them carries a label;
 	// UntrainedByCut of these because the cut removed the answer.
 	Untrained, UntrainedByCut int
@@ -77,7 +78,7 @@ func (s *Stats) Notes() []string {
 			out = append(out, fmt.Sprintf("%d of %d ", n, s.Records)+fmt.Sprintf(format, args...))
 		}
 	}
-	note(s.Truncated, "examples were cut; the longest has %d tokens (--max-seq-len)", s.Longest)
+	note(s.Truncated, "examples were cut and lost %d tokens; the longest has %d (--max-seq-len)", s.Cut, s.Longest)
 	note(s.Untrained, "examples were left out: no token of them is trained")
 	note(s.NoEnd, "examples train no end-of-sequence token: the model will not learn to stop")
 	note(s.Merged, "examples have a token that spans the end of the prompt: do not end prompts with a space")

@@ -91,6 +91,22 @@ func TestClipOfZeroLeavesGradients(t *testing.T) {
 	require.Equal(t, []float32{3, 0, 4, 0}, p.V.Grad)
 }
 
+func TestWeightDecaySparesBiasesAndNorms(t *testing.T) {
+	for name, decays := range map[string]bool{
+		"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": true,
+		"base_model.model.model.layers.0.self_attn.q_proj.bias":          false,
+		"base_model.model.model.layers.0.input_layernorm.weight":         false,
+		"base_model.model.model.norm.weight":                             false,
+		"model.layers.0.self_attn.q_norm.weight":                         false,
+		"normal.weight":                                                  true,
+	} {
+		p := nn.NewParam(name, 1)
+		p.V.Data[0] = 1
+		NewAdamW([]*nn.Param{p}, 0.9, 0.999, 1e-8, 0.5).Update(0.1)
+		require.Equal(t, decays, p.V.Data[0] < 1, name)
+	}
+}
+
 func TestParseStatus(t *testing.T) {
 	m, ok := parseStatus("Name:\tx\nVmPeak:\t 9 kB\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nRssAnon:\t     512 kB\n")
 	require.True(t, ok)

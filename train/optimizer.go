@@ -2,13 +2,14 @@ package train
 
 import (
 	"math"
+	"regexp"
 
 	"github.com/peftkit/peftkit/kernels"
 	"github.com/peftkit/peftkit/nn"
 )
 
 // AdamW is the optimizer of Loshchilov and Hutter 2019 (arXiv 1711.05101) with
-// PyTorch's order of operations.
+// PyTorch's order of operations. Weight decay spares biases and norm weights.
 type AdamW struct {
 	Params []*nn.Param
 	// Step counts the updates done.
@@ -19,7 +20,12 @@ type AdamW struct {
 	Beta1, Beta2, Eps, WeightDecay float64
 
 	blocks []block
+	decays []bool // by parameter
 }
+
+// noDecay finds biases and norm weights, to which transformers' Trainer applies
+// no weight decay (get_decay_parameter_names).
+var noDecay = regexp.MustCompile(`(?i)bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)`)
 
 // block is a piece of a parameter that one goroutine works on. The cut depends
 // on the sizes alone, so results do not depend on the number of threads.
@@ -32,6 +38,7 @@ func NewAdamW(params []*nn.Param, beta1, beta2, eps, weightDecay float64) *AdamW
 	o := &AdamW{Params: params, Beta1: beta1, Beta2: beta2, Eps: eps, WeightDecay: weightDecay}
 	for i, p := range params {
 		n := len(p.V.Data)
+		o.decays = append(o.decays, !noDecay.MatchString(p.Name))
 		o.M, o.V = append(o.M, make([]float32, n)), append(o.V, make([]float32, n))
 		for lo := 0; lo < n; lo += blockSize {
 			o.blocks = append(o.blocks, block{i, lo, min(lo+blockSize, n)})
@@ -94,7 +101,10 @@ func (o *AdamW) Update(lr float64) {
 	}
 	kernels.Parallel(len(o.blocks), 1, func(lo, hi int) {
 		for _, b := range o.blocks[lo:hi] {
-			p := o.Params[b.param].V
+			p, s := o.Params[b.param].V, s
+			if !o.decays[b.param] {
+				s.WeightDecay = 0
+			}
 			s.Apply(p.Data[b.lo:b.hi], p.Grad[b.lo:b.hi], o.M[b.param][b.lo:b.hi], o.V[b.param][b.lo:b.hi])
 		}
 	})

@@ -76,6 +76,9 @@ func New(c Config, m *model.Model, ad peft.Adapter, ds *data.Dataset) (*Trainer,
 	if t.Total < 10 {
 		t.Notes = append(t.Notes, fmt.Sprintf("only %d steps: %d examples make %d micro-batches of %d to a step; lower the accumulation, or train more epochs", t.Total, len(ds.Examples), len(first), c.GradAccum))
 	}
+	if t.Warmup >= t.Total {
+		t.Notes = append(t.Notes, fmt.Sprintf("the warm-up takes all %d steps: the learning rate is never reached", t.Total))
+	}
 	if err := t.prepare(); err != nil {
 		return nil, err
 	}
