@@ -37,11 +37,11 @@ var (
 	// ErrMismatch: two parts of one model contradict each other.
 	ErrMismatch = errors.New("parts disagree")
 	// ErrLFSPointer: the file is a Git LFS pointer, not the data.
-	ErrLFSPointer = errors.New("Git LFS pointer instead of data")
+	ErrLFSPointer = errors.New("a Git LFS pointer instead of data")
 	// ErrHTML: the file is a web page, not the data.
-	ErrHTML = errors.New("web page instead of data")
+	ErrHTML = errors.New("a web page instead of data")
 	// ErrPickle: the file is a Python pickle (torch.save).
-	ErrPickle = errors.New("Python pickle")
+	ErrPickle = errors.New("a Python pickle")
 	// ErrIsAdapter: an adapter was given where a model is expected.
 	ErrIsAdapter = errors.New("an adapter, not a model")
 	// ErrIsModel: a model was given where an adapter is expected.

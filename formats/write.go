@@ -1,9 +1,11 @@
 package formats
 
 import (
+	"context"
 	"fmt"
 	"io"
 
+	"github.com/peftkit/peftkit/internal/mmap"
 	"github.com/peftkit/peftkit/tensor"
 )
 
@@ -44,6 +46,26 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// WithContext returns a writer that fails with the error of ctx once it is
+// cancelled.
+func WithContext(ctx context.Context, w io.Writer) io.Writer { return ctxWriter{ctx, w} }
+
+type ctxWriter struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (c ctxWriter) Write(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.w.Write(p)
+}
+
+// copyBytes is what Copy writes at once: little enough to be cancelled soon and
+// to keep the resident part of a mapped file small.
+const copyBytes = 4 << 20
+
 // Copy describes stored tensors for writing as they are, byte for byte. A
 // tensor with permuted rows is written in its logical order.
 func Copy(tensors []*tensor.Tensor) []OutTensor {
@@ -51,8 +73,15 @@ func Copy(tensors []*tensor.Tensor) []OutTensor {
 	for i, t := range tensors {
 		out[i] = OutTensor{Name: t.Name, Type: t.Type, Shape: t.Shape, WriteTo: func(w io.Writer) error {
 			if t.Perm == nil {
-				_, err := w.Write(t.Data)
-				return err
+				for b := t.Data; len(b) > 0; {
+					n := min(copyBytes, len(b))
+					if _, err := w.Write(b[:n]); err != nil {
+						return err
+					}
+					mmap.Drop(b[:n])
+					b = b[n:]
+				}
+				return nil
 			}
 			for r := range t.Rows() {
 				if _, err := w.Write(t.Row(r)); err != nil {

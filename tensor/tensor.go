@@ -1,10 +1,6 @@
 package tensor
 
-import (
-	"fmt"
-
-	"github.com/peftkit/peftkit/kernels"
-)
+import "github.com/peftkit/peftkit/kernels"
 
 // Tensor is one stored tensor: a name, a type, a row-major shape and its bytes,
 // which usually lie in a mapped file and must not be written.
@@ -65,7 +61,7 @@ func (t *Tensor) Row(i int) []byte {
 // Floats decodes logical rows r0 to r1 into dst, which holds (r1-r0)*Cols values.
 func (t *Tensor) Floats(dst []float32, r0, r1 int) error {
 	if t.Type.Decode == nil {
-		return fmt.Errorf("tensor %s: type %s holds no real numbers", t.Name, t.Type)
+		return t.noDecoder()
 	}
 	c := t.Cols()
 	if t.Perm == nil {
@@ -89,7 +85,7 @@ func (t *Tensor) AllFloats() ([]float32, error) {
 // output features, columns input features, decoded while packing.
 func (t *Tensor) Weight() (*kernels.Weight, error) {
 	if t.Type.Decode == nil {
-		return nil, fmt.Errorf("tensor %s: type %s cannot be a weight", t.Name, t.Type)
+		return nil, t.noDecoder()
 	}
 	return &kernels.Weight{
 		Data: t.Data, Rows: t.Rows(), Cols: t.Cols(), RowBytes: t.RowBytes(),

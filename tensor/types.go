@@ -2,7 +2,10 @@ package tensor
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"math"
+	"strings"
 
 	"github.com/peftkit/peftkit/kernels"
 )
@@ -47,4 +50,26 @@ func encodeF64(dst []byte, src []float32) {
 	for i, v := range src {
 		binary.LittleEndian.PutUint64(dst[8*i:], math.Float64bits(float64(v)))
 	}
+}
+
+// ErrNoDecoder says that the elements of a tensor cannot be turned into numbers:
+// it holds integers, or blocks of a type that is only carried as bytes.
+var ErrNoDecoder = errors.New("cannot be decoded")
+
+// noDecoder explains why t has no numbers, and which types have.
+func (t *Tensor) noDecoder() error {
+	where := fmt.Sprintf("tensor %q", t.Name)
+	if t.File != "" {
+		where = t.File + ": " + where
+	}
+	if !t.Type.Quantised() {
+		return fmt.Errorf("%s: type %s %w: it holds no real numbers", where, t.Type, ErrNoDecoder)
+	}
+	var names []string
+	for _, d := range All() {
+		if d.Decode != nil {
+			names = append(names, d.Name)
+		}
+	}
+	return fmt.Errorf("%s: type %s %w: use a file of type %s", where, t.Type, ErrNoDecoder, strings.Join(names, ", "))
 }

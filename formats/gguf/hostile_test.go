@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"math"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -168,11 +167,9 @@ func FuzzParse(f *testing.F) {
 	f.Add(file(2, 2, 0).info("a", dims(1), 0, 0).info("b", dims(1), 0, 32).data(36).b)
 	f.Add(file(3, 0, 1).kv("k", typeArray).u32(typeString).u64(2).str("a").str("b").b)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
+		before := formattest.Allocated()
 		g, err := Parse("fuzz.gguf", b)
-		runtime.ReadMemStats(&after)
-		if n := after.TotalAlloc - before.TotalAlloc; n > uint64(1<<20+64*len(b)) {
+		if n := formattest.Allocated() - before; n > uint64(1<<20+64*len(b)) {
 			t.Fatalf("%d bytes allocated for a file of %d", n, len(b))
 		}
 		if err != nil {

@@ -20,14 +20,12 @@ func Write(ctx context.Context, w io.Writer, name string, meta formats.Meta, ten
 	if err != nil {
 		return err
 	}
+	w = formats.WithContext(ctx, w)
 	if _, err := w.Write(head); err != nil {
 		return err
 	}
 	zeros := make([]byte, align)
 	for i := range tensors {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		if err := formats.WriteTensor(w, name, &tensors[i]); err != nil {
 			return err
 		}

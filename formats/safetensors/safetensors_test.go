@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -163,11 +162,9 @@ func FuzzParse(f *testing.F) {
 	f.Add(build(`{"\u00e9\ud83d\ude00":{"dtype":"BOOL","shape":[0],"data_offsets":[0,0]}}   `, 0))
 	f.Add(build(two("[0,16]", "[16,32]"), 32))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
+		before := formattest.Allocated()
 		g, err := Parse("fuzz", b)
-		runtime.ReadMemStats(&after)
-		if n := after.TotalAlloc - before.TotalAlloc; n > uint64(1<<20+64*len(b)) {
+		if n := formattest.Allocated() - before; n > uint64(1<<20+64*len(b)) {
 			t.Fatalf("%d bytes allocated for a file of %d", n, len(b))
 		}
 		if err != nil {

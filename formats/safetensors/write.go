@@ -50,13 +50,11 @@ func Write(ctx context.Context, w io.Writer, name string, tensors []formats.OutT
 	if err != nil {
 		return err
 	}
+	w = formats.WithContext(ctx, w)
 	if _, err := w.Write(head); err != nil {
 		return err
 	}
 	for i := range tensors {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		if err := formats.WriteTensor(w, name, &tensors[i]); err != nil {
 			return err
 		}

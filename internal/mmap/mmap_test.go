@@ -31,3 +31,11 @@ func TestOpen(t *testing.T) {
 	_, err = Open(dir)
 	require.Error(t, err)
 }
+
+// TestDropLeavesTheHeapAlone: advice for memory of the program would zero it.
+func TestDropLeavesTheHeapAlone(t *testing.T) {
+	b := bytes.Repeat([]byte{7}, 1<<20)
+	Drop(b)
+	Drop(nil)
+	require.Equal(t, bytes.Repeat([]byte{7}, 1<<20), b)
+}
