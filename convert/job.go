@@ -42,6 +42,8 @@ type job struct {
 	done  int64
 	delta deltaStats
 	buf   scratch
+	// broken is what is wrong with the values, in terms of the source.
+	broken error
 }
 
 // item is one tensor of the output.
@@ -255,7 +257,7 @@ func (j *job) run(dst string) (*Report, error) {
 	}
 	r.Tensors, r.Bytes = len(j.items), j.total
 	if err := j.to.WriteModel(j.ctx, dst, out); err != nil {
-		return nil, err
+		return nil, cmp.Or(j.broken, err)
 	}
 	r.MaxDelta, r.Survived = j.delta.max, j.delta.survived()
 	if len(j.changes) > 0 && j.delta.max == 0 {

@@ -17,8 +17,9 @@ var aliases = map[string]string{"hf": "safetensors", "huggingface": "safetensors
 // endings of files that no format of ours writes under that name.
 var fileEndings = []string{".safetensors", ".bin", ".pt", ".pth", ".ggml", ".onnx", ".npz"}
 
-// formatName returns the format meant by to, or by the ending of dst.
-func formatName(to, dst, folder string) (string, error) {
+// formatName returns the format meant by to, or by the ending of dst: folder is
+// the one for names without an ending, what names its content.
+func formatName(to, dst, folder, what string) (string, error) {
 	ext := strings.ToLower(filepath.Ext(dst))
 	if to == "" {
 		if ext == ".gguf" {
@@ -26,7 +27,7 @@ func formatName(to, dst, folder string) (string, error) {
 		}
 		for _, e := range fileEndings {
 			if ext == e {
-				return "", fmt.Errorf("%s: a Hugging Face %s is a folder, not a single %s file: give the name of a folder, or one that ends in .gguf: %w", dst, folder, ext, ErrOption)
+				return "", fmt.Errorf("%s: %s is a folder, not a single %s file: give the name of a folder, or one that ends in .gguf: %w", dst, what, ext, ErrOption)
 			}
 		}
 		return folder, nil
@@ -43,7 +44,7 @@ func formatName(to, dst, folder string) (string, error) {
 
 // modelWriter returns the format that writes a model to dst.
 func modelWriter(to, dst string) (formats.ModelWriter, error) {
-	name, err := formatName(to, dst, "safetensors")
+	name, err := formatName(to, dst, "safetensors", "a Hugging Face model")
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +65,7 @@ func modelWriter(to, dst string) (formats.ModelWriter, error) {
 
 // adapterWriter returns the format that writes an adapter to dst.
 func adapterWriter(to, dst string) (formats.AdapterWriter, error) {
-	name, err := formatName(to, dst, "peft")
+	name, err := formatName(to, dst, "peft", "a PEFT adapter")
 	if err != nil {
 		return nil, err
 	}

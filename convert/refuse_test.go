@@ -135,6 +135,7 @@ func TestValueRange(t *testing.T) {
 				require.ErrorIs(t, err, c.is)
 				require.Contains(t, err.Error(), victim)
 				require.Contains(t, err.Error(), "row 2, column 6")
+				require.NotContains(t, err.Error(), ".peftkit")
 				requireNothing(t, dst)
 				return
 			}
@@ -267,4 +268,30 @@ func TestTileEnd(t *testing.T) {
 	}
 	require.Equal(t, 7, tileEnd(nil, 2, 64, 5))
 	require.Equal(t, 64, tileEnd(nil, 62, 64, 5))
+}
+
+// Editing one key keeps all others, their order and their text.
+func FuzzObject(f *testing.F) {
+	f.Add([]byte(`{"a": 1.50, "b": {"z": [1, "\u00e9"]}, "a": null}`), "a", "x")
+	f.Add([]byte(`{}`), "k", "\"<&>")
+	f.Add([]byte(`[1]`), "k", "v")
+	f.Fuzz(func(t *testing.T, b []byte, key, value string) {
+		o, err := parseObject(b)
+		if err != nil {
+			return
+		}
+		key, value = strings.ToValidUTF8(key, "?"), strings.ToValidUTF8(value, "?")
+		n := len(o)
+		had := o.get(key) != nil
+		require.NoError(t, o.set(key, value))
+		if had {
+			require.Len(t, o, n)
+		}
+		out, err := o.bytes()
+		require.NoError(t, err)
+		again, err := parseObject(out)
+		require.NoError(t, err)
+		require.Equal(t, value, again.str(key))
+		require.Len(t, again, len(o))
+	})
 }

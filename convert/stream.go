@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -16,7 +17,7 @@ import (
 // Sizes of the pieces in which tensors pass through memory.
 const (
 	tileFloats = 1 << 20 // decoded at once, shared by the workers
-	stepFloats = 1 << 14 // decoded and encoded in one go by a worker: fits a first-level cache's neighbour
+	stepFloats = 1 << 14 // decoded and encoded in one go by a worker: stays in its cache
 	copyBytes  = 4 << 20 // copied between two looks at the context
 )
 
@@ -33,19 +34,28 @@ func grow[T any](s *[]T, n int) []T {
 	return (*s)[:n]
 }
 
-// writer returns the function that produces the bytes of it.
+// writer returns the function that produces the bytes of it. What is wrong with
+// the content is kept in j.broken: the format's error would name the output.
 func (j *job) writer(it *item) func(io.Writer) error {
 	return func(w io.Writer) error {
-		switch {
-		case it.copies() && len(it.shape) > 1:
-			return j.copy(w, it)
-		case it.copies() && it.place == nil:
-			return j.emit(w, it, it.src.Data)
-		case len(it.shape) < 2:
-			return j.vector(w, it)
+		err := j.write(w, it)
+		if err != nil && j.broken == nil && (errors.Is(err, ErrRange) || errors.Is(err, ErrNotFinite)) {
+			j.broken = fmt.Errorf("%s: %w", j.ck.Source.Path, describe(it.name, err))
 		}
-		return j.encode(w, it)
+		return err
 	}
+}
+
+func (j *job) write(w io.Writer, it *item) error {
+	switch {
+	case it.copies() && len(it.shape) > 1:
+		return j.copy(w, it)
+	case it.copies() && it.place == nil:
+		return j.emit(w, it, it.src.Data)
+	case len(it.shape) < 2:
+		return j.vector(w, it)
+	}
+	return j.encode(w, it)
 }
 
 // emit writes finished bytes of it.
@@ -215,10 +225,7 @@ func (j *job) encode(w io.Writer, it *item) error {
 				t.back = grow(&j.buf.back, n*cols)
 			}
 		}
-		// Products with an adapter's factors want many rows at once, plain
-		// decoding wants few.
-		grain := 8
-		kernels.Parallel(n, grain, t.work)
+		kernels.Parallel(n, 8, t.work)
 		if t.err != nil {
 			return t.err
 		}
@@ -282,7 +289,8 @@ func (t *tile) fail(row int, err error) {
 	}
 }
 
-// work does rows r0 to r1 of the tile.
+// work does rows r0 to r1 of the tile: with changes in one go, because products
+// with an adapter's factors want many rows, otherwise in pieces.
 func (t *tile) work(r0, r1 int) {
 	step := r1 - r0
 	if len(t.it.changes) == 0 {
