@@ -97,11 +97,20 @@ func (a *app) helpFlags(cmd *cobra.Command, title func(string), width int) {
 		title(g + ":")
 		for _, f := range byGroup[g] {
 			kind, usage := pflag.UnquoteUsage(f)
+			switch kind {
+			case "int", "uint":
+				kind = "N"
+			case "float":
+				kind = "X"
+			}
 			left := "      --" + f.Name
 			if f.Shorthand != "" {
 				left = "  -" + f.Shorthand + ", --" + f.Name
 			}
-			if kind != "" {
+			switch {
+			case f.NoOptDefVal != "" && kind != "":
+				left += "[=" + kind + "]"
+			case kind != "":
 				left += " " + kind
 			}
 			if d := f.DefValue; d != "" && d != "0" && d != "false" && d != "[]" && !strings.Contains(usage, "(default") {

@@ -156,7 +156,7 @@ func noArgs(_ *cobra.Command, args []string) error {
 
 // threadsFlag adds --threads; the function it returns applies it.
 func threadsFlag(f *flags) (apply func() error) {
-	n := f.Int("threads", 0, "worker threads (default: all cores the process may use)")
+	n := f.Int("threads", 0, "worker threads (default: all cores)")
 	return func() error {
 		if *n < 0 {
 			return usagef("--threads %d: expected 1 or more", *n)

@@ -80,6 +80,7 @@ func newTrainFlags(f *flags) *trainFlags {
 	t.valid = f.text("valid", "", "FILE", "", "data to validate on")
 	t.valSplit = f.Float64("val-split", 0, "share of the data to put aside for validation")
 	t.maxLen = f.Int("max-seq-len", 512, "cut examples to this many tokens")
+	t.config = f.text("config", "c", "FILE", "", "YAML file with settings")
 
 	f.section("Method")
 	t.method = f.text("method", "", "NAME", "lora", "one of: "+methodNames())
@@ -107,12 +108,11 @@ func newTrainFlags(f *flags) *trainFlags {
 	f.IntVar(&t.cfg.SaveSteps, "save-steps", t.cfg.SaveSteps, "steps between checkpoints; 0 for none")
 	f.IntVar(&t.cfg.Keep, "keep", t.cfg.Keep, "newest checkpoints to keep; 0 for all")
 	f.IntVar(&t.cfg.EvalSteps, "eval-steps", t.cfg.EvalSteps, "steps between validations; 0 for one at the end")
-	t.resume = f.text("resume", "", "CHECKPOINT", "", "continue from the newest checkpoint in OUT, or from --resume=CHECKPOINT")
+	t.resume = f.text("resume", "", "CHECKPOINT", "", "continue from the newest checkpoint in OUT, or from this one")
 	f.Lookup("resume").NoOptDefVal = train.Auto
 	t.overwrite = f.Bool("overwrite", false, "replace an earlier run in OUT")
 	t.dryRun = f.Bool("dry-run", false, "show what would be trained and stop")
 	t.asJSON = f.Bool("json", false, "print a line of JSON for each step")
-	t.config = f.text("config", "c", "FILE", "", "YAML file with settings")
 	f.mark()
 	return t
 }
@@ -150,6 +150,9 @@ func (t *trainFlags) methodFlags(f *flags) {
 			}
 			if o.Default != nil {
 				def = fmt.Sprint(o.Default)
+			}
+			if strings.HasSuffix(o.Key, "_modules") {
+				kind = "MODULES"
 			}
 			if o.Flag == "rank" {
 				short = "r"

@@ -260,7 +260,8 @@ func scheduleText(c *train.Config) string {
 }
 
 // memory estimates what the run will hold: the mapped model, the adapter with
-// gradients and two moments, and the activations of the largest micro-batch.
+// gradients and two moments, the activations of the largest micro-batch, and the
+// rest (logits in chunks, packed panels, the tokenizer, the runtime).
 func (r *trainRun) memory(t *train.Trainer, weights, params int64) string {
 	adapter := 16 * params
 	var perToken int64 // floats that are kept for the backward pass
@@ -269,9 +270,16 @@ func (r *trainRun) memory(t *train.Trainer, weights, params int64) string {
 			perToken += int64(m.Linear.W.Out)
 		}
 	}
-	tokens := int64(t.Config.BatchSize * r.longest())
-	return fmt.Sprintf("%s model (mapped) + %s adapter and optimizer + about %s activations",
-		bytesText(weights), bytesText(adapter), bytesText(4*perToken*tokens))
+	// Measured on Llama models: inputs of norms, attention and the heads of the
+	// low-rank terms add 30 % to the outputs of the linear layers.
+	activations := perToken * 4 * 13 / 10 * int64(t.Config.BatchSize*r.longest())
+	const rest = 70e6
+	total := weights + adapter + activations + rest
+	if free := systemMemory().available; free > 0 && total-weights > free {
+		r.a.warn("about %s are needed beside the model and %s are free; lower --max-seq-len or --batch-size", bytesText(total-weights), bytesText(free))
+	}
+	return fmt.Sprintf("about %s: %s model (mapped), %s adapter and optimizer, %s activations",
+		bytesText(total), bytesText(weights), bytesText(adapter), bytesText(activations))
 }
 
 // longest is the most tokens that a sequence of the run can have.

@@ -24,7 +24,8 @@ import (
 
 // Case is one configuration of a method to be tested.
 type Case struct {
-	Name    string
+	Name string
+	// Model is the geometry of the test model; the zero value means the default one.
 	Model   testmodel.Config
 	Options peft.Options
 	// Identity says that a fresh adapter leaves the model's output unchanged.
@@ -36,6 +37,9 @@ type Case struct {
 // and loading, and the report of unknown, missing and misshapen tensors.
 func Run(t *testing.T, m peft.Method, cases []Case) {
 	for _, c := range cases {
+		if c.Model == (testmodel.Config{}) {
+			c.Model = testmodel.Default()
+		}
 		t.Run(c.Name, func(t *testing.T) {
 			t.Run("identity", func(t *testing.T) { identity(t, m, c) })
 			t.Run("gradients", func(t *testing.T) { gradients(t, m, c) })
