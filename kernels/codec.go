@@ -1,6 +1,10 @@
 package kernels
 
-import "github.com/peftkit/peftkit/kernels/generic"
+import (
+	"unsafe"
+
+	"github.com/peftkit/peftkit/kernels/generic"
+)
 
 // Decoders write len(dst) elements, a multiple of the block, from src; encoders
 // read len(src) elements. The byte slice must hold all blocks: a shorter one
@@ -17,10 +21,29 @@ func blockBytes(n, block, bytes int) int {
 }
 
 // DecodeF32 reads little-endian float32.
-func DecodeF32(dst []float32, src []byte) { generic.DecodeF32(dst, src[:4*len(dst)]) }
+func DecodeF32(dst []float32, src []byte) {
+	src = src[:4*len(dst)]
+	if littleEndian {
+		copy(float32Bytes(dst), src)
+		return
+	}
+	generic.DecodeF32(dst, src)
+}
 
 // EncodeF32 writes little-endian float32.
-func EncodeF32(dst []byte, src []float32) { generic.EncodeF32(dst[:4*len(src)], src) }
+func EncodeF32(dst []byte, src []float32) {
+	dst = dst[:4*len(src)]
+	if littleEndian {
+		copy(dst, float32Bytes(src))
+		return
+	}
+	generic.EncodeF32(dst, src)
+}
+
+// float32Bytes views the memory of x.
+func float32Bytes(x []float32) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(x))), 4*len(x))
+}
 
 // F32FromBytes reads little-endian float32; it is DecodeF32 under the name that
 // says it for raw files.

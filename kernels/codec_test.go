@@ -54,7 +54,11 @@ func checkGolden(t *testing.T, file []byte) {
 		got := make([]float32, 32*n)
 		c.decode(got, encoded[c.name])
 		for i, v := range got {
-			require.Equal(t, binary.LittleEndian.Uint32(rest[4*i:]), math.Float32bits(v), "%s element %d", c.name, i)
+			want := binary.LittleEndian.Uint32(rest[4*i:])
+			if v != v && math.Float32frombits(want) != math.Float32frombits(want) {
+				continue // 0 times infinity: CPUs differ in the sign of that NaN
+			}
+			require.Equal(t, want, math.Float32bits(v), "%s element %d", c.name, i)
 		}
 		rest = rest[128*n:]
 	}
