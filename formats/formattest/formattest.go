@@ -315,7 +315,7 @@ func (s *suite) damage(t *testing.T) {
 		}
 		for i := range good {
 			b := bytes.Clone(good)
-			for _, mask := range []byte{1, 0x80, 0xff} {
+			for _, mask := range []byte{1, 0x80} {
 				b[i] = good[i] ^ mask
 				try("flip", i, b)
 			}
