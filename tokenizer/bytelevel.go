@@ -23,17 +23,8 @@ func init() {
 	}
 }
 
-// toByteLevel writes bytes as the characters of a byte-level vocabulary.
-func toByteLevel(s string) string {
-	out := make([]byte, 0, 2*len(s))
-	for i := 0; i < len(s); i++ {
-		out = utf8.AppendRune(out, byteToRune[s[i]])
-	}
-	return string(out)
-}
-
-// fromByteLevel is the way back; a text with any character outside the table
-// stays as it is.
+// fromByteLevel turns a token of a byte-level vocabulary into its bytes; a text
+// with any character outside the table stays as it is.
 func fromByteLevel(s string) string {
 	out := make([]byte, 0, len(s))
 	for _, r := range s {

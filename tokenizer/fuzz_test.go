@@ -82,9 +82,9 @@ func FuzzFromGGUF(f *testing.F) {
 	})
 }
 
-// Byte-level BPE gives back every text that it takes.
+// Byte-level BPE with all 256 bytes gives back every text.
 func FuzzRoundTrip(f *testing.F) {
-	tok, err := FromFiles(readFolder(f, testdata.Dir(f, "tokenizers", "smollm")))
+	tok, err := FromFiles(readFolder(f, testdata.Dir(f, "tokenizers", "gpt2")))
 	require.NoError(f, err)
 	for _, s := range []string{"", " a  b\n", "don't 12 ½", "🚀 é́", "<|im_end|>x", "\x00\u2003"} {
 		f.Add(s)
@@ -114,7 +114,7 @@ func FuzzSplitters(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		// The engine has no Unicode case folding, and older tables.
-		if !utf8.ValidString(s) || strings.Contains(s, "\u017f") || strings.ContainsFunc(s, func(r rune) bool { return isNew(r) }) {
+		if len(s) > 200 || !utf8.ValidString(s) || strings.Contains(s, "\u017f") || strings.ContainsFunc(s, func(r rune) bool { return isNew(r) }) {
 			return
 		}
 		for _, p := range pairs {

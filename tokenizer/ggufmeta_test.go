@@ -30,8 +30,7 @@ func readMeta(t testing.TB, path string) formats.Meta {
 	u32 := func() uint32 { v := binary.LittleEndian.Uint32(b); b = b[4:]; return v }
 	u64 := func() uint64 { v := binary.LittleEndian.Uint64(b); b = b[8:]; return v }
 	str := func() string { k := u64(); s := string(b[:k]); b = b[k:]; return s }
-	var value func(typ uint32) any
-	value = func(typ uint32) any {
+	value := func(typ uint32) any {
 		switch typ {
 		case 4:
 			return u32()

@@ -230,6 +230,9 @@ func (t *Tokenizer) has(id int32) bool {
 // Encode returns the ids of text. Added tokens such as <|im_start|> are
 // recognised wherever they stand in the text. With addSpecial the tokens that the
 // model wants around a text, such as a BOS, are added.
+//
+// A byte-level vocabulary that lacks some bytes (SmolLM's has no token for a few
+// control characters) drops them, as the tokenizers library does.
 func (t *Tokenizer) Encode(text string, addSpecial bool) []int32 {
 	s := t.model.get()
 	s.out = s.out[:0]
