@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/model"
@@ -84,7 +85,7 @@ func newJob(ctx context.Context, ck *model.Checkpoint, to formats.ModelWriter, o
 	if j.policy, err = newPolicy(o.Type, ck.Source.Naming, to.Naming(), &j.notes); err != nil {
 		return nil, err
 	}
-	if o.Type != "keep" && ck.Source.Naming == formats.GGUF && to.Naming() == formats.HF {
+	if !strings.EqualFold(o.Type, "keep") && ck.Source.Naming == formats.GGUF && to.Naming() == formats.HF {
 		if d := majority(entryTypes(ck.Entries)); d == tensor.F16 || d == tensor.BF16 {
 			j.policy.narrow = d
 		}
@@ -202,6 +203,9 @@ func (j *job) add(e model.Entry) error {
 	}
 	if it.typ != e.T.Type && len(it.changes) > 0 && it.typ == j.policy.narrow {
 		it.typ = e.T.Type // its new values need not fit into 16 bits
+	}
+	if !it.copies() && e.T.Type.Decode == nil {
+		return describe(it.name, undecodable(e.T.Type))
 	}
 	if !it.copies() && it.typ.Encode == nil {
 		return describe(it.name, fmt.Errorf("type %s can be read but not written: choose another with -q: %w", it.typ, ErrOption))

@@ -162,6 +162,39 @@ func TestValueRange(t *testing.T) {
 	}
 }
 
+// A type that is only carried as bytes is copied or refused, never passed off as
+// another.
+func TestUndecodableTypes(t *testing.T) {
+	d := &tensor.DType{Name: "Q4_K", Block: 256, Bytes: 144, GGUF: 12, FileType: 15}
+	u := &tensor.Tensor{Name: "blk.0.ffn_up.weight", Type: d, Shape: []int{2, 256}}
+	pick := func(naming formats.Naming, typ string) (*tensor.DType, error) {
+		p, err := newPolicy(typ, formats.GGUF, naming, &notebook{})
+		require.NoError(t, err)
+		return p.pick("x", u.Name, u)
+	}
+	got, err := pick(formats.GGUF, "")
+	require.NoError(t, err)
+	require.Equal(t, d, got)
+	for _, typ := range []string{"q8_0", "f32"} {
+		_, err = pick(formats.GGUF, typ)
+		require.ErrorIs(t, err, tensor.ErrNoDecoder)
+	}
+	for _, typ := range []string{"", "f32"} {
+		_, err = pick(formats.HF, typ)
+		require.ErrorIs(t, err, tensor.ErrNoDecoder)
+		require.ErrorContains(t, err, "Q8_0")
+	}
+	j := &job{to: mustWriter(t, "gguf"), policy: &policy{naming: formats.GGUF, source: formats.GGUF, notes: &notebook{}}, names: &model.Names{},
+		changes: map[string][]peft.Change{"up.weight": {{Tensor: "up.weight"}}}}
+	require.ErrorIs(t, j.add(model.Entry{HF: "up.weight", GGUF: u.Name, T: u}), tensor.ErrNoDecoder)
+}
+
+func mustWriter(t *testing.T, name string) formats.ModelWriter {
+	f, err := formats.ByName(name)
+	require.NoError(t, err)
+	return f.(formats.ModelWriter)
+}
+
 func TestMergeRefusals(t *testing.T) {
 	hf := small.write(t, nil)
 	dir := t.TempDir()

@@ -73,20 +73,10 @@ func (j *job) emit(w io.Writer, it *item, b []byte) error {
 	return nil
 }
 
-// release lets the system take back the pages of source rows that are done with.
-func (j *job) release(t *tensor.Tensor, b []byte) {
-	if t.File == "" {
-		return // made in memory
-	}
-	switch j.ck.Source.Format {
-	case "gguf", "safetensors", "llama2c":
-		mmap.Drop(b) // these readers map their files
-	}
-}
-
-// copy writes the stored bytes, in the output's row order.
+// copy writes the stored bytes, in the output's row order. As everywhere, pages
+// of the source that are done with go back to the system.
 func (j *job) copy(w io.Writer, it *item) error {
-	defer j.release(it.src, it.src.Data)
+	defer mmap.Drop(it.src.Data)
 	t := it.src
 	if it.place != nil || t.Perm != nil {
 		v, err := j.outputOrder(it)
@@ -101,7 +91,7 @@ func (j *job) copy(w io.Writer, it *item) error {
 			if err := j.emit(w, it, b[:n]); err != nil {
 				return err
 			}
-			j.release(it.src, b[:n])
+			mmap.Drop(b[:n])
 			b = b[n:]
 		}
 		return nil
@@ -209,7 +199,7 @@ func (j *job) encode(w io.Writer, it *item) error {
 		return fmt.Errorf("rows of %d values are no whole blocks of %s: %w", cols, it.typ, ErrOption)
 	}
 	rowBytes := int(rowBytes64)
-	defer j.release(it.src, it.src.Data)
+	defer mmap.Drop(it.src.Data)
 	for lo := 0; lo < rows; {
 		if err := j.ctx.Err(); err != nil {
 			return err
@@ -240,7 +230,7 @@ func (j *job) encode(w io.Writer, it *item) error {
 		}
 		if it.src.Perm == nil && hi <= it.src.Rows() {
 			rb := it.src.RowBytes()
-			j.release(it.src, it.src.Data[lo*rb:hi*rb])
+			mmap.Drop(it.src.Data[lo*rb : hi*rb])
 		}
 		lo = hi
 	}

@@ -66,6 +66,9 @@ func (p *policy) pickGGUF(name, gguf string, t *tensor.Tensor) (*tensor.DType, e
 	old := t.Type
 	switch {
 	case old.Decode == nil:
+		if old.Quantised() && p.want != nil && old != p.want {
+			return nil, describe(name, undecodable(old))
+		}
 		if old.GGUF < 0 {
 			return nil, describe(name, fmt.Errorf("type %s has no counterpart in GGUF: %w", old, ErrOption))
 		}
@@ -107,6 +110,8 @@ func (p *policy) pickGGUF(name, gguf string, t *tensor.Tensor) (*tensor.DType, e
 func (p *policy) pickHF(name, gguf string, t *tensor.Tensor) (*tensor.DType, error) {
 	old := t.Type
 	switch {
+	case old.Decode == nil && old.Quantised():
+		return nil, describe(name, undecodable(old))
 	case old.Decode == nil:
 		if old.SafeTensors == "" {
 			return nil, describe(name, fmt.Errorf("type %s has no counterpart in safetensors: %w", old, ErrOption))
@@ -121,6 +126,18 @@ func (p *policy) pickHF(name, gguf string, t *tensor.Tensor) (*tensor.DType, err
 	}
 	p.notes.about(fmt.Sprintf("%s written as F32: safetensors has no block-quantised types", old), name)
 	return tensor.F32, nil
+}
+
+// undecodable says that a type is only carried as bytes.
+func undecodable(d *tensor.DType) error {
+	var names []string
+	for _, x := range tensor.All() {
+		if x.Decode != nil && x.Quantised() {
+			names = append(names, x.Name)
+		}
+	}
+	return fmt.Errorf("type %s %w here, only copied from GGUF to GGUF; take a file in F32, F16, BF16, %s: %w",
+		d, tensor.ErrNoDecoder, strings.Join(names, ", "), formats.ErrUnsupported)
 }
 
 // lossless returns F32 for a type whose values float32 holds, and says so when
