@@ -144,12 +144,11 @@ func headOf(m kernels.Mat, h, dim int) kernels.Mat {
 // the own sequence. first is the index of its first key as the sequence counts,
 // the past included.
 type keyBlock struct {
-	k, v   kernels.Mat
-	past   bool
-	row    int // first row in its matrix
-	n      int
-	first  int
-	origin int // index of the first own key
+	k, v  kernels.Mat
+	past  bool
+	row   int // first row in its matrix
+	n     int
+	first int
 }
 
 // keyBlocks lists the blocks that queries r0 to r1 of a sequence can see.
@@ -334,18 +333,55 @@ func (a *attention) forwardFew(task attnTask, w *attnScratch) {
 	}
 }
 
-// attnGrads are the gradient buffers of one call, zeroed where they are added to.
+// attnGrads are the gradient buffers of one call. Several parts of a sequence
+// add to the same keys and values: each part after the first has buffers of its
+// own, which are summed in order at the end.
 type attnGrads struct {
-	q            kernels.Mat
-	accQ         bool
-	k, v         kernels.Mat
-	pastK, pastV []kernels.Mat // one per sequence
+	q    kernels.Mat
+	accQ bool
+	// k and v hold the rows of the whole call, zeroed where they are added to.
+	k, v  kernels.Mat
+	parts []attnPart
 }
 
-// backward runs one task per sequence and key-value head, which alone writes the
-// gradients of these keys and values and of the queries that see them.
+// attnPart is the work of one task of the backward pass for each key-value head:
+// the queries r0 to r1 of a sequence.
+type attnPart struct {
+	seq, r0, r1 int
+	// ownK and ownV are the part's buffers for the keys and values of its
+	// sequence, with row 0 for the first; without data it adds to those of the call.
+	ownK, ownV   kernels.Mat
+	pastK, pastV kernels.Mat
+}
+
+// splitQueries is the number of queries from which a sequence is more than one
+// part, and maxParts the most parts that one sequence becomes: with few
+// sequences and key-value heads, there would be too few tasks for all cores.
+const (
+	splitQueries = 512
+	maxParts     = 4
+)
+
+// parts lists the parts of the backward pass. Shapes alone decide, so that sums
+// do not depend on the number of threads.
+func (a *attention) parts() []attnPart {
+	var parts []attnPart
+	for i, sp := range a.Seqs {
+		n := sp.End - sp.Start
+		count := min(max(1, n/splitQueries), maxParts)
+		size := (n + count - 1) / count
+		size = (size + queryBlock - 1) / queryBlock * queryBlock
+		for r := sp.Start; r < sp.End; r += size {
+			parts = append(parts, attnPart{seq: i, r0: r, r1: min(r+size, sp.End)})
+		}
+	}
+	return parts
+}
+
+// backward runs one task per part and key-value head, which alone writes the
+// gradients of its queries, and of the part's keys and values.
 func (a *attention) backward(t *Tape) {
-	var g attnGrads
+	g := attnGrads{parts: a.parts()}
 	if a.q.Needs {
 		g.q, g.accQ = t.Grad(a.q)
 		if !g.accQ && a.covered < a.q.Rows {
@@ -359,28 +395,37 @@ func (a *attention) backward(t *Tape) {
 		g.v = t.zeroed(a.v)
 	}
 	var held []block
-	partial := func(p *Var) []kernels.Mat {
-		if p == nil || !p.Needs {
-			return nil
-		}
-		parts := make([]kernels.Mat, len(a.Seqs))
-		for i := range parts {
-			m, b := t.scratch(p.Rows, p.Cols)
-			clear(m.Data)
-			parts[i] = m
-			held = append(held, b)
-		}
-		return parts
+	zeros := func(rows, cols int) kernels.Mat {
+		m, b := t.scratch(rows, cols)
+		kernels.Parallel(len(m.Data), grain, func(lo, hi int) { clear(m.Data[lo:hi]) })
+		held = append(held, b)
+		return m
 	}
-	g.pastK, g.pastV = partial(a.PastK), partial(a.PastV)
+	for i := range g.parts {
+		p := &g.parts[i]
+		sp := a.Seqs[p.seq]
+		if p.r0 > sp.Start {
+			if a.k.Needs {
+				p.ownK = zeros(sp.End-sp.Start, a.k.Cols)
+			}
+			if a.v.Needs {
+				p.ownV = zeros(sp.End-sp.Start, a.v.Cols)
+			}
+		}
+		if a.past > 0 && a.PastK.Needs {
+			p.pastK = zeros(a.past, a.PastK.Cols)
+		}
+		if a.past > 0 && a.PastV.Needs {
+			p.pastV = zeros(a.past, a.PastV.Cols)
+		}
+	}
 
-	kernels.Parallel(len(a.Seqs)*a.KVHeads, 1, func(lo, hi int) {
+	kernels.Parallel(len(g.parts)*a.KVHeads, 1, func(lo, hi int) {
 		w := attnPool.Get().(*attnScratch)
 		for i := lo; i < hi; i++ {
-			seq, kv := i/a.KVHeads, i%a.KVHeads
-			sp := a.Seqs[seq]
-			for r := sp.Start; r < sp.End; r += queryBlock {
-				a.backwardTask(attnTask{seq, kv, r, min(r+queryBlock, sp.End)}, &g, w)
+			p := &g.parts[i/a.KVHeads]
+			for r := p.r0; r < p.r1; r += queryBlock {
+				a.backwardTask(attnTask{p.seq, i % a.KVHeads, r, min(r+queryBlock, p.r1)}, &g, p, w)
 			}
 		}
 		w.blocks = w.blocks[:cap(w.blocks)]
@@ -388,22 +433,55 @@ func (a *attention) backward(t *Tape) {
 		attnPool.Put(w)
 	})
 
-	for i := range g.pastK {
-		m := t.zeroed(a.PastK)
-		kernels.Add(m.Data, m.Data, g.pastK[i].Data)
-	}
-	for i := range g.pastV {
-		m := t.zeroed(a.PastV)
-		kernels.Add(m.Data, m.Data, g.pastV[i].Data)
+	for i := range g.parts {
+		p := &g.parts[i]
+		start := a.Seqs[p.seq].Start
+		addRows(g.k, start, p.ownK)
+		addRows(g.v, start, p.ownV)
+		if p.pastK.Data != nil {
+			addRows(t.zeroed(a.PastK), 0, p.pastK)
+		}
+		if p.pastV.Data != nil {
+			addRows(t.zeroed(a.PastV), 0, p.pastV)
+		}
 	}
 	for _, b := range held {
 		t.mem.release(b)
 	}
 }
 
+// addRows adds src to dst from row r0 on.
+func addRows(dst kernels.Mat, r0 int, src kernels.Mat) {
+	if src.Data == nil {
+		return
+	}
+	d := dst.RowsOf(r0, r0+src.Rows)
+	eachRow(src.Rows, src.Cols, func(lo, hi int) {
+		for r := lo; r < hi; r++ {
+			kernels.Add(d.Row(r), d.Row(r), src.Row(r))
+		}
+	})
+}
+
+// keyGrad returns where the gradient of block b of head kv goes: to the past's
+// buffer, the part's own, or that of the call.
+func keyGrad(b *keyBlock, past, own, all kernels.Mat, start, kv, dim int) kernels.Mat {
+	m, row := all, b.row
+	switch {
+	case b.past:
+		m = past
+	case own.Data != nil:
+		m, row = own, b.row-start
+	}
+	if m.Data == nil {
+		return m
+	}
+	return headOf(m.RowsOf(row, row+b.n), kv, dim)
+}
+
 // backwardTask: P = exp(S - lse); dV += Pᵀ dO; dP = dO Vᵀ;
 // dS = P ∘ (dP - rowsum(dO ∘ O)); dQ = dS K; dK += dSᵀ Q.
-func (a *attention) backwardTask(task attnTask, g *attnGrads, w *attnScratch) {
+func (a *attention) backwardTask(task attnTask, g *attnGrads, p *attnPart, w *attnScratch) {
 	sp, n, d := a.Seqs[task.seq], task.r1-task.r0, a.HeadDim
 	rows := n * a.group
 	q := kernels.MatOf(sized(&w.q, rows*d), rows, d)
@@ -418,22 +496,8 @@ func (a *attention) backwardTask(task attnTask, g *attnGrads, w *attnScratch) {
 	w.blocks = a.keyBlocks(w.blocks[:0], sp, task.kv, task.r0, task.r1, backwardKeys)
 	for bi := range w.blocks {
 		b := &w.blocks[bi]
-		var dk, dv kernels.Mat
-		if b.past {
-			if g.pastK != nil {
-				dk = headOf(g.pastK[task.seq].RowsOf(b.row, b.row+b.n), task.kv, d)
-			}
-			if g.pastV != nil {
-				dv = headOf(g.pastV[task.seq].RowsOf(b.row, b.row+b.n), task.kv, d)
-			}
-		} else {
-			if g.k.Data != nil {
-				dk = headOf(g.k.RowsOf(b.row, b.row+b.n), task.kv, d)
-			}
-			if g.v.Data != nil {
-				dv = headOf(g.v.RowsOf(b.row, b.row+b.n), task.kv, d)
-			}
-		}
+		dk := keyGrad(b, p.pastK, p.ownK, g.k, sp.Start, task.kv, d)
+		dv := keyGrad(b, p.pastV, p.ownV, g.v, sp.Start, task.kv, d)
 		s := kernels.MatOf(sized(&w.scores, rows*b.n), rows, b.n)
 		kernels.Gemm(s, false, kernels.Term{A: q, B: b.k, TransB: true})
 		for i := range rows {

@@ -39,6 +39,9 @@ func CrossEntropy(t *Tape, h *Var, head *LinearLayer, labels []int32, gradScale 
 	}
 	if len(head.wraps) > 0 {
 		logits := head.Forward(t, x)
+		if x != h {
+			t.Discard(x)
+		}
 		return logitsLoss(t, logits, want, gradScale), len(rows)
 	}
 
@@ -62,7 +65,7 @@ func CrossEntropy(t *Tape, h *Var, head *LinearLayer, labels []int32, gradScale 
 	}
 	t.mem.release(mem)
 	p.done()
-	if x != h && !train {
+	if x != h {
 		t.Discard(x)
 	}
 	for _, l := range losses {

@@ -180,7 +180,7 @@ func checkOp(t *testing.T, c opCase) {
 				wantGrads[i][j] = math.NaN()
 			}
 			// Large inputs are sampled.
-			for j := 0; j < len(data[i]); j += 1 + len(data[i])/150 {
+			for j := 0; j < len(data[i]); j += 1 + len(data[i])/50 {
 				const h = 1e-5
 				loss := func(d float64) (s float64) {
 					old := in64[i].d[j]
