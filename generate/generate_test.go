@@ -170,27 +170,62 @@ func TestExactMatch(t *testing.T) {
 	m, tok := stories(t)
 	const prompt = "Once upon a time, there was"
 	ids := tok.Encode(prompt, true)
-	text, _, err := Text(t.Context(), m, tok, ids, Options{MaxTokens: 6}, nil)
+	text, r, err := Text(t.Context(), m, tok, ids, Options{MaxTokens: 6}, nil)
 	require.NoError(t, err)
-	eos := tok.Encode(text, false)
-	require.NotEmpty(t, eos)
-	// The stop comes from the data's end: a story does not end after six tokens,
-	// so the greedy answer is longer and does not match.
-	ds, err := data.New([]data.Record{{Kind: data.Completion, Prompt: prompt, Completion: text}}, data.Options{Tokenizer: tok})
+	// The greedy story goes on, so with the end of the tokenizer it is longer
+	// than the answer. Taken as the end, the seventh token makes it the answer.
+	next, err := Tokens(t.Context(), m, append(slices.Clone(ids), r.Tokens...), Options{MaxTokens: 1}, nil)
 	require.NoError(t, err)
+	example := func(end int32, answer ...int32) data.Example {
+		ex := data.Example{Tokens: slices.Concat(ids, answer, []int32{end}), File: "a", Line: 3}
+		ex.Labels = slices.Clone(ex.Tokens)
+		for i := range ids {
+			ex.Labels[i] = data.Ignore
+		}
+		return ex
+	}
+	eos, _ := tok.EOS()
+	ds := &data.Dataset{Examples: []data.Example{example(eos, r.Tokens...), example(next.Tokens[0], r.Tokens...), example(eos, 300, 301)}}
+
 	var seen []Match
-	r, err := ExactMatch(t.Context(), m, tok, ds, func(c Match) { seen = append(seen, c) })
+	got, err := ExactMatch(t.Context(), m, tok, ds, func(c Match) { seen = append(seen, c) })
 	require.NoError(t, err)
-	require.Equal(t, 1, r.Examples)
-	require.Equal(t, 0, r.Equal)
+	require.Equal(t, &MatchResult{Examples: 3}, got)
 	require.Equal(t, strings.TrimSpace(text), seen[0].Want)
 	require.True(t, strings.HasPrefix(seen[0].Got, seen[0].Want))
 	require.Equal(t, prompt, strings.TrimSpace(seen[0].Prompt))
-	require.Zero(t, r.Score())
+	require.Zero(t, got.Score())
+
+	// What is certain is what writing gives.
+	for _, c := range []struct {
+		stop int32
+		want []bool
+	}{{eos, []bool{false, false, false}}, {next.Tokens[0], []bool{false, true, false}}} {
+		s := &scorer{m: m, tok: tok, stop: []int32{c.stop}, tape: nn.NewTape()}
+		var group []task
+		for i := range ds.Examples {
+			x, ok := s.task(&ds.Examples[i])
+			require.True(t, ok)
+			group = append(group, x)
+		}
+		require.NoError(t, s.certain(group))
+		for i := range group {
+			require.Equal(t, c.want[i], group[i].equal, "stop %d, example %d", c.stop, i)
+			known, err := s.match(t.Context(), &group[i])
+			require.NoError(t, err)
+			group[i].equal = false
+			written, err := s.match(t.Context(), &group[i])
+			require.NoError(t, err)
+			require.Equal(t, written, known)
+			require.True(t, written.Equal || !c.want[i])
+		}
+	}
 
 	plain, err := data.New([]data.Record{{Kind: data.Text, Text: "a story"}}, data.Options{Tokenizer: tok})
 	require.NoError(t, err)
 	_, err = ExactMatch(t.Context(), m, tok, plain, nil)
+	require.ErrorIs(t, err, ErrNoAnswers)
+	_, err = ExactMatch(t.Context(), m, tok, &data.Dataset{}, nil)
 	require.ErrorIs(t, err, ErrNoAnswers)
 }
 

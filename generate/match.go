@@ -9,6 +9,7 @@ import (
 
 	"github.com/peftkit/peftkit/data"
 	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/tokenizer"
 )
 
@@ -19,7 +20,7 @@ var ErrNoAnswers = errors.New("no prompts with answers")
 type Match struct {
 	File string `json:"file"`
 	Line int    `json:"line"`
-	// Prompt is the end of what the model saw, Want and Got are the answers
+	// Prompt is what the model saw, without special tokens; Want and Got are the answers
 	// without white space around them.
 	Prompt string `json:"prompt"`
 	Want   string `json:"want"`
@@ -38,42 +39,170 @@ func (r *MatchResult) Score() float64 { return float64(r.Equal) / float64(max(1,
 
 // ExactMatch lets the model answer the last question of each example greedily
 // and counts the answers whose text is that of the example, white space around
-// both aside. each, when not nil, sees every one.
+// both aside. each, when not nil, sees every one, in order.
+//
+// Examples whose every token is the likeliest after those before it are found in
+// batches, without writing them; only the others are written out.
 func ExactMatch(ctx context.Context, m *model.Model, tok *tokenizer.Tokenizer, ds *data.Dataset, each func(Match)) (*MatchResult, error) {
 	if ds.Stats.Kind == data.Text {
 		return nil, fmt.Errorf("exact match: %w: the data set is plain text; it needs prompt and completion, or messages", ErrNoAnswers)
 	}
 	r := &MatchResult{}
-	stop := tok.EOGs()
-	for i := range ds.Examples {
-		ex := &ds.Examples[i]
-		start, end := lastAnswer(ex)
-		if start < 1 {
-			continue
+	s := &scorer{m: m, tok: tok, stop: tok.EOGs(), tape: nn.NewTape()}
+	defer s.tape.Close()
+	for at := 0; at < len(ds.Examples); {
+		if err := ctx.Err(); err != nil {
+			return r, err
 		}
-		want := ex.Tokens[start:end]
-		if at := slices.IndexFunc(want, func(id int32) bool { return slices.Contains(stop, id) }); at >= 0 {
-			want = want[:at]
+		var group []task
+		for rows := 0; at < len(ds.Examples); at++ {
+			t, ok := s.task(&ds.Examples[at])
+			if !ok {
+				continue
+			}
+			if rows += t.end; rows > scoreTokens && len(group) > 0 {
+				break
+			}
+			group = append(group, t)
 		}
-		// Twice the length leaves room for the same text in other tokens.
-		text, _, err := Text(ctx, m, tok, ex.Tokens[:start], Options{MaxTokens: 2*len(want) + 8, Stop: stop}, nil)
-		if err != nil {
-			return r, fmt.Errorf("%s:%d: %w", ex.File, ex.Line, err)
+		if len(group) == 0 {
+			break
 		}
-		c := Match{File: ex.File, Line: ex.Line, Want: strings.TrimSpace(tok.Decode(want)), Got: strings.TrimSpace(text)}
-		if c.Equal = c.Want == c.Got; c.Equal {
-			r.Equal++
+		if err := s.certain(group); err != nil {
+			return r, err
 		}
-		r.Examples++
-		if each != nil {
-			c.Prompt = tok.Decode(ex.Tokens[:start])
-			each(c)
+		for i := range group {
+			c, err := s.match(ctx, &group[i])
+			if err != nil {
+				return r, fmt.Errorf("%s:%d: %w", c.File, c.Line, err)
+			}
+			if r.Examples++; c.Equal {
+				r.Equal++
+			}
+			if each != nil {
+				each(c)
+			}
 		}
 	}
 	if r.Examples == 0 {
 		return nil, fmt.Errorf("exact match: %w", ErrNoAnswers)
 	}
 	return r, nil
+}
+
+// scoreTokens is about how many tokens go through the network at once;
+// scoreLogits is about how many logits are held.
+const (
+	scoreTokens = 1024
+	scoreLogits = 4 << 20
+)
+
+// task is one answer to be compared: tokens start to end of an example, without
+// the token that ends it.
+type task struct {
+	ex         *data.Example
+	start, end int
+	ends       bool // a stop token follows
+	equal      bool // greedy writing gives exactly these tokens
+}
+
+type scorer struct {
+	m    *model.Model
+	tok  *tokenizer.Tokenizer
+	stop []int32
+	tape *nn.Tape
+}
+
+func (s *scorer) task(ex *data.Example) (t task, ok bool) {
+	start, end := lastAnswer(ex)
+	if start < 1 {
+		return t, false
+	}
+	t = task{ex: ex, start: start, end: end}
+	if at := slices.IndexFunc(ex.Tokens[start:end], s.stops); at >= 0 {
+		t.end, t.ends = start+at, true
+	}
+	return t, true
+}
+
+func (s *scorer) stops(id int32) bool { return slices.Contains(s.stop, id) }
+
+// certain sets equal where every token of the answer, and a stop after it, is
+// the likeliest after what the example has before it.
+func (s *scorer) certain(group []task) error {
+	b := &model.Batch{}
+	var rows []int32 // those that predict the answers and what follows them
+	for _, t := range group {
+		if err := checkPrompt(s.m, t.ex.Tokens[:t.end]); err != nil {
+			return fmt.Errorf("%s:%d: %w", t.ex.File, t.ex.Line, err)
+		}
+		at := len(b.Tokens)
+		b.Tokens = append(b.Tokens, t.ex.Tokens[:t.end]...)
+		b.Seqs = append(b.Seqs, nn.Span{Start: at, End: len(b.Tokens)})
+		for i := range t.end {
+			b.Pos = append(b.Pos, int32(i))
+			if i >= t.start-1 {
+				rows = append(rows, int32(at+i))
+			}
+		}
+	}
+	best := s.likeliest(b, rows)
+	for i := range group {
+		t := &group[i]
+		n := t.end - t.start
+		t.equal = t.ends && slices.Equal(best[:n], t.ex.Tokens[t.start:t.end]) && s.stops(best[n])
+		best = best[n+1:]
+	}
+	return nil
+}
+
+// likeliest returns the token of the highest logit for each of the rows.
+func (s *scorer) likeliest(b *model.Batch, rows []int32) []int32 {
+	s.tape.Reset()
+	h := nn.GatherRows(s.tape, s.m.Hidden(s.tape, b), rows)
+	// Out of the tape, so that it can be reset between chunks of logits.
+	hidden, width := slices.Clone(h.Mat().Data), h.Cols
+	out := make([]int32, len(rows))
+	chunk := max(1, scoreLogits/s.m.VocabSize)
+	for r0 := 0; r0 < len(rows); r0 += chunk {
+		r1 := min(r0+chunk, len(rows))
+		s.tape.Reset()
+		logits := s.m.Head.Forward(s.tape, &nn.Var{Rows: r1 - r0, Cols: width, Data: hidden[r0*width : r1*width]}).Mat()
+		for r := r0; r < r1; r++ {
+			out[r] = argmax(logits.Row(r - r0))
+		}
+	}
+	return out
+}
+
+// match writes the answer of a task, unless it is known, and compares.
+func (s *scorer) match(ctx context.Context, t *task) (Match, error) {
+	prompt, want := t.ex.Tokens[:t.start], t.ex.Tokens[t.start:t.end]
+	c := Match{File: t.ex.File, Line: t.ex.Line, Prompt: s.tok.Decode(prompt), Want: strings.TrimSpace(s.text(prompt, want))}
+	if t.equal {
+		c.Got, c.Equal = c.Want, true
+		return c, nil
+	}
+	// Twice the length leaves room for the same text in other tokens.
+	text, _, err := Text(ctx, s.m, s.tok, prompt, Options{MaxTokens: 2*len(want) + 8, Stop: s.stop}, nil)
+	c.Got = strings.TrimSpace(text)
+	c.Equal = err == nil && c.Want == c.Got
+	return c, err
+}
+
+// text decodes tokens as they stand behind a prompt.
+func (s *scorer) text(prompt, ids []int32) string {
+	d := s.tok.NewDecoder()
+	for _, id := range prompt {
+		d.Push(id)
+	}
+	d.Flush()
+	var b strings.Builder
+	for _, id := range ids {
+		b.WriteString(d.Push(id))
+	}
+	b.WriteString(d.Flush())
+	return b.String()
 }
 
 // lastAnswer returns the last run of labelled tokens, start -1 when there is none.

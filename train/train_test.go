@@ -351,6 +351,30 @@ func TestNotFiniteNamesTheExample(t *testing.T) {
 	require.Equal(t, before, paramBits(ad))
 }
 
+func TestNotFiniteGradientNamesTheParameter(t *testing.T) {
+	m, ad := tinyLoRA(t, 0)
+	tr, err := New(quick(), m, ad, tinyData(4))
+	require.NoError(t, err)
+	defer tr.Close()
+	p := ad.Params()[3]
+	p.V.Grad[2] = float32(math.Inf(1))
+	err = tr.blameGradient(&Step{Step: 5, Loss: 2})
+	require.ErrorIs(t, err, ErrNotFinite)
+	require.ErrorContains(t, err, "step 5: the gradient of "+p.Name)
+	require.Zero(t, tr.Done())
+}
+
+func TestEvalResultIsJSON(t *testing.T) {
+	for _, r := range []EvalResult{{Loss: 1, Perplexity: math.E, Tokens: 3, Top1: 0.5}, {Loss: math.NaN(), Perplexity: math.Inf(1)}} {
+		b, err := json.Marshal(&r)
+		require.NoError(t, err)
+		var v map[string]any
+		require.NoError(t, json.Unmarshal(b, &v))
+		require.Len(t, v, 4)
+		require.Equal(t, math.IsNaN(r.Loss), v["loss"] == nil)
+	}
+}
+
 func TestConfigErrors(t *testing.T) {
 	m, ad := tinyLoRA(t, 0)
 	for name, change := range map[string]func(*Config){
