@@ -53,7 +53,7 @@ func TestWarmupSteps(t *testing.T) {
 		warmup float64
 		total  int
 		want   int
-	}{{0, 100, 0}, {0.05, 100, 5}, {0.05, 101, 6}, {0.05, 3, 1}, {1, 100, 1}, {20, 10, 20}, {0.999, 10, 10}} {
+	}{{0, 100, 0}, {0.05, 100, 5}, {0.05, 101, 6}, {0.05, 3, 0}, {0.05, 20, 1}, {0.05, 21, 2}, {1, 100, 1}, {20, 10, 20}, {0.999, 10, 10}} {
 		require.Equal(t, c.want, warmupSteps(c.warmup, c.total), "%v of %d", c.warmup, c.total)
 	}
 }

@@ -42,9 +42,14 @@ func (s Schedule) Factor(step, warmup, total int, lowest float64) float64 {
 	return 1
 }
 
-// warmupSteps turns a share of all steps into a number of steps.
+// warmupSteps turns a share of all steps into a number of steps, rounded up as
+// transformers' Trainer does. But the first step of a warm-up has rate 0, so a
+// share that is not even one step is none: a short run must not idle.
 func warmupSteps(warmup float64, total int) int {
 	if warmup < 1 {
+		if warmup*float64(total) < 1 {
+			return 0
+		}
 		return int(math.Ceil(warmup * float64(total)))
 	}
 	return int(warmup)
