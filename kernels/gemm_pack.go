@@ -5,22 +5,45 @@ import (
 	"unsafe"
 )
 
-// packA writes the panel of op(A) that begins at row i, k from k0 to k1, times the
-// scale of each term: dst[(k-k0)*mr+r] = scale * op(A)[i+r, k], 0 below the last row.
-func (g *gemmCall) packA(dst []float32, i, k0, k1 int) {
-	rows := min(g.mr, g.m-i)
+// packLines is the number of lines of an operand that are copied into panels at a
+// time. A panel takes less than a cache line or two of each: all panels take
+// their part while the lines are in the L1 cache.
+const packLines = 16
+
+// packA writes panels of op(A), those of rows i0 to i1, k from k0 to k1, times the
+// scale of each term: panel q at dst[q*mr*(k1-k0)], in it
+// dst[(k-k0)*mr+r] = scale * op(A)[i0+q*mr+r, k], 0 below the last row.
+func (g *gemmCall) packA(dst []float32, i0, i1, k0, k1 int) {
+	i1 = min(i1, g.m)
+	step := g.mr * (k1 - k0)
 	for x := range g.terms {
 		t := &g.terms[x]
 		lo, hi := max(k0, t.k0), min(k1, t.k1)
 		if lo >= hi {
 			continue
 		}
-		d := dst[(lo-k0)*g.mr:]
-		from := lo - t.k0
+		off := (lo - k0) * g.mr
+		from, to := lo-t.k0, hi-t.k0
 		if t.TransA {
-			packColumns(g.lv, d, t.A.Data[from*t.A.Stride+i:], t.A.Stride, hi-lo, rows, g.mr, t.Scale)
-		} else {
-			packRows(g.lv, d, t.A.Data[i*t.A.Stride+from:], t.A.Stride, rows, hi-lo, g.mr, t.Scale)
+			packLinesOf(g.lv, dst[off:], step, t.A.Data[from*t.A.Stride+i0:], t.A.Stride, to-from, i1-i0, g.mr, t.Scale)
+			continue
+		}
+		for i := i0; i < i1; i += g.mr {
+			packRows(g.lv, dst[off:], t.A.Data[i*t.A.Stride+from:], t.A.Stride, min(g.mr, i1-i), to-from, g.mr, t.Scale)
+			off += step
+		}
+	}
+}
+
+// packLinesOf copies k lines of n elements into panels of the given width, step
+// apart: dst[q*step+p*width+i] = scale*src[p*ld+q*width+i].
+func packLinesOf(lv level, dst []float32, step int, src []float32, ld, k, n, width int, scale float32) {
+	for p := 0; p < k; p += packLines {
+		lines := min(packLines, k-p)
+		off := p * width
+		for j := 0; j < n; j += width {
+			packColumns(lv, dst[off:], src[p*ld+j:], ld, lines, min(width, n-j), width, scale)
+			off += step
 		}
 	}
 }
@@ -48,10 +71,7 @@ func (g *gemmCall) packB(s *scratch, dst []float32, j0, j1, k0, k1 int) {
 				off += step
 			}
 		case direct:
-			for j := j0; j < j1; j += g.nr {
-				packColumns(g.lv, dst[off:], b.Data[from*b.Stride+j:], b.Stride, to-from, min(g.nr, j1-j), g.nr, 1)
-				off += step
-			}
+			packLinesOf(g.lv, dst[off:], step, b.Data[from*b.Stride+j0:], b.Stride, to-from, j1-j0, g.nr, 1)
 		case t.TransB:
 			for j := j0; j < j1; j += g.nr {
 				g.packWeightRows(s, dst[off:], t.W, j, min(j+g.nr, j1), from, to)
@@ -104,18 +124,13 @@ func (g *gemmCall) packWeightColumns(s *scratch, dst []float32, step int, w *Wei
 	a := j0 / w.Block * w.Block
 	end := min(roundUp(j1, w.Block), w.Cols)
 	ld := end - a
-	const rows = 8
-	s.decode = grow(s.decode, rows*ld)
-	for k := from; k < to; k += rows {
-		n := min(rows, to-k)
+	s.decode = grow(s.decode, packLines*ld)
+	for k := from; k < to; k += packLines {
+		n := min(packLines, to-k)
 		for r := range n {
 			w.decode(s.decode[r*ld:(r+1)*ld], k+r, a)
 		}
-		off := (k - from) * g.nr
-		for j := j0; j < j1; j += g.nr {
-			packColumns(g.lv, dst[off:], s.decode[j-a:], ld, n, min(g.nr, j1-j), g.nr, 1)
-			off += step
-		}
+		packLinesOf(g.lv, dst[(k-from)*g.nr:], step, s.decode[j0-a:], ld, n, j1-j0, g.nr, 1)
 	}
 }
 

@@ -164,11 +164,9 @@ func (g *gemmCall) run(_, lo, hi int) {
 	defer scratches.Put(s)
 	switch g.step {
 	case stepPackA:
-		for p := lo; p < hi; p++ {
-			for b0 := g.b0; b0 < g.b1; b0 += g.kc {
-				kb := min(g.kc, g.b1-b0)
-				g.packA(g.packed[(g.i1-g.i0)*(b0-g.b0)+p*g.mr*kb:], g.i0+p*g.mr, b0, b0+kb)
-			}
+		for b0 := g.b0; b0 < g.b1; b0 += g.kc {
+			kb := min(g.kc, g.b1-b0)
+			g.packA(g.packed[(g.i1-g.i0)*(b0-g.b0)+lo*g.mr*kb:], g.i0+lo*g.mr, g.i0+hi*g.mr, b0, b0+kb)
 		}
 	case stepColumns:
 		for t := lo; t < hi; t++ {

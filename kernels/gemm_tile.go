@@ -15,15 +15,21 @@ func (g *gemmCall) columns(s *scratch, j0, j1 int) {
 	}
 }
 
+// rowGroup is the number of panels of rows that rows packs at a time.
+const rowGroup = 8
+
 // rows computes panels p0 to p1 of the rows of a narrow C, packing op(A) as it goes.
 func (g *gemmCall) rows(s *scratch, p0, p1 int) {
 	nPad := roundUp(g.n, g.nr)
-	s.panel = grow(s.panel, g.mr*g.kc)
-	for p := p0; p < p1; p++ {
+	s.panel = grow(s.panel, rowGroup*g.mr*g.kc)
+	for p := p0; p < p1; p += rowGroup {
+		i0, i1 := p*g.mr, min(min(p+rowGroup, p1)*g.mr, g.m)
 		for b0 := 0; b0 < g.k; b0 += g.kc {
 			kb := min(g.kc, g.k-b0)
-			g.packA(s.panel, p*g.mr, b0, b0+kb)
-			g.tiles(s, s.panel, g.packed[nPad*b0:], p*g.mr, 0, g.n, kb, g.add || b0 > 0)
+			g.packA(s.panel, i0, i1, b0, b0+kb)
+			for i := i0; i < i1; i += g.mr {
+				g.tiles(s, s.panel[(i-i0)*kb:], g.packed[nPad*b0:], i, 0, g.n, kb, g.add || b0 > 0)
+			}
 		}
 	}
 }
