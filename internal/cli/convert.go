@@ -42,7 +42,7 @@ func (a *app) convertCommand() *cobra.Command {
 	threads := threadsFlag(f)
 	asJSON := f.Bool("json", false, "print the report as one JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := require(cmd, "output"); err != nil {
+		if err := needFlags(cmd, "output"); err != nil {
 			return err
 		}
 		if err := threads(); err != nil {

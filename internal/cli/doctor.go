@@ -253,7 +253,7 @@ func (a *app) doctorPath(path, base string, asJSON bool) error {
 		a.printHealth(h)
 	}
 	if len(h.Findings) > 0 {
-		return withCode(exitFormat, errors.New(plural(len(h.Findings), "finding")))
+		return &quietError{withCode(exitFormat, errors.New(plural(len(h.Findings), "finding")))}
 	}
 	return nil
 }

@@ -54,7 +54,7 @@ func (a *app) evalCommand() *cobra.Command {
 	asJSON := f.Bool("json", false, "print one JSON object")
 	f.mark()
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := require(cmd, "model", "data"); err != nil {
+		if err := needFlags(cmd, "model", "data"); err != nil {
 			return err
 		}
 		if *limit < 0 || *maxLen < 0 {

@@ -38,8 +38,8 @@ func (f *flags) mark() {
 	})
 }
 
-// require makes flags obligatory, with a message that shows how to give them.
-func require(cmd *cobra.Command, names ...string) error {
+// needFlags makes flags obligatory, with a message that shows how to give them.
+func needFlags(cmd *cobra.Command, names ...string) error {
 	var missing []string
 	for _, n := range names {
 		if fl := cmd.Flags().Lookup(n); fl != nil && fl.Value.String() == "" {

@@ -97,7 +97,7 @@ func (a *app) promptText(cmd *cobra.Command, p string) (string, error) {
 		return p, nil
 	}
 	if f, ok := a.in.(*os.File); a.in == nil || ok && !given && isTerminal(f) {
-		return "", require(cmd, "prompt")
+		return "", needFlags(cmd, "prompt")
 	}
 	b, err := io.ReadAll(a.in)
 	if err != nil {

@@ -36,7 +36,7 @@ type loaded struct {
 
 // load opens the model, its tokenizer and its adapters.
 func (a *app) load(cmd *cobra.Command, f *modelFlags) (*loaded, error) {
-	if err := require(cmd, "model"); err != nil {
+	if err := needFlags(cmd, "model"); err != nil {
 		return nil, err
 	}
 	if err := f.threads(); err != nil {

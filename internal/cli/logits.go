@@ -36,7 +36,7 @@ func (a *app) logitsCommand() *cobra.Command {
 	prompts := f.text("prompts", "", "FILE", "", "JSON lines of sequences")
 	out := f.text("output", "o", "FILE", "", "safetensors file to write")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := require(cmd, "model", "output"); err != nil {
+		if err := needFlags(cmd, "model", "output"); err != nil {
 			return err
 		}
 		if (*tokens == "") == (*prompts == "") {

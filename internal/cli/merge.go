@@ -32,7 +32,7 @@ func (a *app) mergeCommand() *cobra.Command {
 	threads := threadsFlag(f)
 	asJSON := f.Bool("json", false, "print the report as one JSON object")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := require(cmd, "model", "lora", "output"); err != nil {
+		if err := needFlags(cmd, "model", "lora", "output"); err != nil {
 			return err
 		}
 		if err := threads(); err != nil {

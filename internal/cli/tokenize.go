@@ -30,7 +30,7 @@ func (a *app) tokenizeCommand() *cobra.Command {
 	pieces := f.Bool("pieces", false, "one token a line, with its text")
 	asJSON := f.Bool("json", false, "print one JSON object")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := require(cmd, "model"); err != nil {
+		if err := needFlags(cmd, "model"); err != nil {
 			return err
 		}
 		var text string
@@ -50,7 +50,7 @@ func (a *app) tokenizeCommand() *cobra.Command {
 			}
 			text = string(b)
 		case !cmd.Flags().Changed("prompt"):
-			return require(cmd, "prompt")
+			return needFlags(cmd, "prompt")
 		default:
 			text = *prompt
 		}

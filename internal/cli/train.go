@@ -238,7 +238,7 @@ func (t *trainFlags) read(cmd *cobra.Command) (peft.Options, error) {
 
 // settings checks the flags and fills the configuration of the run.
 func (t *trainFlags) settings(cmd *cobra.Command) error {
-	if err := require(cmd, "model", "data", "output"); err != nil {
+	if err := needFlags(cmd, "model", "data", "output"); err != nil {
 		return err
 	}
 	for name, v := range map[string]float64{"lr": *t.lr, "warmup": t.cfg.Warmup, "epochs": t.cfg.Epochs, "weight-decay": *t.wd, "clip": t.cfg.Clip, "val-split": *t.valSplit} {

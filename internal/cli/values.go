@@ -27,6 +27,8 @@ func kindText(k reflect.Kind) string {
 	switch {
 	case strings.HasPrefix(s, "uint"):
 		return "u" + s[4:]
+	case k == reflect.Interface:
+		return "any"
 	case strings.HasPrefix(s, "int"):
 		return "i" + s[3:]
 	case strings.HasPrefix(s, "float"):
