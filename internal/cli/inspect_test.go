@@ -126,7 +126,7 @@ func TestInspectModel(t *testing.T) {
 	var i inspection
 	jsonOf(t, &i, "inspect", gguf)
 	require.Equal(t, "gguf", i.Format)
-	require.Equal(t, int64(21728), i.Parameters)
+	require.Equal(t, int64(21696), i.Parameters)
 	require.Equal(t, "Q8_0", i.Types[0].Type)
 	for _, m := range i.Metadata {
 		if m.Key == "tokenizer.ggml.tokens" {
