@@ -201,17 +201,18 @@ func (a *app) printMethod(name string, asJSON bool) error {
 	fs.add("GGUF", "%s", map[bool]string{true: "yes, with peftkit convert", false: "no"}[info.GGUF])
 	fs.print()
 	fmt.Fprintln(a.out)
-	t := newTable(a.out, "option", "flag", "default", "~meaning")
+	options := facts{s: a.out}
 	for _, o := range info.Options {
-		flag, def := "--set "+o.Key+"=", "–"
+		flag, def := "--set "+o.Key+"=", ""
+		if o.Default != nil {
+			def = fmt.Sprintf(" (default %v)", o.Default)
+		}
 		if o.Flag != "" {
 			flag = "--" + o.Flag
+			def = strings.Replace(def, "(", "("+o.Key+", ", 1)
 		}
-		if o.Default != nil {
-			def = fmt.Sprint(o.Default)
-		}
-		t.row(o.Key, flag, def, o.Doc)
+		options.add(flag, "%s%s", o.Doc, def)
 	}
-	t.print()
+	options.print()
 	return nil
 }

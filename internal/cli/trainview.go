@@ -11,6 +11,7 @@ import (
 
 	"github.com/guptarohit/asciigraph"
 	"github.com/peftkit/peftkit/kernels"
+	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/train"
 )
 
@@ -242,6 +243,12 @@ func (r *trainRun) header(t *train.Trainer) {
 	}
 	f.add("output", "%s", out)
 	f.print()
+	if m, err := peft.ByName(*r.flags.method); err == nil {
+		// One learning rate for all methods is wrong by up to fifty times.
+		if def := m.Info().LearningRate; c.LearningRate < def/10 || c.LearningRate > def*50 {
+			r.a.warn("learning rate %s is far from %s, the one that suits %s", floatText(c.LearningRate), floatText(def), m.Info().Name)
+		}
+	}
 	for _, notes := range [][]string{r.ds.Stats.Notes(), t.Notes} {
 		for _, n := range notes {
 			r.a.warn("%s", n)
