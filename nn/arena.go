@@ -24,8 +24,9 @@ type gap struct{ off, n int }
 type block struct{ chunk, off, n int }
 
 const (
-	arenaAlign = 32      // elements: two cache lines
-	chunkSize  = 8 << 20 // elements: 32 MiB
+	arenaAlign = 32       // elements: two cache lines
+	chunkSize  = 8 << 20  // elements: 32 MiB
+	maxChunk   = 64 << 20 // elements: 256 MiB
 )
 
 // alloc returns n elements of undefined contents: the smallest gap that holds
@@ -44,7 +45,8 @@ func (a *arena) alloc(n int) ([]float32, block) {
 		}
 	}
 	if bc < 0 {
-		want := max(chunkSize, size)
+		// A block does not cross chunks, so few large ones waste less.
+		want := max(chunkSize, min(a.mapped(), maxChunk), size)
 		mem := newChunk(want)
 		a.chunks = append(a.chunks, chunk{mem: mem, free: []gap{{0, len(mem)}}})
 		bc, bg = len(a.chunks)-1, 0

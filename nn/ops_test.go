@@ -5,7 +5,6 @@ import (
 	"math"
 	"testing"
 
-	"github.com/peftkit/peftkit/kernels"
 	"github.com/peftkit/peftkit/tensor"
 )
 
@@ -401,5 +400,3 @@ func TestGradients(t *testing.T) {
 		}
 	}
 }
-
-var _ = kernels.Mat{}
