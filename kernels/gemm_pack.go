@@ -49,8 +49,8 @@ func packLinesOf(lv level, dst []float32, step int, src []float32, ld, k, n, wid
 }
 
 // packB writes the panels of columns j0 to j1 of op(B), k from k0 to k1: panel q
-// at dst[q*nr*(k1-k0)], in it dst[(k-k0)*nr+j].
-func (g *gemmCall) packB(s *scratch, dst []float32, j0, j1, k0, k1 int) {
+// at dst[q*step], in it dst[(k-k0)*nr+j].
+func (g *gemmCall) packB(s *scratch, dst []float32, step, j0, j1, k0, k1 int) {
 	for x := range g.terms {
 		t := &g.terms[x]
 		lo, hi := max(k0, t.k0), min(k1, t.k1)
@@ -58,7 +58,6 @@ func (g *gemmCall) packB(s *scratch, dst []float32, j0, j1, k0, k1 int) {
 			continue
 		}
 		off := (lo - k0) * g.nr
-		step := g.nr * (k1 - k0)
 		b, direct := t.B, true
 		if t.W != nil {
 			b, direct = t.W.float32Mat()
@@ -175,16 +174,22 @@ func packRows(lv level, dst, src []float32, ld, rows, k, width int, scale float3
 
 // packRowsPart is packRows without the zeros.
 func packRowsPart(lv level, dst, src []float32, ld, rows, k, width int, scale float32) {
-	i := 0
-	for i < rows {
-		strip, done := transposeStrip(lv, dst[i:], src[i*ld:], ld, rows-i, k, width, scale)
-		for x := range strip {
-			row := src[(i+x)*ld : (i+x)*ld+k]
-			for p := done; p < k; p++ {
-				dst[p*width+i+x] = scale * row[p]
+	// Strips of rows write to the same cache lines of the panel: a stretch of it
+	// that fits the L1 cache is finished before the next.
+	const stretch = 128
+	for k0 := 0; k0 < k; k0 += stretch {
+		n := min(stretch, k-k0)
+		for i := 0; i < rows; {
+			d, s := dst[k0*width+i:], src[i*ld+k0:]
+			strip, done := transposeStrip(lv, d, s, ld, rows-i, n, width, scale)
+			for x := range strip {
+				row := s[x*ld : x*ld+n]
+				for p := done; p < n; p++ {
+					d[p*width+x] = scale * row[p]
+				}
 			}
+			i += strip
 		}
-		i += strip
 	}
 }
 

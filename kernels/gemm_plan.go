@@ -9,7 +9,9 @@ import "sync"
 // The operand with more columns than a few panels is packed by column blocks of
 // nc as the tasks come to them, into a buffer of the worker that stays in its
 // L2 cache; op(A) is packed once before. If C is narrow, it is the other way
-// round: op(B) is packed once and every task packs the rows it works on.
+// round: op(B) is packed once and every task packs the rows it works on. If K is
+// far longer than C is wide (the gradient that comes back through a vocabulary),
+// both are packed once, in rounds along K, so that op(B) is read line by line.
 
 const (
 	gemvRows  = 4       // up to so many rows of C, op(B) is not packed at all
@@ -17,6 +19,9 @@ const (
 	kcStep    = 32      // kc is a multiple: the block of most quantised types
 	blockSize = 192_000 // floats of a block of op(B): well inside an L2 cache
 	maxPacked = 4 << 20 // floats of packed op(A): more is done in several rounds
+	deepN     = 1024    // a product is deep if C has at most so many columns
+	deepK     = 4096    // and K is at least so long
+	deepFloat = 1 << 20 // floats of op(B) that a round of a deep product packs
 )
 
 // gemmTerm is a Term at its place along K.
@@ -42,17 +47,20 @@ type gemmCall struct {
 	i0, i1, b0, b1 int // the rows and the part of K of this round
 	step           step
 	packed         []float32 // op(A), or op(B) when C is narrow
+	deep           bool
+	packedB        []float32 // op(B) of a deep product
 }
 
 // step says what the items of a parallel job are.
 type step uint8
 
 const (
-	stepPackA   step = iota // panels of op(A)
-	stepColumns             // column blocks of C
-	stepPackB               // panels of op(B)
-	stepRows                // panels of rows of C
-	stepVector              // ranges of columns of C with few rows
+	stepPackA     step = iota // panels of op(A)
+	stepColumns               // column blocks of C
+	stepPackB                 // panels of op(B)
+	stepPackLines             // lines of op(B)
+	stepRows                  // panels of rows of C
+	stepVector                // ranges of columns of C with few rows
 )
 
 // scratch is the memory of one worker.
@@ -146,6 +154,10 @@ func (g *gemmCall) matrix() {
 	// A round packs rows i0 to i1 of op(A), b0 to b1 of K, and uses them up.
 	mStep := min(max(maxPacked/g.kc/g.mr, 1)*g.mr, g.mPad)
 	kStep := max(maxPacked/mStep/g.kc, 1) * g.kc
+	g.deep = g.n <= deepN && g.k >= deepK && !g.terms[0].TransB
+	if g.deep {
+		kStep = min(kStep, max(deepFloat/roundUp(g.n, g.nr)/g.kc, 1)*g.kc)
+	}
 	for g.i0 = 0; g.i0 < g.m; g.i0 = g.i1 {
 		g.i1 = min(g.i0+mStep, g.mPad)
 		for g.b0 = 0; g.b0 < g.k; g.b0 = g.b1 {
@@ -153,6 +165,10 @@ func (g *gemmCall) matrix() {
 			g.packed = grow(g.packed, (g.i1-g.i0)*(g.b1-g.b0))
 			panels := (g.i1 - g.i0) / g.mr
 			g.start(stepPackA, panels, ceilDiv(panels, 4*threads))
+			if g.deep {
+				g.packedB = grow(g.packedB, roundUp(g.n, g.nr)*(g.b1-g.b0))
+				g.start(stepPackLines, g.b1-g.b0, 4*packLines)
+			}
 			g.start(stepColumns, ceilDiv(g.n, g.nc), 1)
 		}
 	}
@@ -178,9 +194,11 @@ func (g *gemmCall) run(_, lo, hi int) {
 			for b0 := 0; b0 < g.k; b0 += g.kc {
 				kb := min(g.kc, g.k-b0)
 				at := roundUp(g.n, g.nr)*b0 + q*g.nr*kb
-				g.packB(s, g.packed[at:], q*g.nr, min((q+1)*g.nr, g.n), b0, b0+kb)
+				g.packB(s, g.packed[at:], g.nr*kb, q*g.nr, min((q+1)*g.nr, g.n), b0, b0+kb)
 			}
 		}
+	case stepPackLines:
+		g.packLinesB(s, g.b0+lo, g.b0+hi)
 	case stepRows:
 		g.rows(s, lo, hi)
 	case stepVector:

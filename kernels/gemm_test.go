@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -231,9 +232,10 @@ func TestGemmRounds(t *testing.T) {
 	}
 	r := rand.New(rand.NewPCG(9, 9))
 	for _, sh := range [][3]int{{160, 66, 30000}, {30000, 66, 150}} {
-		a, b := randomMat(r, sh[0], sh[2]), randomMat(r, sh[1], sh[2])
-		term := Term{A: a, B: b, TransB: true}
-		checkProduct(t, r, sh[0], sh[1], true, []Term{term}, []Mat{b})
+		for _, trans := range []bool{true, false} { // false: a deep product
+			term := Term{A: randomMat(r, sh[0], sh[2]), B: operand(r, sh[2], sh[1], trans), TransB: trans}
+			checkProduct(t, r, sh[0], sh[1], true, []Term{term}, []Mat{term.B})
+		}
 	}
 }
 
@@ -263,20 +265,29 @@ func TestGemmThreads(t *testing.T) {
 	defer SetThreads(0)
 	forEachTier(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(7, 8))
-		for _, sh := range [][3]int{{257, 576, 1000}, {300, 16, 576}, {16, 576, 1024}, {1, 1000, 300}, {70, 70, 70}} {
+		for _, sh := range [][3]int{{257, 576, 1000}, {300, 16, 576}, {16, 576, 1024}, {1, 1000, 300}, {70, 70, 70}, {40, 100, 4200}} {
 			m, n, k := sh[0], sh[1], sh[2]
 			a, b := randomMat(r, m, k), randomMat(r, n, k)
 			x, y := randomMat(r, m, 16), randomMat(r, n, 16)
-			var first []float32
+			var first, second []float32
+			deep := randomMat(r, k, n)
 			for _, threads := range []int{1, 2, 3, 8} {
 				SetThreads(threads)
 				require.Equal(t, threads, Threads())
 				c := NewMat(m, n)
 				Gemm(c, false, Term{A: a, B: b, TransB: true}, Term{A: x, B: y, TransB: true, Scale: 0.25})
 				if first == nil {
-					first = c.Data
+					first = slices.Clone(c.Data)
 				}
-				require.Equal(t, first, c.Data, "%v with %d threads", sh, threads)
+				require.True(t, slices.Equal(first, c.Data), "%v with %d threads", sh, threads)
+				if n > 100 {
+					continue
+				}
+				Gemm(c, true, Term{A: a, B: deep})
+				if second == nil {
+					second = slices.Clone(c.Data)
+				}
+				require.True(t, slices.Equal(second, c.Data), "%v with %d threads, accumulated", sh, threads)
 			}
 		}
 	})

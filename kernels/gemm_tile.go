@@ -1,17 +1,35 @@
 package kernels
 
-// columns does columns j0 to j1 of C in the current round: block by block of K it packs op(B) and
-// runs all panels of op(A) over it.
+// columns does columns j0 to j1 of C in the current round: block by block of K it
+// packs op(B), unless that is done, and runs all panels of op(A) over it.
 func (g *gemmCall) columns(s *scratch, j0, j1 int) {
 	np := ceilDiv(j1-j0, g.nr)
 	for b0 := g.b0; b0 < g.b1; b0 += g.kc {
 		kb := min(g.kc, g.b1-b0)
-		s.panel = grow(s.panel, np*g.nr*kb)
-		g.packB(s, s.panel, j0, j1, b0, b0+kb)
+		var b []float32
+		if g.deep {
+			b = g.packedB[roundUp(g.n, g.nr)*(b0-g.b0)+j0*kb:]
+		} else {
+			s.panel = grow(s.panel, np*g.nr*kb)
+			b = s.panel
+			g.packB(s, b, g.nr*kb, j0, j1, b0, b0+kb)
+		}
 		a := g.packed[(g.i1-g.i0)*(b0-g.b0):]
 		for i := g.i0; i < g.i1; i += g.mr {
-			g.tiles(s, a[(i-g.i0)*kb:], s.panel, i, j0, j1, kb, g.add || b0 > 0)
+			g.tiles(s, a[(i-g.i0)*kb:], b, i, j0, j1, kb, g.add || b0 > 0)
 		}
+	}
+}
+
+// packLinesB packs lines k0 to k1 of op(B), all columns, for a deep product.
+func (g *gemmCall) packLinesB(s *scratch, k0, k1 int) {
+	for k0 < k1 {
+		b0 := k0 / g.kc * g.kc
+		kb := min(g.kc, g.k-b0)
+		end := min(k1, b0+kb)
+		at := roundUp(g.n, g.nr)*(b0-g.b0) + (k0-b0)*g.nr
+		g.packB(s, g.packedB[at:], g.nr*kb, 0, g.n, k0, end)
+		k0 = end
 	}
 }
 
