@@ -280,7 +280,7 @@ func (r *trainRun) memory(t *train.Trainer, weights, params int64) string {
 	// Measured on Llama models: inputs of norms, attention and the heads of the
 	// low-rank terms add 30 % to the outputs of the linear layers.
 	activations := perToken * 4 * 13 / 10 * int64(t.Config.BatchSize*r.longest())
-	const rest = 70e6
+	rest := 25e6 + 900*int64(r.l.VocabSize)
 	total := weights + adapter + activations + rest
 	if free := systemMemory().available; free > 0 && total-weights > free {
 		r.a.warn("about %s are needed beside the model and %s are free; lower --max-seq-len or --batch-size", bytesText(total-weights), bytesText(free))
