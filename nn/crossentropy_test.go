@@ -185,3 +185,21 @@ func TestCrossEntropyExtremes(t *testing.T) {
 	require.Zero(t, sum)
 	require.Zero(t, n)
 }
+
+func TestFlushTiny(t *testing.T) {
+	x := []float32{1, 0.1, 1e-20, 1e-30, 1e-36, 1e-39, 1e-45, 0}
+	want := append([]float32(nil), x...)
+	flushTiny(x)
+	require.Equal(t, want[:3], x[:3])
+	require.InEpsilon(t, want[3], x[3], 1e-6)
+	for _, v := range x {
+		require.True(t, v == 0 || v > 1.2e-38, "%g is subnormal", v)
+	}
+	require.Equal(t, []float32{0, 0, 0}, x[5:])
+	far := make([]float32, 3000)
+	for i := range far {
+		far[i] = 1e-41
+	}
+	flushTiny(far)
+	require.Equal(t, make([]float32, 3000), far)
+}

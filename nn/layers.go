@@ -83,11 +83,14 @@ func (l *EmbeddingLayer) Hooked() bool { return len(l.wraps) > 0 }
 // Detach removes all that is attached.
 func (l *EmbeddingLayer) Detach() { l.wraps = nil }
 
-// NormLayer is a root-mean-square norm.
+// NormLayer is a root-mean-square norm, or with Center a layer norm.
 type NormLayer struct {
 	Path string
 	W    *Weight
 	Eps  float32
+	// Center subtracts the mean and adds Bias, which may be nil: LayerNorm.
+	Center bool
+	Bias   *Weight
 
 	wraps []func(t *Tape, x *Var, next func(*Tape, *Var) *Var) *Var
 }
@@ -97,6 +100,9 @@ func (l *NormLayer) Forward(t *Tape, x *Var) *Var { return l.call(t, x, len(l.wr
 
 func (l *NormLayer) call(t *Tape, x *Var, depth int) *Var {
 	if depth == 0 {
+		if l.Center {
+			return LayerNorm(t, x, l.W, l.Bias, l.Eps)
+		}
 		return RMSNorm(t, x, l.W, l.Eps)
 	}
 	return l.wraps[depth-1](t, x, func(t *Tape, x *Var) *Var { return l.call(t, x, depth-1) })

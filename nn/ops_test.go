@@ -5,6 +5,8 @@ import (
 	"math"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/peftkit/peftkit/tensor"
 )
 
@@ -392,8 +394,103 @@ func attentionCases() []opCase {
 	return cases
 }
 
+func layerNormCases() []opCase {
+	var cases []opCase
+	for _, s := range [][2]int{{1, 5}, {9, 40}, {130, 24}} {
+		rows, n := s[0], s[1]
+		cases = append(cases, opCase{
+			name:   fmt.Sprintf("LayerNorm/%dx%d", rows, n),
+			inputs: [][2]int{{rows, n}, {1, n}, {1, n}},
+			params: []int{1, 2},
+			run: func(t *Tape, v []*Var) *Var {
+				return (&NormLayer{W: asParam(v[1]), Bias: asParam(v[2]), Center: true, Eps: 1e-3}).Forward(t, v[0])
+			},
+			twin: func(m []mat64) mat64 {
+				return newMat64(rows, n).each(func(i, j int) float64 {
+					mean, sq := 0.0, 0.0
+					for k := range n {
+						mean += m[0].at(i, k) / float64(n)
+					}
+					for k := range n {
+						sq += (m[0].at(i, k) - mean) * (m[0].at(i, k) - mean) / float64(n)
+					}
+					return (m[0].at(i, j)-mean)/math.Sqrt(sq+float64(float32(1e-3)))*m[1].at(0, j) + m[2].at(0, j)
+				})
+			},
+		})
+	}
+	return cases
+}
+
+func matrixCases() []opCase {
+	var cases []opCase
+	for _, f := range []Activation{Sigmoid, Tanh, SiLU, GELU, GELUTanh, ReLU} {
+		cases = append(cases, opCase{
+			name: "Apply/" + f.Name, inputs: [][2]int{{5, 33}},
+			run: func(t *Tape, v []*Var) *Var { return Apply(t, v[0], f) },
+			twin: func(m []mat64) mat64 {
+				return newMat64(5, 33).each(func(i, j int) float64 { return f.F(m[0].at(i, j)) })
+			},
+		})
+	}
+	transposed := func(m mat64) mat64 {
+		return newMat64(m.c, m.r).each(func(i, j int) float64 { return m.at(j, i) })
+	}
+	return append(cases,
+		opCase{name: "MatMul", inputs: [][2]int{{7, 5}, {5, 9}},
+			run:  func(t *Tape, v []*Var) *Var { return MatMul(t, v[0], v[1]) },
+			twin: func(m []mat64) mat64 { return mulT(m[0], transposed(m[1])) }},
+		opCase{name: "MatMulT", inputs: [][2]int{{7, 5}, {9, 5}}, params: []int{1},
+			run:  func(t *Tape, v []*Var) *Var { return MatMulT(t, v[0], v[1]) },
+			twin: func(m []mat64) mat64 { return mulT(m[0], m[1]) }},
+		opCase{name: "Mul", inputs: [][2]int{{60, 40}, {60, 40}},
+			run: func(t *Tape, v []*Var) *Var { return Mul(t, v[0], v[1]) },
+			twin: func(m []mat64) mat64 {
+				return newMat64(60, 40).each(func(i, j int) float64 { return m[0].at(i, j) * m[1].at(i, j) })
+			}},
+		opCase{name: "Mul by itself", inputs: [][2]int{{3, 4}},
+			run: func(t *Tape, v []*Var) *Var { return Mul(t, v[0], v[0]) },
+			twin: func(m []mat64) mat64 {
+				return newMat64(3, 4).each(func(i, j int) float64 { return m[0].at(i, j) * m[0].at(i, j) })
+			}},
+		opCase{name: "Concat", inputs: [][2]int{{2, 5}, {1, 5}},
+			run: func(t *Tape, v []*Var) *Var { return Concat(t, v[0], v[1], v[0]) },
+			twin: func(m []mat64) mat64 {
+				return newMat64(5, 5).each(func(i, j int) float64 {
+					if i == 2 {
+						return m[1].at(0, j)
+					}
+					return m[0].at(i%3, j)
+				})
+			}},
+		opCase{name: "Columns", inputs: [][2]int{{6, 9}},
+			run: func(t *Tape, v []*Var) *Var { return Add(t, Columns(t, v[0], 2, 6), Columns(t, v[0], 5, 9)) },
+			twin: func(m []mat64) mat64 {
+				return newMat64(6, 4).each(func(i, j int) float64 { return m[0].at(i, j+2) + m[0].at(i, j+5) })
+			}},
+	)
+}
+
+func TestActivationNames(t *testing.T) {
+	for name, want := range map[string]string{"relu": "relu", "swish": "silu", "silu": "silu", "gelu": "gelu",
+		"gelu_new": "gelu_new", "gelu_pytorch_tanh": "gelu_new", "tanh": "tanh", "sigmoid": "sigmoid"} {
+		f, ok := ActivationByName(name)
+		require.True(t, ok, name)
+		require.Equal(t, want, f.Name)
+	}
+	_, ok := ActivationByName("none such")
+	require.False(t, ok)
+	// PyTorch's values at 1 (float32).
+	for _, c := range []struct {
+		f    Activation
+		want float64
+	}{{ReLU, 1}, {Sigmoid, 0.7310586}, {Tanh, 0.7615942}, {SiLU, 0.7310586}, {GELU, 0.8413447}, {GELUTanh, 0.8411920}} {
+		require.InDelta(t, c.want, c.f.F(1), 1e-7, c.f.Name)
+	}
+}
+
 func TestGradients(t *testing.T) {
-	groups := [][]opCase{linearCases(), normCases(), elementCases(), gatherCases(), ropeCases(), attentionCases()}
+	groups := [][]opCase{layerNormCases(), matrixCases(), linearCases(), normCases(), elementCases(), gatherCases(), ropeCases(), attentionCases()}
 	for _, g := range groups {
 		for _, c := range g {
 			checkOp(t, c)
