@@ -91,6 +91,22 @@ func expTo(dst, x []float32) {
 	}
 }
 
+func sigmoid(dst, x []float32) {
+	if active == levelGeneric {
+		generic.Sigmoid(dst, x)
+		return
+	}
+	for len(dst) > 0 {
+		n := min(len(dst), span)
+		if active == levelAVX512 {
+			amd64.SigmoidAVX512(n, &dst[0], &x[0])
+		} else {
+			amd64.SigmoidAVX2(n, &dst[0], &x[0])
+		}
+		dst, x = dst[n:], x[n:]
+	}
+}
+
 func softmaxScale(x []float32, lse, s float32) {
 	if active == levelGeneric {
 		generic.SoftmaxScale(x, lse, s)

@@ -38,6 +38,14 @@ func Max(x []float32) float32 { return maxOf(x) }
 // place; results below the normal range are subnormal, not zero.
 func Exp(dst, x []float32) { expTo(dst, x[:len(dst)]) }
 
+// ExpSum does x[i] = exp(x[i]-shift) and returns the sum of the results: the
+// softmax of a row that comes in pieces.
+func ExpSum(x []float32, shift float32) float32 { return expSum(x, shift) }
+
+// Sigmoid does dst[i] = 1/(1+exp(-x[i])). The tanh form of GELU is
+// x*Sigmoid(2u) with u the argument of its tanh.
+func Sigmoid(dst, x []float32) { sigmoid(dst, x[:len(dst)]) }
+
 // Softmax replaces x by exp(x-max) divided by their sum. An element -Inf
 // becomes 0; a NaN, a +Inf or a row of -Inf gives NaN, as in PyTorch.
 func Softmax(x []float32) {

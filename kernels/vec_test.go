@@ -28,7 +28,7 @@ type vecOp struct {
 
 func f64(x float32) float64 { return float64(x) }
 
-func sigmoid(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
+func logistic(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 
 var vecOps = []vecOp{
 	{name: "Add", in: 3, out: []int{0}, run: func(s [][]float32) []float32 { Add(s[0], s[1], s[2]); return nil }},
@@ -53,6 +53,26 @@ var vecOps = []vecOp{
 			v := math.Exp(f64(s[1][i]))
 			return v, v
 		}},
+	{name: "Sigmoid", in: 2, out: []int{0}, ulps: 8,
+		run: func(s [][]float32) []float32 { Sigmoid(s[0], s[1]); return nil },
+		want: func(s [][]float32, i int) (float64, float64) {
+			v := logistic(f64(s[1][i]))
+			return v, v
+		}},
+	{name: "ExpSum", in: 1, out: []int{0}, ulps: 4,
+		run: func(s [][]float32) []float32 { return []float32{ExpSum(s[0], 0.5)} },
+		want: func(s [][]float32, i int) (float64, float64) {
+			v := math.Exp(f64(s[0][i] - 0.5))
+			return v, v
+		}},
+	{name: "ExpSum/sum", in: 1, ulps: 20,
+		run: func(s [][]float32) []float32 { return []float32{ExpSum(s[0], 0.5)} },
+		total: func(s [][]float32) (v, m float64) {
+			for _, x := range s[0] {
+				v += math.Exp(f64(x - 0.5))
+			}
+			return v, v
+		}},
 	{name: "SoftmaxScale", in: 1, out: []int{0}, ulps: 6,
 		run: func(s [][]float32) []float32 { SoftmaxScale(s[0], 0.5, 0.25); return nil },
 		want: func(s [][]float32, i int) (float64, float64) {
@@ -62,16 +82,16 @@ var vecOps = []vecOp{
 	{name: "SwiGLU", in: 3, out: []int{0}, ulps: 8,
 		run: func(s [][]float32) []float32 { SwiGLU(s[0], s[1], s[2]); return nil },
 		want: func(s [][]float32, i int) (float64, float64) {
-			v := f64(s[1][i]) * sigmoid(f64(s[1][i])) * f64(s[2][i])
+			v := f64(s[1][i]) * logistic(f64(s[1][i])) * f64(s[2][i])
 			return v, math.Abs(v)
 		}},
 	{name: "SwiGLUBackward/dUp", in: 5, out: []int{0, 1}, ulps: 8,
 		run: func(s [][]float32) []float32 { SwiGLUBackward(s[0], s[1], s[2], s[3], s[4]); return nil },
 		want: func(s [][]float32, i int) (float64, float64) {
 			g := f64(s[3][i])
-			d := f64(s[2][i]) * f64(s[4][i]) * sigmoid(g) * (1 + g*(1-sigmoid(g)))
+			d := f64(s[2][i]) * f64(s[4][i]) * logistic(g) * (1 + g*(1-logistic(g)))
 			// 1 + g*(1-s) cancels for negative gates.
-			m := math.Abs(f64(s[2][i])*f64(s[4][i])*sigmoid(g)) * (1 + math.Abs(g))
+			m := math.Abs(f64(s[2][i])*f64(s[4][i])*logistic(g)) * (1 + math.Abs(g))
 			return f64(s[0][i]) + d, math.Abs(f64(s[0][i])) + m
 		}},
 	{name: "Softmax", in: 1, out: []int{0}, ulps: 20,

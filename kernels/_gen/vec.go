@@ -132,6 +132,14 @@ var vecOps = []vecOp{
 		exp(e, e.r(0), e.r(0), e.r(1), e.r(2), e.r(3))
 		e.store(e.r(0), "dst")
 	}},
+	{name: "Sigmoid", ptrs: []string{"dst", "x"}, unroll: 1, body: func(e emitter) {
+		e.load(e.r(0), "x")
+		e.sub(e.r(0), e.fixed("zero"), e.r(0))
+		exp(e, e.r(0), e.r(0), e.r(1), e.r(2), e.r(3))
+		e.add(e.r(0), e.r(0), e.constant("one"))
+		e.div(e.r(0), e.fixed("one"), e.r(0))
+		e.store(e.r(0), "dst")
+	}},
 	{name: "ExpSum", ptrs: []string{"x"}, scalars: []string{"shift"}, reduce: "sum", unroll: 1, body: func(e emitter) {
 		e.load(e.r(0), "x")
 		e.sub(e.r(0), e.r(0), e.scalar("shift"))

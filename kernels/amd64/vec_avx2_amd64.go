@@ -28,6 +28,9 @@ func ScaleAVX2(n int, dst *float32, s float32)
 func ExpAVX2(n int, dst, x *float32)
 
 //go:noescape
+func SigmoidAVX2(n int, dst, x *float32)
+
+//go:noescape
 func ExpSumAVX2(n int, x *float32, shift float32) float32
 
 //go:noescape

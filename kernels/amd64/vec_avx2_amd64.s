@@ -423,6 +423,93 @@ done:
 	VZEROUPPER
 	RET
 
+// func SigmoidAVX2(n int, dst, x *float32)
+TEXT ·SigmoidAVX2(SB), NOSPLIT, $0-24
+	MOVQ n+0(FP), CX
+	MOVQ dst+8(FP), SI
+	MOVQ x+16(FP), DI
+	VMOVUPS vecconst<>+896(SB), Y14
+	VMOVUPS vecconst<>+640(SB), Y13
+	VMOVUPS vecconst<>+704(SB), Y12
+	VMOVUPS vecconst<>+576(SB), Y11
+
+one:
+	SUBQ $8, CX
+	JLT  last
+	VMOVUPS 0(DI), Y0
+	VSUBPS Y0, Y14, Y0
+	VMAXPS Y0, Y13, Y0
+	VMINPS Y0, Y12, Y0
+	VMULPS vecconst<>+0(SB), Y0, Y1
+	VROUNDPS $8, Y1, Y1
+	VFNMADD231PS vecconst<>+64(SB), Y1, Y0
+	VFNMADD231PS vecconst<>+128(SB), Y1, Y0
+	VMULPS vecconst<>+192(SB), Y0, Y2
+	VADDPS vecconst<>+256(SB), Y2, Y2
+	VFMADD213PS vecconst<>+320(SB), Y0, Y2
+	VFMADD213PS vecconst<>+384(SB), Y0, Y2
+	VFMADD213PS vecconst<>+448(SB), Y0, Y2
+	VFMADD213PS vecconst<>+512(SB), Y0, Y2
+	VMULPS Y0, Y0, Y3
+	VFMADD231PS Y3, Y2, Y0
+	VADDPS vecconst<>+576(SB), Y0, Y2
+	VCVTPS2DQ Y1, Y1
+	VPSRAD $1, Y1, Y3
+	VPSUBD Y3, Y1, Y0
+	VPADDD vecconst<>+768(SB), Y3, Y3
+	VPSLLD $23, Y3, Y3
+	VPADDD vecconst<>+768(SB), Y0, Y0
+	VPSLLD $23, Y0, Y0
+	VMULPS Y3, Y2, Y2
+	VMULPS Y0, Y2, Y0
+	VADDPS vecconst<>+576(SB), Y0, Y0
+	VDIVPS Y0, Y11, Y0
+	VMOVUPS Y0, 0(SI)
+	ADDQ $32, SI
+	ADDQ $32, DI
+	JMP  one
+
+last:
+	ADDQ $8, CX
+	JZ   done
+	LEAQ vecmask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVUPS (AX), Y15
+	VMASKMOVPS 0(DI), Y15, Y0
+	VSUBPS Y0, Y14, Y0
+	VMAXPS Y0, Y13, Y0
+	VMINPS Y0, Y12, Y0
+	VMULPS vecconst<>+0(SB), Y0, Y1
+	VROUNDPS $8, Y1, Y1
+	VFNMADD231PS vecconst<>+64(SB), Y1, Y0
+	VFNMADD231PS vecconst<>+128(SB), Y1, Y0
+	VMULPS vecconst<>+192(SB), Y0, Y2
+	VADDPS vecconst<>+256(SB), Y2, Y2
+	VFMADD213PS vecconst<>+320(SB), Y0, Y2
+	VFMADD213PS vecconst<>+384(SB), Y0, Y2
+	VFMADD213PS vecconst<>+448(SB), Y0, Y2
+	VFMADD213PS vecconst<>+512(SB), Y0, Y2
+	VMULPS Y0, Y0, Y3
+	VFMADD231PS Y3, Y2, Y0
+	VADDPS vecconst<>+576(SB), Y0, Y2
+	VCVTPS2DQ Y1, Y1
+	VPSRAD $1, Y1, Y3
+	VPSUBD Y3, Y1, Y0
+	VPADDD vecconst<>+768(SB), Y3, Y3
+	VPSLLD $23, Y3, Y3
+	VPADDD vecconst<>+768(SB), Y0, Y0
+	VPSLLD $23, Y0, Y0
+	VMULPS Y3, Y2, Y2
+	VMULPS Y0, Y2, Y0
+	VADDPS vecconst<>+576(SB), Y0, Y0
+	VDIVPS Y0, Y11, Y0
+	VMASKMOVPS Y0, Y15, 0(SI)
+
+done:
+	VZEROUPPER
+	RET
+
 // func ExpSumAVX2(n int, x *float32, shift float32) float32
 TEXT ·ExpSumAVX2(SB), NOSPLIT, $0-28
 	MOVQ n+0(FP), CX

@@ -28,6 +28,9 @@ func ScaleAVX512(n int, dst *float32, s float32)
 func ExpAVX512(n int, dst, x *float32)
 
 //go:noescape
+func SigmoidAVX512(n int, dst, x *float32)
+
+//go:noescape
 func ExpSumAVX512(n int, x *float32, shift float32) float32
 
 //go:noescape

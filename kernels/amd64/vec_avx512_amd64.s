@@ -411,6 +411,77 @@ done:
 	VZEROUPPER
 	RET
 
+// func SigmoidAVX512(n int, dst, x *float32)
+TEXT ·SigmoidAVX512(SB), NOSPLIT, $0-24
+	MOVQ n+0(FP), CX
+	MOVQ dst+8(FP), SI
+	MOVQ x+16(FP), DI
+	VMOVUPS vecconst<>+896(SB), Z31
+	VMOVUPS vecconst<>+640(SB), Z30
+	VMOVUPS vecconst<>+704(SB), Z29
+	VMOVUPS vecconst<>+576(SB), Z28
+
+one:
+	SUBQ $16, CX
+	JLT  last
+	VMOVUPS 0(DI), Z0
+	VSUBPS Z0, Z31, Z0
+	VMAXPS Z0, Z30, Z0
+	VMINPS Z0, Z29, Z0
+	VMULPS vecconst<>+0(SB), Z0, Z1
+	VRNDSCALEPS $8, Z1, Z1
+	VFNMADD231PS vecconst<>+64(SB), Z1, Z0
+	VFNMADD231PS vecconst<>+128(SB), Z1, Z0
+	VMULPS vecconst<>+192(SB), Z0, Z2
+	VADDPS vecconst<>+256(SB), Z2, Z2
+	VFMADD213PS vecconst<>+320(SB), Z0, Z2
+	VFMADD213PS vecconst<>+384(SB), Z0, Z2
+	VFMADD213PS vecconst<>+448(SB), Z0, Z2
+	VFMADD213PS vecconst<>+512(SB), Z0, Z2
+	VMULPS Z0, Z0, Z3
+	VFMADD231PS Z3, Z2, Z0
+	VADDPS vecconst<>+576(SB), Z0, Z2
+	VSCALEFPS Z1, Z2, Z0
+	VADDPS vecconst<>+576(SB), Z0, Z0
+	VDIVPS Z0, Z28, Z0
+	VMOVUPS Z0, 0(SI)
+	ADDQ $64, SI
+	ADDQ $64, DI
+	JMP  one
+
+last:
+	ADDQ $16, CX
+	JZ   done
+	MOVL $1, AX
+	SHLL CX, AX
+	DECL AX
+	KMOVW AX, K1
+	VMOVUPS.Z 0(DI), K1, Z0
+	VSUBPS Z0, Z31, Z0
+	VMAXPS Z0, Z30, Z0
+	VMINPS Z0, Z29, Z0
+	VMULPS vecconst<>+0(SB), Z0, Z1
+	VRNDSCALEPS $8, Z1, Z1
+	VFNMADD231PS vecconst<>+64(SB), Z1, Z0
+	VFNMADD231PS vecconst<>+128(SB), Z1, Z0
+	VMULPS vecconst<>+192(SB), Z0, Z2
+	VADDPS vecconst<>+256(SB), Z2, Z2
+	VFMADD213PS vecconst<>+320(SB), Z0, Z2
+	VFMADD213PS vecconst<>+384(SB), Z0, Z2
+	VFMADD213PS vecconst<>+448(SB), Z0, Z2
+	VFMADD213PS vecconst<>+512(SB), Z0, Z2
+	VMULPS Z0, Z0, Z3
+	VFMADD231PS Z3, Z2, Z0
+	VADDPS vecconst<>+576(SB), Z0, Z2
+	VSCALEFPS Z1, Z2, Z0
+	VADDPS vecconst<>+576(SB), Z0, Z0
+	VDIVPS Z0, Z28, Z0
+	VMOVUPS Z0, K1, 0(SI)
+
+done:
+	VZEROUPPER
+	RET
+
 // func ExpSumAVX512(n int, x *float32, shift float32) float32
 TEXT ·ExpSumAVX512(SB), NOSPLIT, $0-28
 	MOVQ n+0(FP), CX

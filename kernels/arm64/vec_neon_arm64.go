@@ -29,6 +29,9 @@ func ScaleNEON(n int, dst *float32, s float32)
 func ExpNEON(n int, dst, x *float32)
 
 //go:noescape
+func SigmoidNEON(n int, dst, x *float32)
+
+//go:noescape
 func ExpSumNEON(n int, x *float32, shift float32) float32
 
 //go:noescape

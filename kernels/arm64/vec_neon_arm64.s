@@ -359,6 +359,84 @@ done:
 	ADD  $4, R0
 	RET
 
+// func SigmoidNEON(n int, dst, x *float32)
+TEXT ·SigmoidNEON(SB), NOSPLIT, $0-24
+	MOVD n+0(FP), R0
+	MOVD dst+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVW $0x00000000, R11 // zero
+	VDUP R11, V31.S4
+	MOVW $0xc2d00000, R11 // expmin
+	VDUP R11, V30.S4
+	MOVW $0x42b20000, R11 // expmax
+	VDUP R11, V29.S4
+	MOVW $0x3fb8aa3b, R11 // log2e
+	VDUP R11, V28.S4
+	MOVW $0x3f318000, R11 // ln2hi
+	VDUP R11, V27.S4
+	MOVW $0xb95e8083, R11 // ln2lo
+	VDUP R11, V26.S4
+	MOVW $0x39506967, R11 // c6
+	VDUP R11, V25.S4
+	MOVW $0x3ab743ce, R11 // c5
+	VDUP R11, V24.S4
+	MOVW $0x3c088908, R11 // c4
+	VDUP R11, V23.S4
+	MOVW $0x3d2aa9c1, R11 // c3
+	VDUP R11, V22.S4
+	MOVW $0x3e2aaaaa, R11 // c2
+	VDUP R11, V21.S4
+	MOVW $0x3f000000, R11 // c1
+	VDUP R11, V20.S4
+	MOVW $0x3f800000, R11 // one
+	VDUP R11, V19.S4
+	MOVW $0x0000007f, R11 // i127
+	VDUP R11, V18.S4
+
+one:
+	SUBS $4, R0, R0
+	BLT  done
+	VLD1 (R2), [V0.S4]
+	WORD $0x4EA0D7E0 // fsub v0.4s, v31.4s, v0.4s
+	WORD $0x4E20F7C0 // fmax v0.4s, v30.4s, v0.4s
+	WORD $0x4EA0F7A0 // fmin v0.4s, v29.4s, v0.4s
+	WORD $0x6E3CDC01 // fmul v1.4s, v0.4s, v28.4s
+	WORD $0x4E218821 // frintn v1.4s, v1.4s
+	WORD $0x4EBBCC20 // fmls v0.4s, v1.4s, v27.4s
+	WORD $0x4EBACC20 // fmls v0.4s, v1.4s, v26.4s
+	WORD $0x6E39DC02 // fmul v2.4s, v0.4s, v25.4s
+	WORD $0x4E38D442 // fadd v2.4s, v2.4s, v24.4s
+	VMOV V23.B16, V3.B16
+	WORD $0x4E20CC43 // fmla v3.4s, v2.4s, v0.4s
+	VMOV V22.B16, V2.B16
+	WORD $0x4E20CC62 // fmla v2.4s, v3.4s, v0.4s
+	VMOV V21.B16, V3.B16
+	WORD $0x4E20CC43 // fmla v3.4s, v2.4s, v0.4s
+	VMOV V20.B16, V2.B16
+	WORD $0x4E20CC62 // fmla v2.4s, v3.4s, v0.4s
+	WORD $0x6E20DC03 // fmul v3.4s, v0.4s, v0.4s
+	WORD $0x4E23CC40 // fmla v0.4s, v2.4s, v3.4s
+	WORD $0x4E33D402 // fadd v2.4s, v0.4s, v19.4s
+	WORD $0x4E21A821 // fcvtns v1.4s, v1.4s
+	WORD $0x4F3F0423 // sshr v3.4s, v1.4s, #1
+	VSUB V3.S4, V1.S4, V0.S4
+	VADD V18.S4, V3.S4, V3.S4
+	VSHL $23, V3.S4, V3.S4
+	VADD V18.S4, V0.S4, V0.S4
+	VSHL $23, V0.S4, V0.S4
+	WORD $0x6E23DC42 // fmul v2.4s, v2.4s, v3.4s
+	WORD $0x6E20DC40 // fmul v0.4s, v2.4s, v0.4s
+	WORD $0x4E33D400 // fadd v0.4s, v0.4s, v19.4s
+	WORD $0x6E20FE60 // fdiv v0.4s, v19.4s, v0.4s
+	VST1 [V0.S4], (R1)
+	ADD  $16, R1
+	ADD  $16, R2
+	B    one
+
+done:
+	ADD  $4, R0
+	RET
+
 // func ExpSumNEON(n int, x *float32, shift float32) float32
 TEXT ·ExpSumNEON(SB), NOSPLIT, $0-28
 	MOVD n+0(FP), R0

@@ -12,6 +12,14 @@ func Exp(dst, x []float32) {
 	}
 }
 
+// Sigmoid does dst[i] = 1/(1+exp(-x[i])).
+func Sigmoid(dst, x []float32) {
+	x = x[:len(dst)]
+	for i := range dst {
+		dst[i] = 1 / (1 + exp(-x[i]))
+	}
+}
+
 // ExpSum does x[i] = exp(x[i]-shift) and returns the sum of the results.
 func ExpSum(x []float32, shift float32) float32 {
 	var s float64
