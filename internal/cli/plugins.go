@@ -99,15 +99,9 @@ func (a *app) pluginsCommand() *cobra.Command {
 		Short: "List formats, model families, methods and types",
 		Long: "List the file formats, model families, fine-tuning methods and tensor types that\n" +
 			"this build knows. With the name of a method, list its options.",
-		Example: "peftkit plugins\npeftkit plugins lora\npeftkit plugins --json",
-		Args:    cobra.MaximumNArgs(1),
-		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			var names []string
-			for _, m := range peft.Methods() {
-				names = append(names, m.Info().Name)
-			}
-			return names, cobra.ShellCompDirectiveNoFileComp
-		},
+		Example:           "peftkit plugins\npeftkit plugins lora\npeftkit plugins --json",
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeMethods,
 	}
 	f := flagsOf(cmd)
 	asJSON := f.Bool("json", false, "print one JSON object")
@@ -123,6 +117,15 @@ func (a *app) pluginsCommand() *cobra.Command {
 		return nil
 	}
 	return cmd
+}
+
+// completeMethods offers the methods' names to the shell.
+func completeMethods(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	var names []string
+	for _, m := range peft.Methods() {
+		names = append(names, m.Info().Name+"\t"+m.Info().Doc)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 func (a *app) printPlugins(l pluginList) {

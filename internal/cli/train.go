@@ -69,6 +69,7 @@ func (a *app) trainCommand() *cobra.Command {
 	}
 	t := newTrainFlags(flagsOf(cmd))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.train(cmd, t) }
+	_ = cmd.RegisterFlagCompletionFunc("method", completeMethods) // the flag is there
 	return cmd
 }
 
@@ -84,7 +85,6 @@ func newTrainFlags(f *flags) *trainFlags {
 
 	f.section("Method")
 	t.method = f.text("method", "", "NAME", "lora", "one of: "+methodNames())
-	t.methodFlags(f)
 	t.set = f.texts("set", "", "KEY=VALUE", "set any option of the method (see peftkit plugins NAME); may be repeated")
 	t.init = f.text("init-adapter", "", "ADAPTER", "", "start from a saved adapter instead of a fresh one")
 
@@ -113,6 +113,8 @@ func newTrainFlags(f *flags) *trainFlags {
 	t.overwrite = f.Bool("overwrite", false, "replace an earlier run in OUT")
 	t.dryRun = f.Bool("dry-run", false, "show what would be trained and stop")
 	t.asJSON = f.Bool("json", false, "print a line of JSON for each step")
+	f.section("Method")
+	t.methodFlags(f)
 	f.mark()
 	return t
 }
@@ -133,12 +135,14 @@ func methodRates() string {
 	return strings.Join(parts, ", ")
 }
 
-// methodFlags adds a flag for each method option that names one.
+// methodFlags adds a flag for each method option that names one. It comes last:
+// a flag of the command itself wins over a method's of the same name, which
+// --set still reaches.
 func (t *trainFlags) methodFlags(f *flags) {
 	for _, m := range peft.Methods() {
 		info := m.Info()
 		for _, o := range info.Options {
-			if o.Flag == "" || t.options[o.Flag] != nil || f.Lookup(o.Flag) != nil {
+			if o.Flag == "" || t.options[o.Flag] != nil || f.Lookup(string(normalizeFlag(f.FlagSet, o.Flag))) != nil {
 				continue
 			}
 			kind, short, def := "VALUE", "", ""
