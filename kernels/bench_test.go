@@ -148,9 +148,3 @@ func BenchmarkGemmStored(b *testing.B) {
 		}
 	}
 }
-
-func BenchmarkParallel(b *testing.B) {
-	for b.Loop() {
-		Parallel(Threads(), 1, func(lo, hi int) {})
-	}
-}

@@ -175,7 +175,7 @@ func (g *gemmCall) matrix() {
 }
 
 // run is the work of one goroutine on items lo to hi of the current step.
-func (g *gemmCall) run(_, lo, hi int) {
+func (g *gemmCall) run(lo, hi int) {
 	s := scratches.Get().(*scratch)
 	defer scratches.Put(s)
 	switch g.step {

@@ -11,16 +11,15 @@ import (
 // goroutine that calls takes part and never waits for a worker that has not
 // begun: a worker that wakes late finds the job closed and goes back to sleep.
 
-// runner is one parallel job: run works on items lo to hi. worker is a small
-// number, different for every goroutine that takes part, below Threads().
+// runner is one parallel job: run works on items lo to hi.
 type runner interface {
-	run(worker, lo, hi int)
+	run(lo, hi int)
 }
 
 // funcRunner lets a plain function be a job.
 type funcRunner func(lo, hi int)
 
-func (f funcRunner) run(_, lo, hi int) { f(lo, hi) }
+func (f funcRunner) run(lo, hi int) { f(lo, hi) }
 
 const (
 	jobOpen    = 1 << 32     // bit of pool.state: workers may join
@@ -38,12 +37,13 @@ type pool struct {
 	job   runner
 	items int
 	chunk int
+	// panicked is what the job panicked with on a worker.
+	panicked atomic.Pointer[any]
 
 	workers []*worker
 }
 
 type worker struct {
-	id     int
 	parked atomic.Bool
 	wake   chan bool // true: look for a job, false: exit
 }
@@ -55,8 +55,8 @@ var workPool = struct {
 
 func newPool(threads int) *pool {
 	p := &pool{}
-	for i := 1; i < threads; i++ {
-		w := &worker{id: i, wake: make(chan bool, 1)}
+	for range threads - 1 {
+		w := &worker{wake: make(chan bool, 1)}
 		p.workers = append(p.workers, w)
 		go p.serve(w)
 	}
@@ -104,7 +104,8 @@ func SetThreads(n int) {
 
 // Parallel calls f on ranges that cover 0 to n, each a multiple of grain long
 // except the last, from several goroutines at once. Ranges never overlap, and a
-// call from inside f runs f directly. f must not depend on how the ranges fall.
+// call from inside f runs f directly. f must not depend on how the ranges fall. A
+// panic of f is a panic of Parallel.
 func Parallel(n, grain int, f func(lo, hi int)) {
 	if n <= 0 {
 		return
@@ -121,7 +122,7 @@ func Parallel(n, grain int, f func(lo, hi int)) {
 // run hands out items of j in chunks until all are done.
 func (p *pool) run(j runner, items, chunk int) {
 	if len(p.workers) == 0 || items <= chunk || !p.busy.TryLock() {
-		j.run(0, 0, items)
+		j.run(0, items)
 		return
 	}
 	defer p.busy.Unlock()
@@ -135,7 +136,7 @@ func (p *pool) run(j runner, items, chunk int) {
 	}
 	// Deferred, so that a panic of the job on this goroutine leaves the pool usable.
 	defer p.close()
-	p.work(0)
+	p.work()
 }
 
 // close ends the job and waits for the workers inside it.
@@ -150,16 +151,31 @@ func (p *pool) close() {
 		}
 	}
 	p.job = nil
+	if v := p.panicked.Swap(nil); v != nil {
+		panic(*v)
+	}
 }
 
-func (p *pool) work(id int) {
+func (p *pool) work() {
 	for {
 		lo := int(p.next.Add(int64(p.chunk))) - p.chunk
 		if lo >= p.items {
 			return
 		}
-		p.job.run(id, lo, min(lo+p.chunk, p.items))
+		p.job.run(lo, min(lo+p.chunk, p.items))
 	}
+}
+
+// help works on the open job and leaves it; a panic is kept for the caller.
+func (p *pool) help() {
+	defer p.state.Add(^uint64(0))
+	defer func() {
+		if v := recover(); v != nil {
+			p.next.Store(int64(p.items))
+			p.panicked.Store(&v)
+		}
+	}()
+	p.work()
 }
 
 // serve is the life of a worker.
@@ -180,8 +196,7 @@ func (p *pool) serve(w *worker) {
 			spinBackoff()
 		}
 		if joined {
-			p.work(w.id)
-			p.state.Add(^uint64(0))
+			p.help()
 			continue
 		}
 		w.parked.Store(true)
