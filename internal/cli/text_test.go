@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -109,4 +110,13 @@ func TestHelpFits(t *testing.T) {
 		}
 		require.Contains(t, out, "Usage:")
 	}
+}
+
+func TestWrapWriter(t *testing.T) {
+	var b strings.Builder
+	w := &wrapWriter{s: &stream{w: &b, tty: true}}
+	fmt.Fprintf(w, "Label        %sx\n", strings.Repeat("word ", 15))
+	fmt.Fprint(w, "  short   a   b")
+	w.flush()
+	require.Equal(t, "Label        "+strings.TrimSpace(strings.Repeat("word ", 13))+"\n             word word x\n  short   a   b\n", b.String())
 }
