@@ -101,7 +101,7 @@ func TestPlainStreams(t *testing.T) {
 // Every help text fits into 80 columns but for commands, which are not broken.
 func TestHelpFits(t *testing.T) {
 	for _, args := range [][]string{{"--help"}, {"train", "--help"}, {"convert", "--help"}, {"merge-lora", "--help"}, {"generate", "--help"}, {"eval", "--help"},
-		{"inspect", "--help"}, {"plugins", "--help"}, {"doctor", "--help"}, {"tokenize", "--help"}, {"version", "--help"}, {"logits", "--help"}} {
+		{"inspect", "--help"}, {"plugins", "--help"}, {"doctor", "--help"}, {"tokenize", "--help"}, {"version", "--help"}, {"demo", "--help"}, {"logits", "--help"}} {
 		out := ok(t, args...)
 		for _, l := range strings.Split(out, "\n") {
 			if !strings.HasPrefix(l, "  peftkit ") {
