@@ -57,7 +57,8 @@ def adapted(small, tmp_path_factory):
     def get(kind: str, model: str) -> Path:
         if (kind, model) not in made:
             folder = tmp_path_factory.mktemp("adapter") / f"{kind}-{model}"
-            adapters.make(models.load(small(model).folder), adapters.KINDS[kind]).save_pretrained(folder)
+            it = adapters.KINDS[kind]
+            adapters.make(models.load(small(model).folder), it).save_pretrained(folder, **it.save)
             made[kind, model] = folder
         return made[kind, model]
 
@@ -91,6 +92,17 @@ PROMPTS = [
     "Water boils at a temperature of", "<|im_start|>user\nName three colours.<|im_end|>\n<|im_start|>assistant\n",
     "1, 1, 2, 3, 5, 8, 13,", "The opposite of hot is", "Dear Sir or Madam,\n\nI am writing to", "In 1969, Neil Armstrong",
     "Die Hauptstadt von Deutschland ist",
+]
+
+#: What the instruct model is made for: chats, in the words of its own template.
+CHATS = [
+    "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+    f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+    for question in [
+        "What is the capital of France?", "Name three colours.", "Explain why the sky is blue.", "Count from 1 to 30.",
+        "Write a short story about a dog and a river.", "How do I boil an egg?", "List the planets of the solar system.",
+        "Write a Python function that adds two numbers.", "Recite the alphabet.", "Give me three tips for better sleep.",
+    ]
 ]
 
 

@@ -18,11 +18,13 @@ ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_pro
 
 @dataclass(frozen=True)
 class Kind:
-    """A LoRA configuration, and what of peftkit it may be used for."""
+    """A LoRA configuration."""
 
     name: str
     config: dict = field(default_factory=dict)
     untied: bool = False  # needs a model with its own output layer
+    refused: str = ""  # peftkit does not compute it and says so in these words
+    save: dict = field(default_factory=dict)  # options of save_pretrained
 
 
 KINDS = {k.name: k for k in [
@@ -37,9 +39,10 @@ KINDS = {k.name: k for k in [
     Kind("exclude", {"exclude_modules": ["o_proj"]}),
     Kind("embedding", {"target_modules": ["q_proj", "embed_tokens"]}, untied=True),
     Kind("lm-head", {"target_modules": ["v_proj", "lm_head"]}, untied=True),
+    Kind("lm-head-factors", {"target_modules": ["v_proj", "lm_head"]}, untied=True, save={"save_embedding_layers": False}),
     Kind("modules-to-save", {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}, untied=True),
     Kind("modules-to-save-norm", {"target_modules": ["q_proj"], "modules_to_save": ["norm"]}),
-    Kind("lora-bias", {"target_modules": ["q_proj", "down_proj"], "lora_bias": True}),
+    Kind("lora-bias", {"target_modules": ["q_proj", "down_proj"], "lora_bias": True}, refused="lora_bias"),
 ]}
 
 

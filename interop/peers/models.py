@@ -106,12 +106,13 @@ def logits(model, ids: list[int]):
 
 @torch.no_grad()
 def greedy(model, ids: list[int], n: int, stop: set[int]) -> list[int]:
-    """Up to n most likely next tokens by whole forward passes; stops before one of stop."""
-    ids, out = list(ids), []
+    """Up to n most likely next tokens, one after the other; stops before one of stop."""
+    out, feed, cache = [], list(ids), None
     while len(out) < n:
-        token = int(logits(model, ids)[-1].argmax())
+        step = model(input_ids=torch.tensor([feed]), past_key_values=cache, use_cache=True)
+        token, cache = int(step.logits[0, -1].argmax()), step.past_key_values
         if token in stop:
             break
-        ids.append(token)
         out.append(token)
+        feed = [token]
     return out

@@ -69,3 +69,17 @@ def metrics(folder: Path) -> list[dict]:
     """The optimizer steps of a run's metrics.jsonl, validation lines left out."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [line for line in lines if "loss" in line]
+
+
+def teacher_forced(cpp, model: Path, prompts: list[str], n: int) -> tuple[list[int], list[int]]:
+    """peftkit's greedy continuations of prompts, and llama.cpp's likeliest token at each of their places.
+
+    llama.cpp is given peftkit's tokens, so that one near tie does not end the comparison.
+    """
+    ours, theirs = [], []
+    for prompt in prompts:
+        ids = cpp.tokenize(prompt)
+        out, _ = greedy(model, prompt, n)
+        ours += out
+        theirs += cpp.logits(ids + out)[len(ids) - 1:-1].argmax(-1).tolist()
+    return ours, theirs

@@ -33,7 +33,7 @@ class Run:
         """The same run as peftkit's flags."""
         flags = {"--max-steps": self.steps, "--batch-size": self.batch, "--grad-accum": self.accumulate, "--lr": self.lr,
                  "--schedule": self.schedule, "--warmup": self.warmup, "--weight-decay": self.weight_decay, "--clip": self.clip,
-                 "--seed": self.seed, "--dropout": 0, "--val-split": 0, "--save-steps": 0}
+                 "--seed": self.seed, "--val-split": 0, "--save-steps": 0}
         return [str(x) for pair in flags.items() for x in pair] + ["--no-shuffle", "--no-packing"]
 
     def scheduler(self, optimizer):

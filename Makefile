@@ -1,0 +1,37 @@
+# Targets for those who work on peftkit; `go build` and `go test ./...` are all a
+# user needs. Scripts: interop/ (other engines), .ci/run (everything).
+
+GO ?= go
+ROUNDS ?= 5
+SEEDS ?= 3
+
+.PHONY: all build test interop bench-train bench-kernels finetune ci demo-model clean
+
+all: build
+
+build: ## the static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o peftkit ./cmd/peftkit
+
+test:
+	$(GO) test ./...
+
+interop: ## compare with transformers, PEFT, ggml and llama.cpp
+	interop/run.sh
+
+bench-train: ## LoRA training of SmolLM2-135M: peftkit and PyTorch + PEFT, alternating
+	interop/run.sh --python bench_train.py --rounds $(ROUNDS)
+
+bench-kernels: ## the numeric routines, as shares of the measured peak
+	$(GO) test -run '^$$' -bench . -benchtime 300ms ./kernels
+
+finetune: ## fine-tune SmolLM2-135M on a real task; scores before and after
+	interop/run.sh --python finetune.py --seeds $(SEEDS)
+
+demo-model: ## train the demo's model anew (internal/demo/recipe)
+	$(GO) run ./internal/demo/recipe
+
+ci:
+	.ci/run
+
+clean:
+	rm -rf peftkit interop/.cache
