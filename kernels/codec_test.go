@@ -170,3 +170,35 @@ func BenchmarkCodec(b *testing.B) {
 		}
 	}
 }
+
+// Any bytes, read as float32 and as blocks, give the same on every tier.
+func FuzzCodecs(f *testing.F) {
+	f.Add(make([]byte, 128))
+	f.Add([]byte("\x00\x00\x80\x7f\x01\x00\x80\xff\xff\xff\x7f\x00\x00\x00\x80\x80"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		n := (len(data)/4 + 31) / 32 * 32
+		x := make([]float32, n)
+		DecodeF32(x[:len(data)/4], data)
+		for _, c := range codecs {
+			size := n / c.block * c.bytes
+			raw := append(append([]byte(nil), data...), make([]byte, size)...)[:size]
+			var wantB []byte
+			var wantX []float32
+			for _, tier := range Tiers() {
+				restore, err := Force(tier)
+				require.NoError(t, err)
+				b, y := make([]byte, size), make([]float32, n)
+				c.encode(b, x)
+				c.decode(y, raw)
+				restore()
+				if wantB == nil {
+					wantB, wantX = b, y
+				}
+				require.Equal(t, wantB, b, c.name)
+				for i := range y {
+					require.Equal(t, math.Float32bits(wantX[i]), math.Float32bits(y[i]), "%s element %d", c.name, i)
+				}
+			}
+		}
+	})
+}
