@@ -6,7 +6,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -118,11 +117,6 @@ func TestHostile(t *testing.T) {
 	}
 	_, err := New("{% for m in messages %}", "", "")
 	require.Error(t, err)
-}
-
-func TestStrftime(t *testing.T) {
-	at := time.Date(2024, 7, 5, 9, 3, 4, 0, time.UTC)
-	require.Equal(t, "05 Jul 2024 | July 5, 2024 | 09:03:04 AM | 187 %", strftime(at, "%d %b %Y | %B %-d, %Y | %H:%M:%S %p | %j %%"))
 }
 
 func TestConcurrent(t *testing.T) {

@@ -108,7 +108,7 @@ func (t *Template) byMarks(msgs []Message, whole string) (answers [][2]int, ok b
 	last := -1
 	mark := func(i int) string { return markStart + strconv.Itoa(i) + markEnd }
 	for i, m := range msgs {
-		if strings.Contains(m.Content, markStart) {
+		if strings.ContainsAny(m.Content, markStart+markEnd) {
 			return nil, false
 		}
 		if m.Role == "assistant" {
