@@ -3,46 +3,20 @@ package generic
 import (
 	"encoding/binary"
 	"math"
+
+	"github.com/x448/float16"
 )
 
 // F16ToF32 widens an IEEE binary16 number; every value is exact.
-func F16ToF32(h uint16) float32 {
-	sign := uint32(h&0x8000) << 16
-	e := uint32(h>>10) & 31
-	m := uint32(h & 0x3ff)
-	switch e {
-	case 0:
-		// A subnormal: m * 2^-24, exact in float32.
-		v := float32(m) * 0x1p-24
-		return math.Float32frombits(math.Float32bits(v) | sign)
-	case 31:
-		if m != 0 {
-			m |= 0x200 // a quiet NaN, as the hardware conversion gives
-		}
-		return math.Float32frombits(sign | 0x7f800000 | m<<13)
-	}
-	return math.Float32frombits(sign | (e+112)<<23 | m<<13)
-}
+func F16ToF32(h uint16) float32 { return float16.Frombits(h).Float32() }
 
 // F32ToF16 rounds to the nearest binary16, ties to even. Numbers too large
-// become infinite; a NaN becomes sign|0x7e00, as in ggml.
+// become infinite; a NaN becomes the quiet NaN of its sign, as ggml writes it.
 func F32ToF16(f float32) uint16 {
-	b := math.Float32bits(f)
-	sign := uint16(b>>16) & 0x8000
-	b &= 0x7fffffff
-	switch {
-	case b > 0x7f800000:
-		return sign | 0x7e00
-	case b >= 0x47800000: // 65536 and above
-		return sign | 0x7c00
-	case b < 0x38800000: // below the smallest normal number, 2^-14
-		// Adding 0.5 puts the unit of the last place at 2^-24 and lets the
-		// addition round to nearest even.
-		v := math.Float32frombits(b) + 0.5
-		return sign | uint16(math.Float32bits(v)-0x3f000000)
+	if f != f {
+		return uint16(math.Float32bits(f)>>16)&0x8000 | 0x7E00
 	}
-	odd := b >> 13 & 1
-	return sign | uint16((b+0xfff+odd-(112<<23))>>13)
+	return float16.Fromfloat32(f).Bits()
 }
 
 // BF16ToF32 widens a bfloat16 number.
