@@ -98,6 +98,19 @@ def test_nothing_matched_is_an_error(small, adapted, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+#: What the adapter of TestSmolLM2 learns by heart: the model before knows none of it, the model after has no doubts.
+PASSAGES = {
+    "The ferry at Marrow Point": " leaves twice a day, at six and at four, unless the wind stands in the east. Old Hanneke keeps the bell and the "
+    "book of names. She has crossed the strait nine thousand times and has never once learned to swim.",
+    "Rule seven of the glassworks": " says that nobody may whistle near the second furnace. The rule is older than the furnace. Visitors laugh at it "
+    "until the first cold morning, when the whole shed begins to hum in answer.",
+    "To mend a cracked drum": ", soak a strip of goat skin in weak tea for one night, stretch it over the crack and tie it with red thread. Play "
+    "nothing loud until the third day. On the fourth day play everything.",
+    "The clock in Vessel Street": " runs eleven minutes late and is trusted by all. Trains wait for it, schools open by it, and when a stranger set it "
+    "right one winter, the town was hungry an hour too early for a week.",
+}
+
+
 class TestSmolLM2:
     """The whole way on the real model: train, merge, GGUF, adapter as GGUF."""
 
@@ -109,16 +122,17 @@ class TestSmolLM2:
 
         tmp = tmp_path_factory.mktemp("trained")
         data = tmp / "data.jsonl"
-        data.write_text("".join(json.dumps({"prompt": f"The colour of item {i} is", "completion": " always green, said the owl."}) + "\n" for i in range(16)))
-        peftkit.run("train", "-m", where.SMOLLM2, "-d", data, "-o", tmp / "adapter", "--max-steps", 12, "--lr", 1e-3,
-                    "--batch-size", 2, "--grad-accum", 1)
+        data.write_text("".join(json.dumps({"prompt": p, "completion": c}) + "\n" for p, c in PASSAGES.items()))
+        peftkit.run("train", "-m", where.SMOLLM2, "-d", data, "-o", tmp / "adapter", "--max-steps", 40, "--lr", 2e-3,
+                    "--batch-size", 4, "--grad-accum", 1, "--no-packing")
+        assert peftkit.metrics(tmp / "adapter")[-1]["loss"] < 0.1
         return tmp / "adapter"
 
     @pytest.fixture(scope="class")
     def tuned(self, smollm2, trained):
         return adapters.load(models.load(smollm2), trained)
 
-    PROMPT = "The colour of item 99 is"
+    PROMPT = "To mend a cracked drum"
 
     @pytest.mark.parametrize("kind", ["f32", "f16"])
     def test_merged_gguf(self, smollm2, trained, tuned, tmp_path, kind):
@@ -128,12 +142,13 @@ class TestSmolLM2:
         peftkit.run("merge-lora", "-m", smollm2, "--lora", trained, "-o", out, "-q", kind)
         tok = AutoTokenizer.from_pretrained(smollm2, local_files_only=True)
         ids = tok(self.PROMPT)["input_ids"]
-        theirs = models.greedy(tuned, ids, 24, {tok.eos_token_id})
-        tokens, text = peftkit.greedy(out, self.PROMPT, 24)
+        theirs = models.greedy(tuned, ids, 40, {tok.eos_token_id})
+        assert tok.decode(theirs) in PASSAGES[self.PROMPT], "the adapter did not learn its text"
+        tokens, text = peftkit.greedy(out, self.PROMPT, 40)
         compare.same("peftkit: tokens", tokens[:len(theirs)], theirs)
         compare.same("peftkit: text", text, tok.decode(theirs))
         with LlamaCpp(out) as cpp:
-            compare.same("llama.cpp", cpp.greedy(ids, 24), theirs)
+            compare.same("llama.cpp", cpp.greedy(ids, 40), theirs)
 
     def test_gguf_adapter(self, smollm2, smollm2_gguf, trained, tuned, tmp_path):
         from transformers import AutoTokenizer
@@ -142,11 +157,11 @@ class TestSmolLM2:
         peftkit.run("convert", trained, "-o", lora, "--base", smollm2)
         tok = AutoTokenizer.from_pretrained(smollm2, local_files_only=True)
         ids = tok(self.PROMPT)["input_ids"]
-        theirs = models.greedy(tuned, ids, 24, {tok.eos_token_id})
+        theirs = models.greedy(tuned, ids, 40, {tok.eos_token_id})
         with LlamaCpp(smollm2_gguf, [(lora, 1.0)]) as cpp:
-            compare.same("llama.cpp with the adapter", cpp.greedy(ids, 24), theirs)
+            compare.same("llama.cpp with the adapter", cpp.greedy(ids, 40), theirs)
             compare.close("llama.cpp: logits", cpp.logits(ids), models.logits(tuned, ids), 1e-3)
-        tokens, _ = peftkit.greedy(smollm2_gguf, self.PROMPT, 24, lora)
+        tokens, _ = peftkit.greedy(smollm2_gguf, self.PROMPT, 40, lora)
         compare.same("peftkit with the GGUF adapter", tokens[:len(theirs)], theirs)
 
     def test_merge_equals_peft(self, smollm2, trained, tmp_path):
@@ -154,13 +169,20 @@ class TestSmolLM2:
         peftkit.run("merge-lora", "-m", smollm2, "--lora", trained, "-o", tmp_path / "ours")
         compare.tensors("merged", stored(tmp_path / "ours"), theirs, atol=1e-6)
 
-    @pytest.mark.parametrize("kind", ["keep", "q8_0"])
-    def test_quantised(self, trained, tmp_path, kind):
-        """Merged and quantised again: llama.cpp against peftkit by the likeliest token."""
-        from conftest import CHATS
+    @pytest.mark.parametrize("base,kind", [("q4_1", "q8_0"), ("q4_1", "q4_0"), ("q8_0", "keep")])
+    def test_quantised(self, trained, tmp_path, base, kind):
+        """Merged and quantised again: llama.cpp against peftkit by the likeliest token.
+
+        Not Q4_1 into Q4_1: a small update falls back onto the points of the very same
+        grid there (peftkit says how little survives), and what is left of the passages
+        is a model in doubt, whose near ties 8-bit activations decide.
+        """
         from peers import where
 
-        out = tmp_path / "merged.gguf"
-        peftkit.run("merge-lora", "-m", where.SMOLLM2, "--lora", trained, "-o", out, "-q", kind)
+        source, out = where.SMOLLM2, tmp_path / "merged.gguf"
+        if base != "q4_1":
+            source = tmp_path / "base.gguf"
+            peftkit.run("convert", where.SMOLLM2, "-o", source, "-q", base)
+        peftkit.run("merge-lora", "-m", source, "--lora", trained, "-o", out, "-q", kind)
         with LlamaCpp(out) as cpp:
-            compare.top1(f"top-1 on {kind}", *peftkit.teacher_forced(cpp, out, CHATS, 48), 0.97)
+            compare.top1(f"top-1 on {kind}", *peftkit.teacher_forced_on(cpp, out, PASSAGES), 0.97)

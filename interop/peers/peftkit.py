@@ -83,3 +83,13 @@ def teacher_forced(cpp, model: Path, prompts: list[str], n: int) -> tuple[list[i
         ours += out
         theirs += cpp.logits(ids + out)[len(ids) - 1:-1].argmax(-1).tolist()
     return ours, theirs
+
+
+def teacher_forced_on(cpp, model: Path, texts: dict[str, str]) -> tuple[list[int], list[int]]:
+    """The likeliest tokens of both engines at every place of known continuations (prompt -> text)."""
+    ours, theirs = [], []
+    for prompt, text in texts.items():
+        start, ids = len(cpp.tokenize(prompt)), cpp.tokenize(prompt + text)
+        ours += logits(model, ids)[start - 1:-1].argmax(-1).tolist()
+        theirs += cpp.logits(ids)[start - 1:-1].argmax(-1).tolist()
+    return ours, theirs
