@@ -40,7 +40,7 @@ const (
 func main() {
 	rdata := flag.String("rdata", "", "path of the package's Rdata files, without extension")
 	out := flag.String("o", "internal/demo/assets", "folder to write to")
-	epochs := flag.Float64("epochs", 12, "passes over the text")
+	epochs := flag.Float64("epochs", 8, "passes over the text")
 	flag.Parse()
 	if err := run(*rdata, *out, *epochs); err != nil {
 		fmt.Fprintln(os.Stderr, "recipe:", err)

@@ -16,7 +16,7 @@ import (
 // pairlists of attributes.
 const (
 	rSymbol, rPairlist, rChar, rLogical, rInt, rReal, rString, rList = 1, 2, 9, 10, 13, 14, 16, 19
-	rRef, rNil, rGlobalEnv, rAltrep                                  = 255, 254, 253, 238
+	rRef, rNil, rGlobalEnv                                           = 255, 254, 253
 )
 
 // rValue is one R object: Items of a list, Strings or Ints of a vector, and its
@@ -59,7 +59,7 @@ func (r *rReader) bytes(n int) []byte {
 func readR(data []byte) (*rValue, error) {
 	r := &rReader{b: bytes.NewReader(data)}
 	if string(r.bytes(2)) != "X\n" {
-		return nil, errors.New("R data: not in XDR form")
+		return nil, errors.New("data of R: not in XDR form")
 	}
 	version := r.int()
 	r.bytes(8) // writer and minimal reader version
@@ -130,7 +130,7 @@ func (r *rReader) item() *rValue {
 			}
 		}
 	default:
-		r.err = fmt.Errorf("R data: object type %d is not read here", kind)
+		r.err = fmt.Errorf("data of R: object type %d is not read here", kind)
 		return nil
 	}
 	if flags&(1<<9) != 0 {
