@@ -5,8 +5,12 @@ both from the same float32 safetensors folder (peftkit converts it from the
 GGUF), with as many threads as the machine has cores. Each measurement is a
 process of its own; the two alternate (A B A B ...), so that a drifting clock
 meets both. Of every process the first steps are left out and the median of the
-rest counts. Printed are the rates and peak memories of all rounds, their
-medians with spread, and the median of the paired ratios.
+rest counts. Before each measurement the script waits until others leave the
+machine alone, and measures peftkit's matrix product (peftkit doctor) as a gauge
+of the clock. A round counts when others used little and the gauge moved by at
+most a tenth inside it; disturbed rounds are repeated. Printed are the rates and
+peak memories of all rounds, their medians with spread, and the median of the
+paired ratios.
 
 Run: make bench-train [ROUNDS=5]
 """
@@ -26,6 +30,7 @@ from pathlib import Path
 # reports it, begins with what the parent held when it forked.
 BATCH, LENGTH, RANK, ALPHA = 4, 256, 16, 32
 SKIP = 2
+NOISE = 0.06  # share of the machine that others may use
 
 
 def torch_side(model: Path, texts: Path, steps: int, threads: int) -> None:
@@ -91,12 +96,42 @@ def busy_share(seconds: float) -> float:
     return 1 - (idle1 - idle0) / max(1, all1 - all0)
 
 
-def quiet(limit: float = 0.06, patience: float = 60) -> float:
+def quiet(limit: float = NOISE, patience: float = 60) -> float:
     """Waits until others use less than limit of the machine; returns the last share seen."""
     end = time.monotonic() + patience
     while (share := busy_share(2)) >= limit and time.monotonic() < end:
         pass
     return share
+
+
+def gauge(binary: Path) -> float:
+    """GFLOP/s of peftkit's float32 matrix product right now."""
+    return json.loads(child([str(binary), "doctor", "--json"], {})[0])["gemm_f32_gflops"]
+
+
+def measure(side: str, model: Path, texts: Path, out: Path, args, env: dict) -> tuple[float, float, float]:
+    """One process of one side: median tokens/s, peak bytes, first loss."""
+    from peers.where import PEFTKIT
+
+    if side == "torch":
+        text, peak = child([sys.executable, __file__, "--steps", str(args.steps), "--threads", str(args.threads),
+                            "--torch", str(model), str(texts)], env)
+        told = json.loads(text.splitlines()[-1])
+        got, losses = told["rates"], told["losses"]
+    else:
+        _, peak = child([str(PEFTKIT), "train", "-m", str(model), "-d", str(texts), "-o", str(out),
+                         "--rank", str(RANK), "--alpha", str(ALPHA), "--dropout", "0", "--target-modules", "all-linear",
+                         "--batch-size", str(BATCH), "--grad-accum", "1", "--max-seq-len", str(LENGTH + 1),  # the last token is only predicted
+                         "--max-steps", str(args.steps), "--schedule", "constant", "--warmup", "0", "--lr", "2e-4",
+                         "--save-steps", "0", "--no-packing", "--no-shuffle", "--threads", str(args.threads)], env)
+        lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        steps = [line for line in lines if "loss" in line]
+        if any(s["tokens"] != BATCH * LENGTH for s in steps):
+            sys.exit(f"peftkit: steps of {[s['tokens'] for s in steps]} tokens, expected {BATCH * LENGTH}")
+        got, losses = [s["tokens_per_second"] for s in steps], [s["loss"] for s in steps]
+    if len(got) != args.steps:
+        sys.exit(f"{side}: {len(got)} steps, expected {args.steps}")
+    return statistics.median(got[SKIP:]), peak, losses[0]
 
 
 def machine() -> str:
@@ -118,6 +153,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=6, help=f"optimizer steps of a process, the first {SKIP} left out")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--noisy", action="store_true", help="count disturbed rounds too")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     parser.add_argument("--torch", nargs=2, type=Path, metavar=("MODEL", "TEXTS"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -137,37 +173,33 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as tmp:
         texts = Path(tmp) / "texts.jsonl"
         texts_file(texts, BATCH * args.steps)
-        for number in range(1, args.rounds + 1):
-            loss = {}
+        number = 0
+        while len(rates["torch"]) < args.rounds:
+            if (number := number + 1) > 2 * args.rounds:
+                print(f"no verdict over {args.rounds} rounds: the machine was disturbed too often")
+                break
+            got, quiet_enough, gauges = {}, True, []
             for side in ("peftkit", "torch"):
                 others = quiet()
-                if side == "peftkit":
-                    out = Path(tmp) / f"peftkit-{number}"
-                    _, peak = child([str(PEFTKIT), "train", "-m", str(model), "-d", str(texts), "-o", str(out),
-                                     "--rank", str(RANK), "--alpha", str(ALPHA), "--dropout", "0", "--target-modules", "all-linear",
-                                     "--batch-size", str(BATCH), "--grad-accum", "1", "--max-seq-len", str(LENGTH + 1),  # the last token is only predicted
-                                     "--max-steps", str(args.steps), "--schedule", "constant", "--warmup", "0", "--lr", "2e-4",
-                                     "--save-steps", "0", "--no-packing", "--no-shuffle", "--threads", str(args.threads)], env)
-                    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-                    steps = [line for line in lines if "loss" in line]
-                    if any(s["tokens"] != BATCH * LENGTH for s in steps):
-                        sys.exit(f"peftkit: steps of {[s['tokens'] for s in steps]} tokens, expected {BATCH * LENGTH}")
-                    got, loss[side] = [s["tokens_per_second"] for s in steps], [s["loss"] for s in steps]
-                else:
-                    text, peak = child([sys.executable, __file__, "--steps", str(args.steps), "--threads", str(args.threads),
-                                        "--torch", str(model), str(texts)], env)
-                    told = json.loads(text.splitlines()[-1])
-                    got, loss[side] = told["rates"], told["losses"]
-                if len(got) != args.steps:
-                    sys.exit(f"{side}: {len(got)} steps, expected {args.steps}")
-                rates[side].append(statistics.median(got[SKIP:]))
-                memory[side].append(peak)
-                print(f"round {number} {side:8s} {rates[side][-1]:7.1f} tokens/s  peak {peak / 2**20:7.0f} MiB  "
-                      f"first loss {loss[side][0]:.4f}  (others used {others:.0%} before)", flush=True)
+                gauges.append(gauge(PEFTKIT))
+                got[side] = measure(side, model, texts, Path(tmp) / f"run-{number}", args, env)
+                quiet_enough &= others < NOISE
+                rate, peak, loss = got[side]
+                print(f"round {number} {side:8s} {rate:7.1f} tokens/s  peak {peak / 2**20:5.0f} MiB  first loss {loss:.4f}  "
+                      f"(gauge {gauges[-1]:.0f} GFLOP/s, others used {others:.0%})", flush=True)
             # Adapters start at zero: the first loss is the base model's, the same in both
             # but for the one token more that each sequence of peftkit predicts.
-            if abs(loss["peftkit"][0] - loss["torch"][0]) > 1e-2 * loss["torch"][0]:
-                sys.exit(f"not the same work: first loss {loss['peftkit'][0]} and {loss['torch'][0]}")
+            if abs(got["peftkit"][2] - got["torch"][2]) > 1e-2 * got["torch"][2]:
+                sys.exit(f"not the same work: first loss {got['peftkit'][2]} and {got['torch'][2]}")
+            gauges.append(gauge(PEFTKIT))
+            if not args.noisy and (not quiet_enough or max(gauges) > 1.1 * min(gauges)):
+                print(f"round {number} does not count: disturbed (gauge from {min(gauges):.0f} to {max(gauges):.0f} GFLOP/s)")
+                continue
+            for side in got:
+                rates[side].append(got[side][0])
+                memory[side].append(got[side][1])
+    if not rates["torch"]:
+        sys.exit(1)
     speed = [a / b for a, b in zip(rates["peftkit"], rates["torch"])]
     space = [a / b for a, b in zip(memory["peftkit"], memory["torch"])]
     for side in rates:

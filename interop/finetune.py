@@ -1,15 +1,16 @@
-"""A real fine-tune: SmolLM2-135M learns the sentiment of film reviews (SST-2).
+"""A real fine-tune: SmolLM2-135M learns to tell spam from other text messages.
 
 peftkit trains a LoRA adapter straight on the quantised GGUF, once per seed (the
-seed draws the training sentences too), and scores the untouched model and each
-adapter on the same held-back sentences, none of which is trained on:
+seed draws the training messages too), and scores the untouched model and each
+adapter on the same held-back messages, none of which is trained on. Half of the
+messages of either set are spam, so that guessing scores a half.
 
-  choice  share of sentences for which the right word of "positive" and
-          "negative" is the more probable one after the prompt
+  choice  share of messages after whose prompt the right word of "spam" and "ham"
+          is the more probable one
   exact   share whose greedy answer is the right word (peftkit eval --exact-match)
   loss    mean cross-entropy of the answers (peftkit eval)
 
-Run: make finetune [SEEDS=3]. The data is PEFTKIT_DATA/text/sst2.
+Run: make finetune [SEEDS=3]. The data is PEFTKIT_DATA/text/sms_spam.
 """
 
 import argparse
@@ -20,25 +21,30 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 from safetensors import safe_open
 
 from peers import peftkit, where
 
-WORDS = [" negative", " positive"]
+WORDS = [" ham", " spam"]
 
 
 def read(path: Path) -> list[tuple[str, int]]:
-    """Sentences with their labels; line by line `text TAB 0/1`."""
-    rows = []
+    """Messages with their labels, each once; line by line `ham|spam TAB text`."""
+    rows = {}
     for line in path.read_text().splitlines():
-        text, _, label = line.rpartition("\t")
-        rows.append((text, int(label)))
-    return rows
+        label, _, text = line.partition("\t")
+        rows[text] = WORDS.index(" " + label)
+    return sorted(rows.items())
+
+
+def draw(rows, count: int, rng: random.Random) -> list[tuple[str, int]]:
+    """count rows, half of each label, in random order."""
+    half = [rng.sample([r for r in rows if r[1] == label], count // 2) for label in (0, 1)]
+    return rng.sample(half[0] + half[1], count // 2 * 2)
 
 
 def prompt(text: str) -> str:
-    return f"Review: {text}\nSentiment:"
+    return f"Message: {text}\nKind:"
 
 
 def write(path: Path, rows: list[tuple[str, int]]) -> Path:
@@ -51,15 +57,14 @@ def choice(rows, lora, tmp: Path) -> float:
     ids = [peftkit.tokenize(where.SMOLLM2, w) for w in WORDS]
     assert all(len(i) == 1 for i in ids), f"the answers are not single tokens: {ids}"
     right = 0
-    for start in range(0, len(rows), 20):  # 20 sentences of logits are some 150 MB
+    for start in range(0, len(rows), 20):  # 20 messages of logits are some 200 MB
         part = rows[start:start + 20]
         prompts, out = tmp / "prompts.jsonl", tmp / "logits.safetensors"
         prompts.write_text("".join(json.dumps({"text": prompt(t)}) + "\n" for t, _ in part))
         peftkit.run("logits", "-m", where.SMOLLM2, *(["--lora", lora] if lora else []), "--prompts", prompts, "-o", out)
         with safe_open(out, "np") as f:
             for i, (_, label) in enumerate(part):
-                last = f.get_slice(f"logits.{i}")[-1:]
-                scores = np.asarray(last)[0][[j[0] for j in ids]]
+                scores = f.get_tensor(f"logits.{i}")[-1][[j[0] for j in ids]]
                 right += int(scores.argmax()) == label
         out.unlink()
     return right / len(rows)
@@ -73,25 +78,24 @@ def score(rows, lora, tmp: Path) -> dict:
 
 def run(seeds: int, examples: int, held: int, epochs: int, say=print) -> dict:
     """Scores before and after; returns {"before": scores, "after": [scores per seed]}."""
-    pool = read(where.data("text", "sst2", "train.tsv"))
-    dev = random.Random(0).sample(read(where.data("text", "sst2", "dev.tsv")), held)
-    known = {t for t, _ in dev}
-    pool = [r for r in pool if r[0] not in known]
+    pool = read(where.data("text", "sms_spam", "sms.tsv"))
+    kept = draw(pool, held, random.Random(0))
+    pool = [r for r in pool if r not in set(kept)]
     form = lambda s: f"choice {s['choice']:.1%}  exact {s['exact']:.1%}  loss {s['loss']:.3f}"
     with tempfile.TemporaryDirectory() as name:
         tmp = Path(name)
-        before = score(dev, None, tmp)
-        say(f"SmolLM2-135M on {held} held-back sentences of SST-2")
+        before = score(kept, None, tmp)
+        say(f"SmolLM2-135M on {held} held-back messages, half of them spam")
         say(f"untouched               {form(before)}")
         after = []
         for seed in range(1, seeds + 1):
-            data = write(tmp / "train.jsonl", random.Random(seed).sample(pool, examples))
+            data = write(tmp / "train.jsonl", draw(pool, examples, random.Random(seed)))
             out = tmp / f"seed{seed}"
             start = time.monotonic()
             peftkit.run("train", "-m", where.SMOLLM2, "-d", data, "-o", out, "--epochs", epochs, "--seed", seed, "--lr", 5e-4,
                         "--batch-size", 4, "--grad-accum", 1, "--max-seq-len", 128, "--save-steps", 0, timeout=3600)
             seconds = time.monotonic() - start
-            after.append(score(dev, out, tmp))
+            after.append(score(kept, out, tmp))
             say(f"seed {seed} ({seconds:4.0f} s training)  {form(after[-1])}")
         if seeds > 1:
             for key in ("choice", "exact"):
@@ -104,8 +108,8 @@ def run(seeds: int, examples: int, held: int, epochs: int, say=print) -> dict:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--examples", type=int, default=600)
-    parser.add_argument("--held", type=int, default=300)
+    parser.add_argument("--examples", type=int, default=400)
+    parser.add_argument("--held", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--json", type=Path, help="also write the scores here")
     args = parser.parse_args()

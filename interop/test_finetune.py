@@ -4,8 +4,8 @@ import finetune
 
 
 def test_gain():
-    got = finetune.run(seeds=1, examples=240, held=100, epochs=1)
+    got = finetune.run(seeds=1, examples=160, held=80, epochs=1)
     before, after = got["before"], got["after"][0]
-    assert after["exact"] >= before["exact"] + 0.1, got
-    assert after["choice"] >= before["choice"] + 0.05, got
+    assert after["choice"] >= before["choice"] + 0.2, got
+    assert after["exact"] >= before["exact"] + 0.5, got
     assert after["loss"] < 0.5 * before["loss"], got
