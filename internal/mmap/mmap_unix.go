@@ -41,7 +41,7 @@ func unmap(b []byte) error {
 func address(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }
 
 // Drop tells the operating system that the whole pages inside b, a part of a
-// mapped file, are not needed for now: they leave the resident memory and come
+// mapped file, are not needed at the moment: they leave the resident memory and come
 // back from the file when touched again. For bytes that lie in no open mapping
 // it does nothing.
 func Drop(b []byte) {
