@@ -118,8 +118,11 @@ func (g *gemmCall) release() {
 // parallelFlops is the work below which handing out tasks costs more than it gains.
 func (g *gemmCall) small() bool {
 	limit := 2 << 20
-	if g.lv == levelGeneric {
+	switch {
+	case g.lv == levelGeneric:
 		limit = 1 << 17
+	case g.step == stepVector:
+		limit = 1 << 16 // few rows: the time goes into reading op(B)
 	}
 	return 2*g.m*g.n*g.k < limit
 }
