@@ -273,3 +273,20 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 	require.Equal(t, exitUsage, cli(t, "doctor", model, "-m", model).code)
 	ok(t, "doctor", model)
 }
+
+// A few small steps do not reach from one 4-bit code to the next: the merged
+// file is written, but not without a word.
+func TestMergeWarnsOfALostUpdate(t *testing.T) {
+	dir := t.TempDir()
+	data := write(t, dir+"/d.jsonl", strings.Repeat(`{"prompt": "Mr. Darcy", "completion": " smiled at her."}`+"\n", 8))
+	ok(t, "convert", "../demo/assets/austen.gguf", "-o", dir+"/q4.gguf", "-q", "q4_0")
+	ok(t, "train", "-m", dir+"/q4.gguf", "-d", data, "-o", dir+"/adapters", "--max-steps", "3")
+	for _, c := range []struct {
+		kind string
+		want bool
+	}{{"keep", true}, {"f32", false}} {
+		got := cli(t, "merge-lora", "-m", dir+"/q4.gguf", "--lora", dir+"/adapters", "-o", dir+"/"+c.kind+".gguf", "-q", c.kind)
+		require.Zero(t, got.code, got.errors)
+		require.Equal(t, c.want, strings.Contains(strings.Join(strings.Fields(got.errors), " "), "left after rounding"), got.errors)
+	}
+}

@@ -49,6 +49,9 @@ func (a *app) mergeCommand() *cobra.Command {
 			return err
 		}
 		o := &outcome{*out, report, time.Since(began).Seconds()}
+		if report.Changed > 0 && report.Survived < mostSurvives {
+			a.warn("only %.1f %% of the adapter's update is left after rounding: the steps of the output's type are too coarse for it, the merged model will not do what the adapter does. Merge with -q q8_0 or -q f16", 100*report.Survived)
+		}
 		if *asJSON {
 			return printJSON(a.out, o)
 		}
@@ -58,3 +61,8 @@ func (a *app) mergeCommand() *cobra.Command {
 	}
 	return cmd
 }
+
+// mostSurvives is the share of an update below which rounding has spoilt it.
+// Q8_0 keeps more than 0.99 of ordinary adapters; a 4-bit model merged back onto
+// its own grid kept 0.135 in the case that set this.
+const mostSurvives = 0.9
