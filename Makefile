@@ -27,7 +27,7 @@ bench-kernels: ## the numeric routines, as shares of the measured peak
 finetune: ## fine-tune SmolLM2-135M on a real task; scores before and after
 	interop/run.sh --python finetune.py --seeds $(SEEDS)
 
-demo-model: ## train the demo's model anew from Debian's r-cran-janeaustenr (about 25 minutes on two cores)
+demo-model: ## train the demo's model anew from Debian's r-cran-janeaustenr (half an hour on two cores)
 	mkdir -p interop/.cache/austen
 	cd interop/.cache/austen && apt-get download r-cran-janeaustenr && dpkg -x r-cran-janeaustenr_*.deb .
 	$(GO) run ./internal/demo/recipe -rdata interop/.cache/austen/usr/lib/R/site-library/janeaustenr/data/Rdata
