@@ -127,19 +127,22 @@ type Model struct {
 	// Sources lists the files that were opened, so that an output never overwrites one.
 	Sources []string
 
-	closers []io.Closer
+	resources
 }
 
-// OnClose adds something to release when the model is closed.
-func (m *Model) OnClose(c io.Closer) { m.closers = append(m.closers, c) }
+// resources is what an opened model or adapter holds until it is closed.
+type resources struct{ closers []io.Closer }
+
+// OnClose adds something to release with Close.
+func (r *resources) OnClose(c io.Closer) { r.closers = append(r.closers, c) }
 
 // Close releases the mapped files. Tensor data must not be touched afterwards.
-func (m *Model) Close() error {
+func (r *resources) Close() error {
 	var errs []error
-	for _, c := range m.closers {
+	for _, c := range r.closers {
 		errs = append(errs, c.Close())
 	}
-	m.closers = nil
+	r.closers = nil
 	return errors.Join(errs...)
 }
 
@@ -158,20 +161,7 @@ type Adapter struct {
 	// Sources lists the files that were opened, so that an output never overwrites one.
 	Sources []string
 
-	closers []io.Closer
-}
-
-// OnClose adds something to release when the adapter is closed.
-func (a *Adapter) OnClose(c io.Closer) { a.closers = append(a.closers, c) }
-
-// Close releases the mapped files.
-func (a *Adapter) Close() error {
-	var errs []error
-	for _, c := range a.closers {
-		errs = append(errs, c.Close())
-	}
-	a.closers = nil
-	return errors.Join(errs...)
+	resources
 }
 
 // OutTensor is a tensor to be written. WriteTo is called once, one tensor after

@@ -26,9 +26,6 @@ func (m *Model) NewCache(max int) *Cache {
 // Len returns the number of tokens held.
 func (c *Cache) Len() int { return c.n }
 
-// Truncate forgets all tokens from position n on.
-func (c *Cache) Truncate(n int) { c.n = min(c.n, n) }
-
 // Grow makes room for max tokens in all and keeps those that are held.
 func (c *Cache) Grow(max int) {
 	if max <= c.max {

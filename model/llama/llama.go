@@ -53,8 +53,7 @@ func (f family) Open(m *formats.Model) (*model.Checkpoint, error) {
 		return nil, fmt.Errorf("%s: %w", m.Path, err)
 	}
 	entries, err := model.Bind(m, rules(c), func(name string) bool {
-		// A cached table that old transformers wrote, and the head copy of a
-		// tied model, which Bind checks below.
+		// A cached table that old transformers wrote.
 		return strings.HasSuffix(name, ".rotary_emb.inv_freq")
 	})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"hash/fnv"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"github.com/peftkit/peftkit/formats"
@@ -116,7 +117,7 @@ func (method) Load(mod *model.Model, a *formats.Adapter, scale float32) (peft.Ad
 			missing = append(missing, p.Name)
 			continue
 		}
-		if !sameShape(t.Shape, p.Shape) {
+		if !slices.Equal(t.Shape, p.Shape) {
 			return nil, fmt.Errorf("%s: %s has shape %v, the model and the configuration want %v: %w", a.Path, p.Name, t.Shape, p.Shape, peft.ErrTensors)
 		}
 		if err := t.Floats(p.V.Data, 0, t.Rows()); err != nil {
@@ -384,7 +385,7 @@ func shortNames(paths []string) []string {
 			out = append(out, e)
 		}
 	}
-	sortStrings(out)
+	slices.Sort(out)
 	return out
 }
 

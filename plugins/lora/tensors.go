@@ -2,17 +2,12 @@ package lora
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/tensor"
 )
-
-func sortStrings(s []string) { slices.Sort(s) }
-
-func sameShape(a, b []int) bool { return slices.Equal(a, b) }
 
 // tensorSet hands out the tensors of a file and knows which were never asked for.
 type tensorSet struct {
