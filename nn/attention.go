@@ -21,6 +21,11 @@ type AttnSpec struct {
 	// Seqs are the sequences in the rows; none sees another. nil is one sequence
 	// of all rows. Rows outside of every span give zeros.
 	Seqs []Span
+	// KeySeqs makes it cross-attention: keys and values have rows of their own, and
+	// the queries of Seqs[i] see the keys of KeySeqs[i]. Spans may overlap; queries
+	// that see no key at all give zeros. nil means that keys and values have the
+	// rows of the queries. It excludes Causal.
+	KeySeqs []Span
 	// Causal hides later rows of the own sequence.
 	Causal bool
 	// Window, if positive, hides all but the last Window keys up to the own one.
@@ -30,6 +35,11 @@ type AttnSpec struct {
 	// keys of its own sequence: a key-value cache, or the prefix of prefix tuning.
 	// They get a gradient if they want one.
 	PastK, PastV *Var
+	// SoftCap, if positive, bounds the scaled scores: SoftCap*tanh(score/SoftCap)
+	// (Gemma 2).
+	SoftCap float32
+	// Bias is added to the scores, neither scaled nor capped; nil for none.
+	Bias *RelativeBias
 }
 
 const (
@@ -43,11 +53,9 @@ const (
 // computes them again from the log-sum-exp of each row and head (Dao et al. 2022).
 func Attention(t *Tape, q, k, v *Var, s AttnSpec) *Var {
 	checkAttention(q, k, v, &s)
-	if s.Seqs == nil {
-		s.Seqs = []Span{{0, q.Rows}}
-	}
 	out := t.New(q.Rows, s.Heads*s.HeadDim)
-	out.Needs = q.Needs || k.Needs || v.Needs || s.PastK != nil && (s.PastK.Needs || s.PastV.Needs)
+	out.Needs = q.Needs || k.Needs || v.Needs || s.PastK != nil && (s.PastK.Needs || s.PastV.Needs) ||
+		s.Bias != nil && s.Bias.Table.Needs
 	var lse *Var
 	if t.Train && out.Needs {
 		lse = t.New(q.Rows, s.Heads)
@@ -63,6 +71,9 @@ func Attention(t *Tape, q, k, v *Var, s AttnSpec) *Var {
 	saved := []*Var{q, k, v, out, lse}
 	if s.PastK != nil {
 		saved = append(saved, s.PastK, s.PastV)
+	}
+	if s.Bias != nil {
+		saved = append(saved, s.Bias.Table)
 	}
 	t.record(out, func() {
 		a := newAttention(q, k, v, out, lse, s)
@@ -80,7 +91,7 @@ func checkAttention(q, k, v *Var, s *AttnSpec) {
 	case q.Cols != s.Heads*s.HeadDim || k.Cols != s.KVHeads*s.HeadDim || v.Cols != k.Cols:
 		bad(fmt.Sprintf("rows of %d, %d and %d elements for %d and %d heads of %d",
 			q.Cols, k.Cols, v.Cols, s.Heads, s.KVHeads, s.HeadDim))
-	case k.Rows != q.Rows || v.Rows != q.Rows:
+	case v.Rows != k.Rows || s.KeySeqs == nil && k.Rows != q.Rows:
 		bad(fmt.Sprintf("%d queries, %d keys, %d values", q.Rows, k.Rows, v.Rows))
 	case (s.PastK == nil) != (s.PastV == nil):
 		bad("past keys without past values, or the reverse")
@@ -91,6 +102,21 @@ func checkAttention(q, k, v *Var, s *AttnSpec) {
 		bad("the queries are also keys or values")
 	case s.Window > 0 && !s.Causal:
 		bad("a window needs causal attention")
+	case s.Causal && s.KeySeqs != nil:
+		bad("causal attention to keys of other rows")
+	case s.Bias != nil && (s.Bias.Table == nil || s.Bias.Table.Cols != s.Heads || s.Bias.Bucket == nil):
+		bad(fmt.Sprintf("a relative bias without buckets for %d heads", s.Heads))
+	}
+	if s.Seqs == nil {
+		s.Seqs = []Span{{0, q.Rows}}
+	}
+	if s.KeySeqs != nil && len(s.KeySeqs) != len(s.Seqs) {
+		bad(fmt.Sprintf("%d sequences of keys for %d of queries", len(s.KeySeqs), len(s.Seqs)))
+	}
+	for _, sp := range s.KeySeqs {
+		if sp.Start < 0 || sp.End < sp.Start || sp.End > k.Rows {
+			bad(fmt.Sprintf("keys [%d,%d) of %d", sp.Start, sp.End, k.Rows))
+		}
 	}
 	end := 0
 	for _, sp := range s.Seqs {
@@ -112,6 +138,7 @@ type attention struct {
 	group, past  int
 	covered      int // rows inside of spans
 	tasks        []attnTask
+	bias         *biasTable
 }
 
 // attnTask is a block of queries, of all heads that share a key-value head.
@@ -124,6 +151,9 @@ func newAttention(q, k, v, out, lse *Var, s AttnSpec) *attention {
 		a.past = s.PastK.Rows
 		a.pk, a.pv = s.PastK.Mat(), s.PastV.Mat()
 	}
+	if s.Bias != nil {
+		a.bias = newBiasTable(a)
+	}
 	for i, sp := range s.Seqs {
 		a.covered += sp.End - sp.Start
 		for h := range s.KVHeads {
@@ -133,6 +163,14 @@ func newAttention(q, k, v, out, lse *Var, s AttnSpec) *attention {
 		}
 	}
 	return a
+}
+
+// keySpan returns the rows of keys that sequence seq sees.
+func (a *attention) keySpan(seq int) Span {
+	if a.KeySeqs != nil {
+		return a.KeySeqs[seq]
+	}
+	return a.Seqs[seq]
 }
 
 // headOf views the columns of head h.
@@ -151,9 +189,10 @@ type keyBlock struct {
 	first int
 }
 
-// keyBlocks lists the blocks that queries r0 to r1 of a sequence can see.
-func (a *attention) keyBlocks(dst []keyBlock, sp Span, kv, r0, r1, size int) []keyBlock {
-	lo, hi := 0, a.past+sp.End-sp.Start
+// keyBlocks lists the blocks that the queries of a task can see.
+func (a *attention) keyBlocks(dst []keyBlock, task attnTask, size int) []keyBlock {
+	sp, keys, kv, r0, r1 := a.Seqs[task.seq], a.keySpan(task.seq), task.kv, task.r0, task.r1
+	lo, hi := 0, a.past+keys.End-keys.Start
 	if a.Causal {
 		hi = a.past + r1 - sp.Start
 		if a.Window > 0 {
@@ -175,7 +214,7 @@ func (a *attention) keyBlocks(dst []keyBlock, sp Span, kv, r0, r1, size int) []k
 		add(a.pk, a.pv, true, lo, lo, a.past)
 	}
 	own := max(lo, a.past)
-	add(a.km, a.vm, false, sp.Start+own-a.past, own, hi)
+	add(a.km, a.vm, false, keys.Start+own-a.past, own, hi)
 	return dst
 }
 
@@ -196,9 +235,9 @@ func (a *attention) visible(b *keyBlock, sp Span, r int) (lo, hi int) {
 
 // attnScratch is what a worker needs for one task.
 type attnScratch struct {
-	q, o, g, scores, dscores []float32
-	max, sum, delta          []float32
-	blocks                   []keyBlock
+	q, o, g, scores, dscores, slope []float32
+	max, sum, delta                 []float32
+	blocks                          []keyBlock
 }
 
 var attnPool = sync.Pool{New: func() any { return new(attnScratch) }}
@@ -249,7 +288,7 @@ func (a *attention) forwardTask(task attnTask, w *attnScratch) {
 	o := kernels.MatOf(sized(&w.o, rows*d), rows, d)
 	top, sum := sized(&w.max, rows), sized(&w.sum, rows)
 	a.gather(q, a.qm, task.kv, task.r0, task.r1, a.Scale)
-	w.blocks = a.keyBlocks(w.blocks[:0], sp, task.kv, task.r0, task.r1, forwardKeys)
+	w.blocks = a.keyBlocks(w.blocks[:0], task, forwardKeys)
 	for bi := range w.blocks {
 		b := &w.blocks[bi]
 		s := kernels.MatOf(sized(&w.scores, rows*b.n), rows, b.n)
@@ -259,6 +298,12 @@ func (a *attention) forwardTask(task attnTask, w *attnScratch) {
 			row := s.Row(i)
 			clear(row[:lo])
 			clear(row[hi:])
+			if a.SoftCap > 0 {
+				softCap(row[lo:hi], a.SoftCap)
+			}
+			if a.bias != nil {
+				a.bias.add(row[lo:hi], task.kv*a.group+i/n, b.first+lo, task.r0+i%n-sp.Start)
+			}
 			m := kernels.Max(row[lo:hi])
 			if bi == 0 {
 				top[i], sum[i] = m, 0
@@ -277,6 +322,13 @@ func (a *attention) forwardTask(task attnTask, w *attnScratch) {
 		}
 		kernels.Gemm(o, bi > 0, kernels.Term{A: s, B: b.v})
 	}
+	if len(w.blocks) == 0 {
+		clear(o.Data)
+		clear(top)
+		for i := range sum {
+			sum[i] = 1
+		}
+	}
 	for i := range rows {
 		h, r := task.kv*a.group+i/n, task.r0+i%n
 		kernels.Scale(o.Row(i), 1/sum[i])
@@ -291,7 +343,7 @@ func (a *attention) forwardTask(task attnTask, w *attnScratch) {
 // instead of matrix products.
 func (a *attention) forwardFew(task attnTask, w *attnScratch) {
 	sp, d := a.Seqs[task.seq], a.HeadDim
-	w.blocks = a.keyBlocks(w.blocks[:0], sp, task.kv, task.r0, task.r1, 1<<30)
+	w.blocks = a.keyBlocks(w.blocks[:0], task, 1<<30)
 	total := 0
 	for i := range w.blocks {
 		total += w.blocks[i].n
@@ -307,10 +359,24 @@ func (a *attention) forwardFew(task attnTask, w *attnScratch) {
 			for bi := range w.blocks {
 				b := &w.blocks[bi]
 				lo, hi := a.visible(b, sp, r)
-				for j := lo; j < hi; j++ {
-					scores[n] = kernels.Dot(q, b.k.Row(j))
-					n++
+				row := scores[n : n+hi-lo]
+				for j := range row {
+					row[j] = kernels.Dot(q, b.k.Row(lo+j))
 				}
+				if a.SoftCap > 0 {
+					softCap(row, a.SoftCap)
+				}
+				if a.bias != nil {
+					a.bias.add(row, h, b.first+lo, r-sp.Start)
+				}
+				n += len(row)
+			}
+			if n == 0 {
+				clear(headOf(a.om, h, d).Row(r))
+				if a.lse != nil {
+					a.lse.Data[r*a.Heads+h] = 0
+				}
+				continue
 			}
 			top := kernels.Max(scores[:n])
 			sum := expSum(scores[:n], top)
@@ -329,216 +395,6 @@ func (a *attention) forwardFew(task attnTask, w *attnScratch) {
 			if a.lse != nil {
 				a.lse.Data[r*a.Heads+h] = top + float32(math.Log(float64(sum)))
 			}
-		}
-	}
-}
-
-// attnGrads are the gradient buffers of one call. Several parts of a sequence
-// add to the same keys and values: each part after the first has buffers of its
-// own, which are summed in order at the end.
-type attnGrads struct {
-	q    kernels.Mat
-	accQ bool
-	// k and v hold the rows of the whole call, zeroed where they are added to.
-	k, v  kernels.Mat
-	parts []attnPart
-}
-
-// attnPart is the work of one task of the backward pass for each key-value head:
-// the queries r0 to r1 of a sequence.
-type attnPart struct {
-	seq, r0, r1 int
-	// ownK and ownV are the part's buffers for the keys and values of its
-	// sequence, with row 0 for the first; without data it adds to those of the call.
-	ownK, ownV   kernels.Mat
-	pastK, pastV kernels.Mat
-}
-
-// splitQueries is the number of queries from which a sequence is more than one
-// part, and maxParts the most parts that one sequence becomes: with few
-// sequences and key-value heads, there would be too few tasks for all cores.
-const (
-	splitQueries = 512
-	maxParts     = 4
-)
-
-// parts lists the parts of the backward pass. Shapes alone decide, so that sums
-// do not depend on the number of threads.
-func (a *attention) parts() []attnPart {
-	var parts []attnPart
-	for i, sp := range a.Seqs {
-		n := sp.End - sp.Start
-		count := min(max(1, n/splitQueries), maxParts)
-		size := (n + count - 1) / count
-		size = (size + queryBlock - 1) / queryBlock * queryBlock
-		for r := sp.Start; r < sp.End; r += size {
-			parts = append(parts, attnPart{seq: i, r0: r, r1: min(r+size, sp.End)})
-		}
-	}
-	return parts
-}
-
-// backward runs one task per part and key-value head, which alone writes the
-// gradients of its queries, and of the part's keys and values.
-func (a *attention) backward(t *Tape) {
-	g := attnGrads{parts: a.parts()}
-	if a.q.Needs {
-		g.q, g.accQ = t.Grad(a.q)
-		if !g.accQ && a.covered < a.q.Rows {
-			kernels.Parallel(len(g.q.Data), grain, func(lo, hi int) { clear(g.q.Data[lo:hi]) })
-		}
-	}
-	if a.k.Needs {
-		g.k = t.zeroed(a.k)
-	}
-	if a.v.Needs {
-		g.v = t.zeroed(a.v)
-	}
-	var held []block
-	zeros := func(rows, cols int) kernels.Mat {
-		m, b := t.scratch(rows, cols)
-		kernels.Parallel(len(m.Data), grain, func(lo, hi int) { clear(m.Data[lo:hi]) })
-		held = append(held, b)
-		return m
-	}
-	for i := range g.parts {
-		p := &g.parts[i]
-		sp := a.Seqs[p.seq]
-		if p.r0 > sp.Start {
-			if a.k.Needs {
-				p.ownK = zeros(sp.End-sp.Start, a.k.Cols)
-			}
-			if a.v.Needs {
-				p.ownV = zeros(sp.End-sp.Start, a.v.Cols)
-			}
-		}
-		if a.past > 0 && a.PastK.Needs {
-			p.pastK = zeros(a.past, a.PastK.Cols)
-		}
-		if a.past > 0 && a.PastV.Needs {
-			p.pastV = zeros(a.past, a.PastV.Cols)
-		}
-	}
-
-	kernels.Parallel(len(g.parts)*a.KVHeads, 1, func(lo, hi int) {
-		w := attnPool.Get().(*attnScratch)
-		for i := lo; i < hi; i++ {
-			p := &g.parts[i/a.KVHeads]
-			for r := p.r0; r < p.r1; r += queryBlock {
-				a.backwardTask(attnTask{p.seq, i % a.KVHeads, r, min(r+queryBlock, p.r1)}, &g, p, w)
-			}
-		}
-		w.blocks = w.blocks[:cap(w.blocks)]
-		clear(w.blocks)
-		attnPool.Put(w)
-	})
-
-	for i := range g.parts {
-		p := &g.parts[i]
-		start := a.Seqs[p.seq].Start
-		addRows(g.k, start, p.ownK)
-		addRows(g.v, start, p.ownV)
-		if p.pastK.Data != nil {
-			addRows(t.zeroed(a.PastK), 0, p.pastK)
-		}
-		if p.pastV.Data != nil {
-			addRows(t.zeroed(a.PastV), 0, p.pastV)
-		}
-	}
-	for _, b := range held {
-		t.mem.release(b)
-	}
-}
-
-// addRows adds src to dst from row r0 on.
-func addRows(dst kernels.Mat, r0 int, src kernels.Mat) {
-	if src.Data == nil {
-		return
-	}
-	d := dst.RowsOf(r0, r0+src.Rows)
-	eachRow(src.Rows, src.Cols, func(lo, hi int) {
-		for r := lo; r < hi; r++ {
-			kernels.Add(d.Row(r), d.Row(r), src.Row(r))
-		}
-	})
-}
-
-// keyGrad returns where the gradient of block b of head kv goes: to the past's
-// buffer, the part's own, or that of the call.
-func keyGrad(b *keyBlock, past, own, all kernels.Mat, start, kv, dim int) kernels.Mat {
-	m, row := all, b.row
-	switch {
-	case b.past:
-		m = past
-	case own.Data != nil:
-		m, row = own, b.row-start
-	}
-	if m.Data == nil {
-		return m
-	}
-	return headOf(m.RowsOf(row, row+b.n), kv, dim)
-}
-
-// backwardTask: P = exp(S - lse); dV += Pᵀ dO; dP = dO Vᵀ;
-// dS = P ∘ (dP - rowsum(dO ∘ O)); dQ = dS K; dK += dSᵀ Q.
-func (a *attention) backwardTask(task attnTask, g *attnGrads, p *attnPart, w *attnScratch) {
-	sp, n, d := a.Seqs[task.seq], task.r1-task.r0, a.HeadDim
-	rows := n * a.group
-	q := kernels.MatOf(sized(&w.q, rows*d), rows, d)
-	do := kernels.MatOf(sized(&w.g, rows*d), rows, d)
-	dq := kernels.MatOf(sized(&w.o, rows*d), rows, d)
-	delta := sized(&w.delta, rows)
-	a.gather(q, a.qm, task.kv, task.r0, task.r1, a.Scale)
-	a.gather(do, a.out.gradMat(), task.kv, task.r0, task.r1, 1)
-	for i := range rows {
-		delta[i] = kernels.Dot(do.Row(i), headOf(a.om, task.kv*a.group+i/n, d).Row(task.r0+i%n))
-	}
-	w.blocks = a.keyBlocks(w.blocks[:0], sp, task.kv, task.r0, task.r1, backwardKeys)
-	for bi := range w.blocks {
-		b := &w.blocks[bi]
-		dk := keyGrad(b, p.pastK, p.ownK, g.k, sp.Start, task.kv, d)
-		dv := keyGrad(b, p.pastV, p.ownV, g.v, sp.Start, task.kv, d)
-		s := kernels.MatOf(sized(&w.scores, rows*b.n), rows, b.n)
-		kernels.Gemm(s, false, kernels.Term{A: q, B: b.k, TransB: true})
-		for i := range rows {
-			lo, hi := a.visible(b, sp, task.r0+i%n)
-			row := s.Row(i)
-			clear(row[:lo])
-			clear(row[hi:])
-			lse := a.lse.Data[(task.r0+i%n)*a.Heads+task.kv*a.group+i/n]
-			kernels.SoftmaxScale(row[lo:hi], lse, 1)
-		}
-		if dv.Data != nil {
-			kernels.Gemm(dv, true, kernels.Term{A: s, TransA: true, B: do})
-		}
-		if dk.Data == nil && g.q.Data == nil {
-			continue
-		}
-		ds := kernels.MatOf(sized(&w.dscores, rows*b.n), rows, b.n)
-		kernels.Gemm(ds, false, kernels.Term{A: do, B: b.v, TransB: true})
-		for i := range rows {
-			// P is zero outside of the visible keys. P∘dP - delta*P.
-			p, r := s.Row(i), ds.Row(i)
-			kernels.Mul(r, r, p)
-			kernels.Axpy(-delta[i], p, r)
-		}
-		if g.q.Data != nil {
-			kernels.Gemm(dq, bi > 0, kernels.Term{A: ds, B: b.k, Scale: a.Scale})
-		}
-		if dk.Data != nil {
-			// q was scaled when it was gathered.
-			kernels.Gemm(dk, true, kernels.Term{A: ds, TransA: true, B: q})
-		}
-	}
-	if g.q.Data == nil {
-		return
-	}
-	for i := range rows {
-		dst := headOf(g.q, task.kv*a.group+i/n, d).Row(task.r0 + i%n)
-		if g.accQ {
-			kernels.Add(dst, dst, dq.Row(i))
-		} else {
-			copy(dst, dq.Row(i))
 		}
 	}
 }

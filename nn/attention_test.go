@@ -18,17 +18,23 @@ func TestAttentionBlocks(t *testing.T) {
 		causal             bool
 		heads, kv, dim     int
 		seqs               []Span
+		keySeqs            []Span
+		softCap            float32
+		bias               bool
 	}{
-		{200, 0, 0, true, 3, 1, 8, []Span{{0, 67}, {67, 130}, {130, 200}}},
-		{1100, 0, 0, true, 2, 1, 4, nil},
-		{70, 1030, 0, true, 2, 2, 4, nil},
-		{1100, 0, 100, true, 1, 1, 4, nil},
-		{130, 0, 0, false, 2, 1, 4, nil},
-		{1100, 0, 0, false, 1, 1, 2, nil},
-		{1100, 5, 0, true, 1, 1, 2, []Span{{3, 1040}, {1040, 1100}}},
+		{200, 0, 0, true, 3, 1, 8, []Span{{0, 67}, {67, 130}, {130, 200}}, nil, 0, false},
+		{1100, 0, 0, true, 2, 1, 4, nil, nil, 0, false},
+		{70, 1030, 0, true, 2, 2, 4, nil, nil, 0, false},
+		{1100, 0, 100, true, 1, 1, 4, nil, nil, 0, false},
+		{130, 0, 0, false, 2, 1, 4, nil, nil, 0, false},
+		{1100, 0, 0, false, 1, 1, 2, nil, nil, 0, false},
+		{1100, 5, 0, true, 1, 1, 2, []Span{{3, 1040}, {1040, 1100}}, nil, 0, false},
+		{1100, 5, 0, true, 2, 1, 2, []Span{{3, 1040}, {1040, 1100}}, nil, 2, true},
+		{130, 3, 0, false, 2, 1, 4, nil, nil, 0, true},
+		{1100, 0, 0, false, 2, 1, 2, []Span{{0, 1090}, {1090, 1100}}, []Span{{0, 7}, {5, 1100}}, 3, true},
 	} {
 		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
-			s := AttnSpec{Heads: c.heads, KVHeads: c.kv, HeadDim: c.dim, Scale: 0.4, Causal: c.causal, Window: c.window, Seqs: c.seqs}
+			s := AttnSpec{Heads: c.heads, KVHeads: c.kv, HeadDim: c.dim, Scale: 0.4, Causal: c.causal, Window: c.window, Seqs: c.seqs, KeySeqs: c.keySeqs, SoftCap: c.softCap}
 			var q, k, v, pk, pv mat64
 			mk := func(rows, cols int, step float64) (*Var, mat64) {
 				d := sin32(rows*cols, step)
@@ -47,8 +53,15 @@ func TestAttentionBlocks(t *testing.T) {
 				s.PastV, pv = mk(c.past, c.kv*c.dim, 0.53)
 				leaves = append(leaves, s.PastK, s.PastV)
 			}
+			var bias []mat64
+			if c.bias {
+				table, b := mk(8, c.heads, 0.67)
+				bias = append(bias, b)
+				s.Bias = &RelativeBias{Table: table, Bucket: func(d int) int { return min(max(d/50+4, 0), 7) }}
+				leaves = append(leaves, table)
+			}
 			weights := sin32(c.rows*c.heads*c.dim, 0.29)
-			want := attention64(q, k, v, s, pk, pv)
+			want := attention64(q, k, v, s, pk, pv, bias...)
 
 			tape := NewTape()
 			defer tape.Close()
@@ -78,9 +91,13 @@ func TestAttentionBlocks(t *testing.T) {
 				return
 			}
 			// A few differences of the definition.
-			mats := []mat64{q, k, v, pk, pv}
+			mats := []mat64{q, k, v}
+			if c.past > 0 {
+				mats = append(mats, pk, pv)
+			}
+			mats = append(mats, bias...)
 			loss := func() (sum float64) {
-				for i, o := range attention64(q, k, v, s, pk, pv).d {
+				for i, o := range attention64(q, k, v, s, pk, pv, bias...).d {
 					sum += o * float64(weights[i])
 				}
 				return sum
@@ -145,13 +162,20 @@ func TestAttentionRefuses(t *testing.T) {
 	good := AttnSpec{Heads: 2, KVHeads: 1, HeadDim: 4, Scale: 1, Causal: true}
 	require.NotPanics(t, func() { Attention(tape, q, k, v, good) })
 	for name, f := range map[string]func(s *AttnSpec){
-		"heads":      func(s *AttnSpec) { s.KVHeads = 3 },
-		"size":       func(s *AttnSpec) { s.HeadDim = 8 },
-		"overlap":    func(s *AttnSpec) { s.Seqs = []Span{{0, 3}, {2, 4}} },
-		"outside":    func(s *AttnSpec) { s.Seqs = []Span{{0, 5}} },
-		"half past":  func(s *AttnSpec) { s.PastK = k },
-		"both":       func(s *AttnSpec) { s.Causal, s.Window = false, 3 },
-		"past sizes": func(s *AttnSpec) { s.PastK, s.PastV = q, q },
+		"heads":        func(s *AttnSpec) { s.KVHeads = 3 },
+		"size":         func(s *AttnSpec) { s.HeadDim = 8 },
+		"overlap":      func(s *AttnSpec) { s.Seqs = []Span{{0, 3}, {2, 4}} },
+		"outside":      func(s *AttnSpec) { s.Seqs = []Span{{0, 5}} },
+		"half past":    func(s *AttnSpec) { s.PastK = k },
+		"both":         func(s *AttnSpec) { s.Causal, s.Window = false, 3 },
+		"past sizes":   func(s *AttnSpec) { s.PastK, s.PastV = q, q },
+		"causal cross": func(s *AttnSpec) { s.KeySeqs = []Span{{0, 4}} },
+		"key spans":    func(s *AttnSpec) { s.Causal, s.KeySeqs = false, []Span{{0, 2}, {2, 4}} },
+		"keys outside": func(s *AttnSpec) { s.Causal, s.KeySeqs = false, []Span{{0, 5}} },
+		"bias heads":   func(s *AttnSpec) { s.Bias = &RelativeBias{Table: k, Bucket: func(int) int { return 0 }} },
+		"bucket": func(s *AttnSpec) {
+			s.Bias = &RelativeBias{Table: &Var{Rows: 2, Cols: 2, Data: make([]float32, 4)}, Bucket: func(int) int { return 2 }}
+		},
 	} {
 		s := good
 		f(&s)

@@ -290,13 +290,17 @@ func ropeCases() []opCase {
 }
 
 // attention64 is softmax attention by the definition.
-func attention64(q, k, v mat64, s AttnSpec, pk, pv mat64) mat64 {
+func attention64(q, k, v mat64, s AttnSpec, pk, pv mat64, bias ...mat64) mat64 {
 	out := newMat64(q.r, s.Heads*s.HeadDim)
 	seqs := s.Seqs
 	if seqs == nil {
 		seqs = []Span{{0, q.r}}
 	}
-	for _, sp := range seqs {
+	for seq, sp := range seqs {
+		keys := sp
+		if s.KeySeqs != nil {
+			keys = s.KeySeqs[seq]
+		}
 		for h := range s.Heads {
 			kv := h / (s.Heads / s.KVHeads)
 			for r := sp.Start; r < sp.End; r++ {
@@ -308,7 +312,7 @@ func attention64(q, k, v mat64, s AttnSpec, pk, pv mat64) mat64 {
 					}
 					rows = append(rows, -1-j)
 				}
-				for j := sp.Start; j < sp.End; j++ {
+				for j := keys.Start; j < keys.End; j++ {
 					if s.Causal && j > r || s.Window > 0 && r-j >= s.Window {
 						continue
 					}
@@ -326,7 +330,19 @@ func attention64(q, k, v mat64, s AttnSpec, pk, pv mat64) mat64 {
 						}
 						d += q.at(r, h*s.HeadDim+c) * key
 					}
-					e := math.Exp(d * float64(s.Scale))
+					d *= float64(s.Scale)
+					if s.SoftCap > 0 {
+						d = float64(s.SoftCap) * math.Tanh(d/float64(s.SoftCap))
+					}
+					if place := pk.r + j - keys.Start; s.Bias != nil {
+						if j < 0 {
+							place = -1 - j
+						}
+						if place >= s.Bias.Unbiased {
+							d += bias[0].at(s.Bias.Bucket(place-(r-sp.Start+pk.r+s.Bias.Offset)), h)
+						}
+					}
+					e := math.Exp(d)
 					w = append(w, e)
 					sum += e
 				}
@@ -354,25 +370,46 @@ func attentionCases() []opCase {
 		rows int
 		past int
 		spec AttnSpec
+		keys int // rows of keys, 0 for those of the queries
 	}{
-		{"one row", 1, 0, AttnSpec{Heads: 1, KVHeads: 1, HeadDim: 4, Causal: true}},
-		{"causal", 9, 0, AttnSpec{Heads: 2, KVHeads: 2, HeadDim: 4, Causal: true}},
-		{"grouped", 7, 0, AttnSpec{Heads: 6, KVHeads: 2, HeadDim: 3, Causal: true}},
-		{"both ways", 6, 0, AttnSpec{Heads: 2, KVHeads: 1, HeadDim: 4}},
-		{"packed", 13, 0, AttnSpec{Heads: 2, KVHeads: 1, HeadDim: 4, Causal: true, Seqs: []Span{{0, 5}, {5, 6}, {6, 13}}}},
-		{"packed with a gap", 12, 0, AttnSpec{Heads: 2, KVHeads: 1, HeadDim: 4, Causal: true, Seqs: []Span{{1, 6}, {7, 11}}}},
-		{"past", 6, 5, AttnSpec{Heads: 2, KVHeads: 1, HeadDim: 4, Causal: true}},
-		{"past, one query", 1, 7, AttnSpec{Heads: 4, KVHeads: 2, HeadDim: 4, Causal: true}},
-		{"past of two sequences", 11, 3, AttnSpec{Heads: 2, KVHeads: 2, HeadDim: 2, Causal: true, Seqs: []Span{{0, 5}, {5, 11}}}},
-		{"window", 14, 0, AttnSpec{Heads: 2, KVHeads: 1, HeadDim: 4, Causal: true, Window: 4}},
-		{"window over the past", 9, 4, AttnSpec{Heads: 2, KVHeads: 1, HeadDim: 2, Causal: true, Window: 6}},
+		{"one row", 1, 0, AttnSpec{Heads: 1, KVHeads: 1, HeadDim: 4, Causal: true}, 0},
+		{"causal", 9, 0, AttnSpec{Heads: 2, KVHeads: 2, HeadDim: 4, Causal: true}, 0},
+		{"grouped", 7, 0, AttnSpec{Heads: 6, KVHeads: 2, HeadDim: 3, Causal: true}, 0},
+		{"both ways", 6, 0, AttnSpec{Heads: 2, KVHeads: 1, HeadDim: 4}, 0},
+		{"packed", 13, 0, AttnSpec{Heads: 2, KVHeads: 1, HeadDim: 4, Causal: true, Seqs: []Span{{0, 5}, {5, 6}, {6, 13}}}, 0},
+		{"packed with a gap", 12, 0, AttnSpec{Heads: 2, KVHeads: 1, HeadDim: 4, Causal: true, Seqs: []Span{{1, 6}, {7, 11}}}, 0},
+		{"past", 6, 5, AttnSpec{Heads: 2, KVHeads: 1, HeadDim: 4, Causal: true}, 0},
+		{"past, one query", 1, 7, AttnSpec{Heads: 4, KVHeads: 2, HeadDim: 4, Causal: true}, 0},
+		{"past of two sequences", 11, 3, AttnSpec{Heads: 2, KVHeads: 2, HeadDim: 2, Causal: true, Seqs: []Span{{0, 5}, {5, 11}}}, 0},
+		{"window", 14, 0, AttnSpec{Heads: 2, KVHeads: 1, HeadDim: 4, Causal: true, Window: 4}, 0},
+		{"window over the past", 9, 4, AttnSpec{Heads: 2, KVHeads: 1, HeadDim: 2, Causal: true, Window: 6}, 0},
+		{"both ways, past", 6, 3, AttnSpec{Heads: 2, KVHeads: 1, HeadDim: 4}, 0},
+		{"both ways, past of two sequences", 11, 3, AttnSpec{Heads: 2, KVHeads: 2, HeadDim: 2, Seqs: []Span{{0, 5}, {5, 11}}}, 0},
+		{"cross", 6, 0, AttnSpec{Heads: 4, KVHeads: 2, HeadDim: 3, KeySeqs: []Span{{0, 9}}}, 9},
+		{"cross, packed", 13, 0, AttnSpec{Heads: 2, KVHeads: 1, HeadDim: 4, Seqs: []Span{{0, 5}, {6, 7}, {7, 13}}, KeySeqs: []Span{{1, 4}, {4, 4}, {4, 9}}}, 10},
+		{"cross, shared keys", 9, 2, AttnSpec{Heads: 2, KVHeads: 1, HeadDim: 4, Seqs: []Span{{0, 7}, {7, 9}}, KeySeqs: []Span{{2, 6}, {0, 5}}}, 7},
+		{"capped", 9, 2, AttnSpec{Heads: 4, KVHeads: 2, HeadDim: 4, Causal: true, SoftCap: 1.5}, 0},
+		{"capped, few", 3, 2, AttnSpec{Heads: 4, KVHeads: 2, HeadDim: 4, Causal: true, SoftCap: 1.5}, 0},
+		{"bias", 9, 0, AttnSpec{Heads: 2, KVHeads: 2, HeadDim: 4, Bias: &RelativeBias{}}, 0},
+		{"bias, few", 4, 0, AttnSpec{Heads: 2, KVHeads: 2, HeadDim: 4, Bias: &RelativeBias{}}, 0},
+		{"bias, causal, past", 9, 3, AttnSpec{Heads: 4, KVHeads: 2, HeadDim: 4, Causal: true, Bias: &RelativeBias{}}, 0},
+		{"bias, packed, no bias on a prefix", 13, 3, AttnSpec{Heads: 2, KVHeads: 1, HeadDim: 4, Seqs: []Span{{0, 6}, {7, 13}}, Bias: &RelativeBias{Unbiased: 2, Offset: 1}}, 0},
+		{"bias, cross, capped", 7, 0, AttnSpec{Heads: 2, KVHeads: 1, HeadDim: 4, SoftCap: 2, KeySeqs: []Span{{0, 9}}, Bias: &RelativeBias{}}, 9},
 	} {
 		s := c.spec
 		s.Scale = 0.6
 		kvCols := s.KVHeads * s.HeadDim
-		inputs := [][2]int{{c.rows, s.Heads * s.HeadDim}, {c.rows, kvCols}, {c.rows, kvCols}}
+		keys := c.rows
+		if c.keys > 0 {
+			keys = c.keys
+		}
+		inputs := [][2]int{{c.rows, s.Heads * s.HeadDim}, {keys, kvCols}, {keys, kvCols}}
 		if c.past > 0 {
 			inputs = append(inputs, [2]int{c.past, kvCols}, [2]int{c.past, kvCols})
+		}
+		if s.Bias != nil {
+			s.Bias.Bucket = func(d int) int { return min(max(d+4, 0), 7) }
+			inputs = append(inputs, [2]int{8, s.Heads})
 		}
 		cases = append(cases, opCase{
 			name: "Attention/" + c.name, inputs: inputs,
@@ -381,13 +418,18 @@ func attentionCases() []opCase {
 				if c.past > 0 {
 					s.PastK, s.PastV = v[3], v[4]
 				}
+				if s.Bias != nil {
+					bias := *s.Bias
+					bias.Table = v[len(v)-1]
+					s.Bias = &bias
+				}
 				return Attention(t, v[0], v[1], v[2], s)
 			},
 			twin: func(m []mat64) mat64 {
 				if c.past == 0 {
-					return attention64(m[0], m[1], m[2], s, mat64{}, mat64{})
+					return attention64(m[0], m[1], m[2], s, mat64{}, mat64{}, m[3:]...)
 				}
-				return attention64(m[0], m[1], m[2], s, m[3], m[4])
+				return attention64(m[0], m[1], m[2], s, m[3], m[4], m[5:]...)
 			},
 		})
 	}
