@@ -184,6 +184,7 @@ func (t *Tokenizer) configure(files map[string][]byte, cfg *tokenizerConfig) err
 	if t.special.unk < 0 {
 		t.special.unk = t.model.unk
 	}
+	t.usualRoles()
 	// Flags in the configuration replace the post-processor, as in transformers.
 	if cfg.AddBOS != nil || cfg.AddEOS != nil {
 		t.prefix, t.suffix = nil, nil
@@ -193,6 +194,7 @@ func (t *Tokenizer) configure(files map[string][]byte, cfg *tokenizerConfig) err
 		if cfg.AddEOS != nil && *cfg.AddEOS && t.special.eos >= 0 {
 			t.suffix = []int32{t.special.eos}
 		}
+		t.frames = around(t.prefix, t.suffix)
 	}
 	t.setEOGs(append(idList(gen.EOS), idList(model.EOS)...)...)
 	t.template = string(files["chat_template.jinja"])

@@ -91,12 +91,13 @@ type component struct {
 }
 
 type piece struct {
-	SpecialToken *struct {
-		ID string `json:"id"`
-	} `json:"SpecialToken"`
-	Sequence *struct {
-		ID string `json:"id"`
-	} `json:"Sequence"`
+	SpecialToken *pieceID `json:"SpecialToken"`
+	Sequence     *pieceID `json:"Sequence"`
+}
+
+type pieceID struct {
+	ID   string `json:"id"`
+	Type int32  `json:"type_id"`
 }
 
 func isNull(b json.RawMessage) bool {

@@ -30,7 +30,9 @@ type Tokenizer struct {
 	steps           []step
 	model           *bpe
 	decoder         decoder
-	prefix, suffix  []int32 // what addSpecial adds
+	frames          frames
+	prefix, suffix  []int32    // what frames.single adds
+	target          *Tokenizer // of the texts that the model writes; nil for the same
 
 	special  specialIDs
 	eogs     []int32
@@ -155,9 +157,10 @@ func build(s *spec) (*Tokenizer, error) {
 	if c, err = parse("post_processor", s.PostProcessor); err != nil {
 		return nil, err
 	}
-	if t.prefix, t.suffix, err = t.postProcessor(c); err != nil {
+	if t.frames, err = t.newFrames(c); err != nil {
 		return nil, err
 	}
+	t.prefix, t.suffix = t.frames.single.sides()
 	if c, err = parse("decoder", s.Decoder); err != nil {
 		return nil, err
 	}
@@ -165,62 +168,6 @@ func build(s *spec) (*Tokenizer, error) {
 		return nil, err
 	}
 	return t, nil
-}
-
-// postProcessor reads what goes before and after a single text.
-func (t *Tokenizer) postProcessor(c *component) (prefix, suffix []int32, err error) {
-	if c == nil {
-		return nil, nil, nil
-	}
-	switch c.Type {
-	case "ByteLevel":
-		return nil, nil, nil // moves offsets only
-	case "Sequence":
-		for i := range c.Processors {
-			p, s, err := t.postProcessor(&c.Processors[i])
-			if err != nil {
-				return nil, nil, err
-			}
-			prefix, suffix = append(p, prefix...), append(suffix, s...)
-		}
-		return prefix, suffix, nil
-	case "RobertaProcessing", "BertProcessing":
-		cls, ok1 := t.pairID(c.Cls)
-		sep, ok2 := t.pairID(c.Sep)
-		if !ok1 || !ok2 {
-			return nil, nil, fmt.Errorf("post_processor %s: cls and sep must name tokens of the vocabulary", c.Type)
-		}
-		return []int32{cls}, []int32{sep}, nil
-	case "TemplateProcessing":
-		seen := false
-		for _, p := range c.Single {
-			switch {
-			case p.Sequence != nil:
-				if seen {
-					return nil, nil, fmt.Errorf("post_processor TemplateProcessing: a single text with two sequences")
-				}
-				seen = true
-			case p.SpecialToken != nil:
-				st, ok := c.SpecialTokens[p.SpecialToken.ID]
-				if !ok {
-					return nil, nil, fmt.Errorf("post_processor TemplateProcessing: %q is not among its special_tokens", p.SpecialToken.ID)
-				}
-				for _, id := range st.IDs {
-					if !t.has(id) {
-						return nil, nil, fmt.Errorf("post_processor TemplateProcessing: id %d of %q is not in the vocabulary", id, p.SpecialToken.ID)
-					}
-				}
-				if seen {
-					suffix = append(suffix, st.IDs...)
-				} else {
-					prefix = append(prefix, st.IDs...)
-				}
-			}
-		}
-		return prefix, suffix, nil
-	}
-	return nil, nil, &UnsupportedError{"post_processor", c.Type,
-		[]string{"TemplateProcessing", "RobertaProcessing", "BertProcessing", "ByteLevel", "Sequence"}}
 }
 
 func (t *Tokenizer) has(id int32) bool {
@@ -282,22 +229,6 @@ func (t *Tokenizer) ID(token string) (int32, bool) { id, ok := t.ids[token]; ret
 
 // IsSpecial reports whether Decode leaves a token out.
 func (t *Tokenizer) IsSpecial(id int32) bool { a := t.added[id]; return a != nil && a.Special }
-
-// BOS returns the token that begins a text.
-func (t *Tokenizer) BOS() (int32, bool) { return t.special.bos, t.special.bos >= 0 }
-
-// EOS returns the token that ends a text.
-func (t *Tokenizer) EOS() (int32, bool) { return t.special.eos, t.special.eos >= 0 }
-
-// PAD returns the token that fills up a batch.
-func (t *Tokenizer) PAD() (int32, bool) { return t.special.pad, t.special.pad >= 0 }
-
-// UNK returns the token for what is not in the vocabulary.
-func (t *Tokenizer) UNK() (int32, bool) { return t.special.unk, t.special.unk >= 0 }
-
-// EOGs returns, in ascending order, every token that ends a generation: EOS, the
-// end of a turn or message, and what the generation configuration names.
-func (t *Tokenizer) EOGs() []int32 { return slices.Clone(t.eogs) }
 
 // ChatTemplate returns the Jinja template of the model's chat format, "" when
 // it has none.
