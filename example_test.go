@@ -22,7 +22,7 @@ func Example() {
 	defer os.RemoveAll(dir)
 	check(os.WriteFile(dir+"/data.jsonl", []byte(`{"prompt": "Mr. Darcy", "completion": " smiled."}`+"\n"), 0o644))
 
-	m, err := model.Load("internal/demo/assets/austen.gguf")
+	m, err := model.Load("internal/demo/assets/austen.gguf", model.Options{})
 	check(err)
 	defer m.Close()
 	tok, err := tokenizer.FromModel(m.Source)

@@ -23,7 +23,7 @@ import (
 // logits runs the model on the first tokens of a text.
 func logits(t *testing.T, path string) []float32 {
 	t.Helper()
-	m, err := model.Load(path)
+	m, err := model.Load(path, model.Options{})
 	require.NoError(t, err)
 	defer m.Close()
 	return modelLogits(m)

@@ -384,7 +384,7 @@ func TestMergedLogits(t *testing.T) {
 	dst := filepath.Join(t.TempDir(), "m.gguf")
 	_, err := Merge(context.Background(), hf, []AdapterRef{{a, 0.5}}, dst, Options{})
 	require.NoError(t, err)
-	m, err := model.Load(hf)
+	m, err := model.Load(hf, model.Options{})
 	require.NoError(t, err)
 	defer m.Close()
 	_, err = peft.Attach(m, a, 0.5)

@@ -25,7 +25,7 @@ import (
 
 func stories(t testing.TB) (*model.Model, *tokenizer.Tokenizer) {
 	t.Helper()
-	m, err := model.Load(filepath.Join(testdata.Dir(t, "models", "stories260K"), "stories260K.bin"))
+	m, err := model.Load(filepath.Join(testdata.Dir(t, "models", "stories260K"), "stories260K.bin"), model.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { m.Close() })
 	tok, err := tokenizer.FromModel(m.Source)

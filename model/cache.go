@@ -61,12 +61,16 @@ func (c *Cache) Past(layer int) (k, v *nn.Var) {
 	return view(c.k[layer]), view(c.v[layer])
 }
 
-// Append stores the batch's keys and values of layer behind the past. The
-// tokens count as held once Advance was called after the last layer.
+// Append stores the batch's keys and values of layer behind the past, making
+// room where a method has put rows before the tokens. The tokens count as held
+// once Advance was called after the last layer.
 func (c *Cache) Append(layer int, k, v *nn.Var) {
+	if c.n+k.Rows > c.max {
+		c.Grow(max(2*c.max, c.n+k.Rows))
+	}
 	copy(c.k[layer].Data[c.n*c.width:], k.Data[:k.Rows*k.Cols])
 	copy(c.v[layer].Data[c.n*c.width:], v.Data[:v.Rows*v.Cols])
 }
 
-// Advance counts rows tokens as held.
+// Advance counts rows as held.
 func (c *Cache) Advance(rows int) { c.n += rows }

@@ -85,8 +85,9 @@ type Family interface {
 	// Open maps the tensors of an opened model and checks each against the
 	// configuration: none may be missing, left over or of another shape.
 	Open(m *formats.Model) (*Checkpoint, error)
-	// Build makes the runnable network.
-	Build(c *Checkpoint) (*Model, error)
+	// Build makes the runnable network with a head for o.Task; the task is empty
+	// when neither the caller nor the checkpoint says what the model is for.
+	Build(c *Checkpoint, o Options) (*Model, error)
 	// GGUFMeta returns the metadata of a GGUF file with this checkpoint, without
 	// the tokenizer's keys and general.file_type, in gguf-py's order, and
 	// tensors that only GGUF has.
@@ -180,123 +181,65 @@ func FromFile(m *formats.Model) (*Checkpoint, error) {
 
 // Load opens a path and builds the network. The model holds the files open
 // until it is closed.
-func Load(path string) (*Model, error) {
+func Load(path string, o Options) (*Model, error) {
 	c, err := Open(path)
 	if err != nil {
 		return nil, err
 	}
-	m, err := c.Family.Build(c)
+	m, err := Build(c, o)
 	if err != nil {
 		c.Close()
 	}
 	return m, err
 }
 
-// Module is one place of the network that methods can attach to. Exactly one of
-// the layer pointers is set.
-type Module struct {
-	Path      string // Hugging Face path: model.layers.3.self_attn.q_proj
-	Linear    *nn.LinearLayer
-	Embedding *nn.EmbeddingLayer
-	Norm      *nn.NormLayer
-	// Output marks the output embedding (lm_head).
-	Output bool
-}
-
-// Kind names the kind of place for people: linear, embedding or norm.
-func (m *Module) Kind() string {
-	switch {
-	case m.Linear != nil:
-		return "linear"
-	case m.Embedding != nil:
-		return "embedding"
+// Build makes the network of a checkpoint.
+func Build(c *Checkpoint, o Options) (*Model, error) {
+	o, err := o.resolve(c)
+	if err != nil {
+		return nil, err
 	}
-	return "norm"
-}
-
-// Weight returns the module's weight.
-func (m *Module) Weight() *nn.Weight {
-	switch {
-	case m.Linear != nil:
-		return m.Linear.W
-	case m.Embedding != nil:
-		return m.Embedding.W
+	m, err := c.Family.Build(c, o)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.Source.Path, err)
 	}
-	return m.Norm.W
+	m.Options = o
+	return m, nil
 }
 
-// SetWeight gives the module another weight of the same size. Modules that were
-// tied to the old one keep it.
-func (m *Module) SetWeight(w *nn.Weight) {
-	switch {
-	case m.Linear != nil:
-		m.Linear.W = w
-	case m.Embedding != nil:
-		m.Embedding.W = w
-	default:
-		m.Norm.W = w
-	}
-}
-
-// Untie gives a linear layer or embedding a weight of its own, so that training
-// it leaves a module that shared the weight as it was.
-func (m *Module) Untie() {
-	w := m.Weight()
-	if m.Norm != nil || w.Frozen == nil {
-		return
-	}
-	m.SetWeight(&nn.Weight{Name: w.Name, Out: w.Out, In: w.In, Transposed: w.Transposed, Frozen: w.Frozen})
-}
-
-// Detach removes everything that methods attached to the module.
-func (m *Module) Detach() {
-	switch {
-	case m.Linear != nil:
-		m.Linear.Detach()
-	case m.Embedding != nil:
-		m.Embedding.Detach()
-	default:
-		m.Norm.Detach()
-	}
-}
-
-// Model is a runnable causal language model.
+// Model is a runnable network with a head.
 type Model struct {
 	*Checkpoint
-	// Modules in the order of transformers' named_modules.
+	// Options say what the head is for.
+	Options Options
+	// Modules that have weights, in the order of transformers' named_modules.
 	Modules []*Module
-	// VocabSize, HiddenSize, Layers and MaxPositions restate the configuration.
+	// Inputs, Attentions and Sublayers are the places without weights of their own
+	// that methods attach to, in the order in which a forward pass meets them.
+	Inputs     []*Input
+	Attentions []*Attention
+	Sublayers  []*Sublayer
+	// VocabSize, HiddenSize, Layers and MaxPositions restate the configuration;
+	// Layers are those of the stack that has the head.
 	VocabSize, HiddenSize, Layers, MaxPositions int
 	// KVSize is the number of key (and of value) features per token and layer.
 	KVSize int
 	// TiedHead says that the output embedding is the input embedding.
 	TiedHead bool
-	// Head is the output embedding.
+	// Head turns what the network computes into logits: the output embedding of a
+	// language model ([vocabulary]), the last layer of a classifier ([labels]).
 	Head *nn.LinearLayer
-	// Hidden runs the network up to the final norm: [len(Tokens), HiddenSize].
-	Hidden func(t *nn.Tape, b *Batch) *nn.Var
-}
-
-// Batch is one or more token sequences laid end to end without padding.
-type Batch struct {
-	Tokens []int32
-	Pos    []int32   // position of each token in its own sequence
-	Seqs   []nn.Span // rows of each sequence
-	// Labels holds for each row the token to predict there (already shifted by
-	// one), -100 where no loss is wanted. nil when no loss is wanted at all.
-	Labels []int32
-	// Cache, when set, holds the keys and values of the tokens before this
-	// batch's one sequence and receives this batch's.
-	Cache *Cache
-}
-
-// Sequence returns a batch of one sequence beginning at position pos.
-func Sequence(tokens []int32, pos int) *Batch {
-	b := &Batch{Tokens: tokens, Seqs: []nn.Span{{Start: 0, End: len(tokens)}}}
-	for i := range tokens {
-		b.Pos = append(b.Pos, int32(pos+i))
-	}
-	return b
+	// HeadModules are the paths, as modules_to_save names them, of the head of a
+	// task: trained in full and saved with every adapter. Empty for a language model.
+	HeadModules []string
+	// Fresh lists the tensors that the checkpoint does not have and that were
+	// drawn at random: an untrained head.
+	Fresh []string
+	// Start is the token that a decoder begins with (decoder_start_token_id), for
+	// encoder-decoder models.
+	Start int32
+	// Run computes what the head reads.
+	Run func(t *nn.Tape, b *Batch) *States
 }
 
 // Module returns the module of a path, nil when there is none.
@@ -309,8 +252,18 @@ func (m *Model) Module(path string) *Module {
 	return nil
 }
 
+// Hidden runs the network and returns what the head reads: [len(b.Tokens),
+// HiddenSize] for a token task, [len(b.Seqs), HiddenSize] for a sequence task.
+func (m *Model) Hidden(t *nn.Tape, b *Batch) *nn.Var {
+	s := m.Run(t, b)
+	if s.Own == nil {
+		return s.X
+	}
+	return nn.GatherRows(t, s.X, s.Own)
+}
+
 // Logits runs the network and returns the logits of the given rows (all rows
-// when nil): [rows, VocabSize].
+// when nil): [rows, VocabSize or labels].
 func (m *Model) Logits(t *nn.Tape, b *Batch, rows []int32) *nn.Var {
 	h := m.Hidden(t, b)
 	if rows != nil {
@@ -319,17 +272,38 @@ func (m *Model) Logits(t *nn.Tape, b *Batch, rows []int32) *nn.Var {
 	return m.Head.Forward(t, h)
 }
 
-// Loss runs the network and returns the summed cross-entropy over the labelled
-// rows and their number; with a training tape, gradients of gradScale times the
-// sum are ready for t.Backward.
+// Loss runs the network and returns the summed loss over what is labelled and
+// the number of it; with a training tape, gradients of gradScale times the sum
+// are ready for t.Backward. It is the cross-entropy in nats per token or
+// sequence, or for Options.Problem the binary cross-entropy or the squared error
+// per label.
 func (m *Model) Loss(t *nn.Tape, b *Batch, gradScale float32) (sum float64, n int) {
-	return nn.CrossEntropy(t, m.Hidden(t, b), m.Head, b.Labels, gradScale)
+	s := m.Run(t, b)
+	if m.Options.Task == SequenceClassification {
+		switch m.Options.Problem {
+		case MultiLabel:
+			return nn.BCEWithLogits(t, m.Head.Forward(t, s.X), b.Targets, gradScale)
+		case Regression:
+			return nn.MSE(t, m.Head.Forward(t, s.X), b.Targets, gradScale)
+		}
+	}
+	x, labels := s.labelled(t, b)
+	return nn.CrossEntropy(t, x, m.Head, labels, gradScale)
 }
 
 // Detach removes all methods from the model.
 func (m *Model) Detach() {
 	for _, mod := range m.Modules {
 		mod.Detach()
+	}
+	for _, in := range m.Inputs {
+		in.Detach()
+	}
+	for _, a := range m.Attentions {
+		a.Detach()
+	}
+	for _, s := range m.Sublayers {
+		s.Detach()
 	}
 }
 

@@ -9,6 +9,8 @@ type LinearLayer struct {
 	Path string
 	W    *Weight
 	Bias *Weight
+	// Cap, if positive, limits the outputs to Cap*tanh(y/Cap): the logits of Gemma 2.
+	Cap float32
 
 	low   []func(t *Tape, x *Var) LowRank
 	wraps []func(t *Tape, x *Var, next func(*Tape, *Var) *Var) *Var
@@ -16,7 +18,13 @@ type LinearLayer struct {
 
 // Forward returns the layer's output for x, [rows, in] -> [rows, out], with all
 // that is attached.
-func (l *LinearLayer) Forward(t *Tape, x *Var) *Var { return l.call(t, x, len(l.wraps)) }
+func (l *LinearLayer) Forward(t *Tape, x *Var) *Var {
+	y := l.call(t, x, len(l.wraps))
+	if l.Cap > 0 {
+		y = SoftCap(t, y, l.Cap)
+	}
+	return y
+}
 
 func (l *LinearLayer) call(t *Tape, x *Var, depth int) *Var {
 	if depth == 0 {
@@ -118,3 +126,97 @@ func (l *NormLayer) Hooked() bool { return len(l.wraps) > 0 }
 
 // Detach removes all that is attached.
 func (l *NormLayer) Detach() { l.wraps = nil }
+
+// AttentionLayer is the meeting of queries with keys and values, between the
+// projections.
+type AttentionLayer struct {
+	// Path is the module that holds the projections ("model.layers.0.self_attn").
+	Path string
+	// Heads query heads share KVHeads key and value heads of HeadDim features.
+	Heads, KVHeads, HeadDim int
+
+	wraps []AttentionWrap
+}
+
+// AttentionWrap is a function around an attention: next runs it with all that was
+// attached before.
+type AttentionWrap func(t *Tape, q, k, v *Var, s AttnSpec, next func(t *Tape, q, k, v *Var, s AttnSpec) *Var) *Var
+
+// Forward returns the attention's output, [rows, Heads*HeadDim]. The heads of s
+// are set by the layer.
+func (l *AttentionLayer) Forward(t *Tape, q, k, v *Var, s AttnSpec) *Var {
+	s.Heads, s.KVHeads, s.HeadDim = l.Heads, l.KVHeads, l.HeadDim
+	return l.call(t, q, k, v, s, len(l.wraps))
+}
+
+func (l *AttentionLayer) call(t *Tape, q, k, v *Var, s AttnSpec, depth int) *Var {
+	if depth == 0 {
+		return Attention(t, q, k, v, s)
+	}
+	return l.wraps[depth-1](t, q, k, v, s, func(t *Tape, q, k, v *Var, s AttnSpec) *Var {
+		return l.call(t, q, k, v, s, depth-1)
+	})
+}
+
+// Wrap attaches a function around the attention; the last one added is the outermost.
+func (l *AttentionLayer) Wrap(f AttentionWrap) { l.wraps = append(l.wraps, f) }
+
+// Hooked reports whether anything is attached.
+func (l *AttentionLayer) Hooked() bool { return len(l.wraps) > 0 }
+
+// Detach removes all that is attached.
+func (l *AttentionLayer) Detach() { l.wraps = nil }
+
+// SublayerLayer joins the output of an attention or feed-forward block to the
+// residual stream, and norms the sum where the network does so (post-norm).
+type SublayerLayer struct {
+	// Path is the module whose output joins the stream ("model.layers.0.self_attn",
+	// "bert.encoder.layer.0.output"), LayerPath the layer that holds it.
+	Path, LayerPath string
+	// Norm is applied to the sum; nil in networks that norm the input instead.
+	Norm *NormLayer
+
+	wraps []SublayerWrap
+}
+
+// Sub is what a sublayer knows beside its output.
+type Sub struct {
+	// Residual is the stream before the sublayer, Input what the sublayer's block
+	// read: the normed stream, or the stream itself in a post-norm network.
+	Residual, Input *Var
+	// Norm is the norm of the sum, nil when there is none.
+	Norm *NormLayer
+}
+
+// SublayerWrap is a function around the end of a sublayer: it gets the block's
+// output y and next, which adds the residual stream and norms the sum, with all
+// that was attached before. next may use up y.
+type SublayerWrap func(t *Tape, s Sub, y *Var, next func(t *Tape, y *Var) *Var) *Var
+
+// Forward returns Norm(residual + y). It may use up y.
+func (l *SublayerLayer) Forward(t *Tape, residual, input, y *Var) *Var {
+	return l.call(t, Sub{residual, input, l.Norm}, y, len(l.wraps))
+}
+
+func (l *SublayerLayer) call(t *Tape, s Sub, y *Var, depth int) *Var {
+	if depth == 0 {
+		y = Add(t, s.Residual, y)
+		if s.Norm == nil {
+			return y
+		}
+		out := s.Norm.Forward(t, y)
+		t.Discard(y)
+		return out
+	}
+	return l.wraps[depth-1](t, s, y, func(t *Tape, y *Var) *Var { return l.call(t, s, y, depth-1) })
+}
+
+// Wrap attaches a function around the end of the sublayer; the last one added is
+// the outermost.
+func (l *SublayerLayer) Wrap(f SublayerWrap) { l.wraps = append(l.wraps, f) }
+
+// Hooked reports whether anything is attached.
+func (l *SublayerLayer) Hooked() bool { return len(l.wraps) > 0 }
+
+// Detach removes all that is attached.
+func (l *SublayerLayer) Detach() { l.wraps = nil }

@@ -19,7 +19,7 @@ import (
 // lora loads a model and attaches LoRA to all its linear layers.
 func lora(t testing.TB, path string) (*model.Model, peft.Adapter, *tokenizer.Tokenizer) {
 	t.Helper()
-	m, err := model.Load(path)
+	m, err := model.Load(path, model.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { m.Close() })
 	tok, err := tokenizer.FromModel(m.Source)

@@ -71,7 +71,7 @@ func tinyModel(t testing.TB, seed uint64) *model.Model {
 	add("model.norm.weight", tinyHidden)
 	c, err := model.FromFile(m)
 	require.NoError(t, err)
-	net, err := c.Family.Build(c)
+	net, err := model.Build(c, model.Options{})
 	require.NoError(t, err)
 	return net
 }

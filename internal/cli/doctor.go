@@ -272,7 +272,7 @@ func (h *health) model(path string) error {
 	}
 	c, err := model.FromFile(m)
 	if err == nil {
-		_, err = c.Family.Build(c)
+		_, err = model.Build(c, model.Options{})
 	}
 	if err != nil {
 		h.Findings = append(h.Findings, err.Error())

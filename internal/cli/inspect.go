@@ -182,7 +182,7 @@ func (i *inspection) model(m *formats.Model, modules bool) {
 
 // modules lists what the network is made of; the problem is noted when it cannot be built.
 func (i *inspection) modules(c *model.Checkpoint) {
-	m, err := c.Family.Build(c)
+	m, err := model.Build(c, model.Options{})
 	if err != nil {
 		i.Problem = err.Error()
 		return

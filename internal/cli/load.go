@@ -67,7 +67,7 @@ func (a *app) load(cmd *cobra.Command, f *modelFlags) (*loaded, error) {
 
 // open opens a model and its tokenizer.
 func (a *app) open(path string) (*loaded, error) {
-	m, err := model.Load(path)
+	m, err := model.Load(path, model.Options{})
 	if err != nil {
 		return nil, err
 	}

@@ -155,7 +155,7 @@ func (d *run) unpack() error {
 
 func (d *run) open(*Result) error {
 	var err error
-	if d.m, err = model.Load(d.path("austen.gguf")); err != nil {
+	if d.m, err = model.Load(d.path("austen.gguf"), model.Options{}); err != nil {
 		return err
 	}
 	if d.tok, err = tokenizer.FromModel(d.m.Source); err != nil {
@@ -311,7 +311,7 @@ func (d *run) merge(res *Result) error {
 	if err != nil {
 		return err
 	}
-	merged, err := model.Load(d.path("merged.gguf"))
+	merged, err := model.Load(d.path("merged.gguf"), model.Options{})
 	if err != nil {
 		return err
 	}

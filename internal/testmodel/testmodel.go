@@ -11,7 +11,10 @@ import (
 	"github.com/peftkit/peftkit/tensor"
 )
 
-// Config is the geometry of a model; Default is one with grouped heads.
+// Source makes one and the same model each time.
+type Source interface{ HF() *formats.Model }
+
+// Config is the geometry of a Llama model; Default is one with grouped heads.
 type Config struct {
 	Hidden, FFN, Layers, Heads, KVHeads, HeadDim, Vocab int
 	Untied, Bias                                        bool

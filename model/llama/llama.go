@@ -186,7 +186,10 @@ func (f family) GGUFMeta(ck *model.Checkpoint) (formats.Meta, []model.Entry, err
 }
 
 // Build implements model.Family.
-func (family) Build(ck *model.Checkpoint) (*model.Model, error) {
+func (family) Build(ck *model.Checkpoint, o model.Options) (*model.Model, error) {
+	if o.Task != model.CausalLM && o.Task != "" {
+		return nil, o.Refuse("llama", model.CausalLM)
+	}
 	c, err := parseConfig(ck.Config)
 	if err != nil {
 		return nil, err
@@ -199,7 +202,7 @@ func (family) Build(ck *model.Checkpoint) (*model.Model, error) {
 	m := &model.Model{
 		Checkpoint: ck, VocabSize: c.VocabSize, HiddenSize: c.HiddenSize, Layers: c.NumHiddenLayers,
 		MaxPositions: c.MaxPositionEmbeddings, KVSize: c.NumKeyValueHeads * c.HeadDim,
-		TiedHead: c.TieWordEmbeddings, Hidden: n.hidden,
+		TiedHead: c.TieWordEmbeddings, Run: n.run,
 	}
 	if err := n.build(m); err != nil {
 		return nil, err

@@ -142,7 +142,7 @@ func TestLlama3RopeBothWays(t *testing.T) {
 func TestCacheEqualsOnePass(t *testing.T) {
 	ck, err := model.FromFile(testmodel.Default().HF())
 	require.NoError(t, err)
-	m, err := ck.Family.Build(ck)
+	m, err := model.Build(ck, model.Options{})
 	require.NoError(t, err)
 	ids := []int32{5, 1, 9, 40, 7, 7, 3}
 	tape := nn.NewTape()
@@ -169,7 +169,7 @@ func TestStories260K(t *testing.T) {
 	defer src.Close()
 	ck, err := model.FromFile(src)
 	require.NoError(t, err)
-	m, err := ck.Family.Build(ck)
+	m, err := model.Build(ck, model.Options{})
 	require.NoError(t, err)
 	tokens, ok := src.Meta.Get("tokenizer.ggml.tokens").([]string)
 	require.True(t, ok)

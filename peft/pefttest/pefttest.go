@@ -25,8 +25,8 @@ import (
 // Case is one configuration of a method to be tested.
 type Case struct {
 	Name string
-	// Model is the geometry of the test model; the zero value means the default one.
-	Model   testmodel.Config
+	// Model is the test model, nil for the default one.
+	Model   testmodel.Source
 	Options peft.Options
 	// Identity says that a fresh adapter leaves the model's output unchanged.
 	Identity bool
@@ -37,7 +37,7 @@ type Case struct {
 // and loading, and the report of unknown, missing and misshapen tensors.
 func Run(t *testing.T, m peft.Method, cases []Case) {
 	for _, c := range cases {
-		if c.Model == (testmodel.Config{}) {
+		if c.Model == nil {
 			c.Model = testmodel.Default()
 		}
 		t.Run(c.Name, func(t *testing.T) {
@@ -57,7 +57,7 @@ func Run(t *testing.T, m peft.Method, cases []Case) {
 func open(t *testing.T, c Case) *model.Model {
 	ck, err := model.FromFile(c.Model.HF())
 	require.NoError(t, err)
-	m, err := ck.Family.Build(ck)
+	m, err := model.Build(ck, model.Options{})
 	require.NoError(t, err)
 	return m
 }
@@ -301,7 +301,7 @@ func merge(t *testing.T, m peft.Method, c Case) {
 		ck, err = model.FromFile(src) // later changes see the earlier ones
 		require.NoError(t, err)
 	}
-	merged, err := ck.Family.Build(ck)
+	merged, err := model.Build(ck, model.Options{})
 	require.NoError(t, err)
 	require.LessOrEqual(t, maxDiff(want, logits(merged)), 2e-4, "merged and unmerged output differ")
 }

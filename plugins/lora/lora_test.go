@@ -66,7 +66,7 @@ func TestOptions(t *testing.T) {
 func openModel(t *testing.T) *model.Model {
 	ck, err := model.FromFile(testmodel.Default().HF())
 	require.NoError(t, err)
-	m, err := ck.Family.Build(ck)
+	m, err := model.Build(ck, model.Options{})
 	require.NoError(t, err)
 	return m
 }

@@ -70,7 +70,7 @@ func run(rdata, out string, epochs float64) error {
 	if err != nil {
 		return err
 	}
-	net, err := ck.Family.Build(ck)
+	net, err := model.Build(ck, model.Options{})
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,170 @@
+package model
+
+import (
+	"github.com/peftkit/peftkit/nn"
+)
+
+// Batch is one or more token sequences laid end to end without padding.
+type Batch struct {
+	Tokens []int32
+	Pos    []int32   // position of each token in its own sequence
+	Seqs   []nn.Span // rows of each sequence
+	// Types are BERT's token types, nil when all are 0.
+	Types []int32
+	// Labels are what to predict, -100 where no loss is wanted, nil when none is
+	// wanted at all: for a language model the token that follows each row (already
+	// shifted by one), for token classification the class of each row, for sequence
+	// classification the class of each sequence.
+	Labels []int32
+	// First holds the label of each sequence's first token, which a language model
+	// can only predict when a method puts rows before it; nil for none.
+	First []int32
+	// Targets, [len(Seqs), labels], replace Labels for multi-label classification
+	// (0 or 1) and regression.
+	Targets []float32
+	// Tasks numbers the task of each sequence, for methods that know several; nil
+	// when all are 0.
+	Tasks []int32
+	// Source is what the encoder of an encoder-decoder model reads: as many
+	// sequences as this batch, whose own rows are the decoder's.
+	Source *Batch
+	// Cache, when set, holds the keys and values of the tokens before this
+	// batch's one sequence and receives this batch's.
+	Cache *Cache
+}
+
+// Sequence returns a batch of one sequence beginning at position pos.
+func Sequence(tokens []int32, pos int) *Batch {
+	b := &Batch{Tokens: tokens, Seqs: []nn.Span{{Start: 0, End: len(tokens)}}}
+	for i := range tokens {
+		b.Pos = append(b.Pos, int32(pos+i))
+	}
+	return b
+}
+
+// Rows is a batch on its way into a stack: embedded tokens, and rows that methods
+// have put before them.
+type Rows struct {
+	X     *nn.Var // [rows, hidden size], before positions are added
+	Pos   []int32
+	Seqs  []nn.Span
+	Types []int32 // nil when all are 0
+	// Batch is where the tokens come from.
+	Batch *Batch
+	// own lists the row of each token, nil while rows are tokens. lead is the number
+	// of rows before the tokens of a sequence.
+	own  []int32
+	lead int
+}
+
+// Continues reports whether a cache already holds what lies before these rows:
+// then nothing more may be put before them.
+func (r *Rows) Continues() bool { return r.Batch.Cache != nil && r.Batch.Cache.Len() > 0 }
+
+// Shift moves the positions of all tokens by n, as keys and values that stand
+// before the sequences do.
+func (r *Rows) Shift(n int) {
+	pos := make([]int32, len(r.Pos))
+	for i, p := range r.Pos {
+		pos[i] = p + int32(n)
+	}
+	r.Pos = pos
+}
+
+// Insert puts the n rows of pre, [n, hidden size], in front of every sequence, or
+// [n * sequences, hidden size] with rows for each; tokens move n positions on.
+// When the rows continue a cache only the positions move.
+func (r *Rows) Insert(t *nn.Tape, pre *nn.Var, n int) {
+	if r.Continues() {
+		r.Shift(n)
+		return
+	}
+	old, oldPos, oldTypes := r.Seqs, r.Pos, r.Types
+	r.X, r.Seqs = nn.InsertRows(t, r.X, old, pre, n)
+	r.Pos, r.Types = make([]int32, r.X.Rows), nil
+	if oldTypes != nil {
+		r.Types = make([]int32, r.X.Rows)
+	}
+	moved := make([]int32, len(oldPos)) // new row of each old row
+	for i, sp := range old {
+		for k := range n {
+			r.Pos[r.Seqs[i].Start+k] = int32(k)
+		}
+		for k := sp.Start; k < sp.End; k++ {
+			row := r.Seqs[i].Start + n + k - sp.Start
+			r.Pos[row], moved[k] = oldPos[k]+int32(n), int32(row)
+			if oldTypes != nil {
+				r.Types[row] = oldTypes[k]
+			}
+		}
+	}
+	if r.own == nil {
+		r.own = moved
+	} else {
+		own := make([]int32, len(r.own))
+		for i, row := range r.own {
+			own[i] = moved[row]
+		}
+		r.own = own
+	}
+	r.lead += n
+}
+
+// States returns the rows of a finished stack for a token task.
+func (r *Rows) States(x *nn.Var) *States {
+	return &States{X: x, Own: r.own, lead: r.lead, rows: r}
+}
+
+// States is what a network hands to its head.
+type States struct {
+	// X are the rows: of tokens, or of sequences for a sequence task.
+	X *nn.Var
+	// Own lists the row of each token of the batch, nil when the rows are the tokens.
+	Own []int32
+
+	lead int
+	rows *Rows
+}
+
+// labelled returns the rows that have labels beside the labels: with rows before
+// a sequence, the last of them predicts its first token.
+func (s *States) labelled(t *nn.Tape, b *Batch) (*nn.Var, []int32) {
+	if s.Own == nil {
+		return s.X, b.Labels
+	}
+	if s.lead == 0 || b.First == nil {
+		return nn.GatherRows(t, s.X, s.Own), b.Labels
+	}
+	rows, labels := append([]int32(nil), s.Own...), append([]int32(nil), b.Labels...)
+	for i, sp := range b.Seqs {
+		if sp.End > sp.Start && b.First[i] >= 0 {
+			rows, labels = append(rows, s.Own[sp.Start]-1), append(labels, b.First[i])
+		}
+	}
+	return nn.GatherRows(t, s.X, rows), labels
+}
+
+// Input is the place where tokens become rows: methods put rows before them or
+// move their positions.
+type Input struct {
+	Stack     Stack
+	Embedding *nn.EmbeddingLayer
+
+	hooks []func(t *nn.Tape, r *Rows)
+}
+
+// Forward embeds the tokens of a batch and lets the methods change the rows.
+func (in *Input) Forward(t *nn.Tape, b *Batch) *Rows {
+	r := &Rows{X: in.Embedding.Forward(t, b.Tokens), Pos: b.Pos, Seqs: b.Seqs, Types: b.Types, Batch: b}
+	for _, f := range in.hooks {
+		f(t, r)
+	}
+	return r
+}
+
+// Hook attaches a function that changes the rows of every forward pass, the
+// first attached first.
+func (in *Input) Hook(f func(t *nn.Tape, r *Rows)) { in.hooks = append(in.hooks, f) }
+
+// Detach removes all hooks.
+func (in *Input) Detach() { in.hooks = nil }

@@ -1,0 +1,120 @@
+package model
+
+import "github.com/peftkit/peftkit/nn"
+
+// Module is one place of the network that methods can attach to. Exactly one of
+// the layer pointers is set.
+type Module struct {
+	Path      string // Hugging Face path: model.layers.3.self_attn.q_proj
+	Linear    *nn.LinearLayer
+	Embedding *nn.EmbeddingLayer
+	Norm      *nn.NormLayer
+	// Output marks the output embedding (lm_head), Head the layers of a task's head
+	// (classifier, score), which are trained in full beside every method.
+	Output, Head bool
+}
+
+// Kind names the kind of place for people: linear, embedding or norm.
+func (m *Module) Kind() string {
+	switch {
+	case m.Linear != nil:
+		return "linear"
+	case m.Embedding != nil:
+		return "embedding"
+	}
+	return "norm"
+}
+
+// Weight returns the module's weight.
+func (m *Module) Weight() *nn.Weight {
+	switch {
+	case m.Linear != nil:
+		return m.Linear.W
+	case m.Embedding != nil:
+		return m.Embedding.W
+	}
+	return m.Norm.W
+}
+
+// SetWeight gives the module another weight of the same size. Modules that were
+// tied to the old one keep it.
+func (m *Module) SetWeight(w *nn.Weight) {
+	switch {
+	case m.Linear != nil:
+		m.Linear.W = w
+	case m.Embedding != nil:
+		m.Embedding.W = w
+	default:
+		m.Norm.W = w
+	}
+}
+
+// Untie gives a linear layer or embedding a weight of its own, so that training
+// it leaves a module that shared the weight as it was.
+func (m *Module) Untie() {
+	w := m.Weight()
+	if m.Norm != nil || w.Frozen == nil {
+		return
+	}
+	m.SetWeight(&nn.Weight{Name: w.Name, Out: w.Out, In: w.In, Transposed: w.Transposed, Frozen: w.Frozen})
+}
+
+// Detach removes everything that methods attached to the module.
+func (m *Module) Detach() {
+	switch {
+	case m.Linear != nil:
+		m.Linear.Detach()
+	case m.Embedding != nil:
+		m.Embedding.Detach()
+	default:
+		m.Norm.Detach()
+	}
+}
+
+// Stack names the two halves of a network.
+type Stack string
+
+// Decoder is also the only stack of a decoder-only model, Encoder that of an
+// encoder-only one.
+const (
+	Encoder Stack = "encoder"
+	Decoder Stack = "decoder"
+)
+
+// Attention is the place where one layer's queries meet keys and values. The
+// projections are modules of their own; those of a fused layer (c_attn) are nil.
+type Attention struct {
+	*nn.AttentionLayer
+	Stack Stack
+	Layer int
+	// Cross says that keys and values come from the encoder.
+	Cross bool
+	// Rotary says that queries and keys were rotated by their positions.
+	Rotary bool
+	// Q, K, V and O are the projections around it.
+	Q, K, V, O *nn.LinearLayer
+}
+
+// SublayerKind tells what a sublayer computes.
+type SublayerKind string
+
+const (
+	SelfAttention  SublayerKind = "self-attention"
+	CrossAttention SublayerKind = "cross-attention"
+	FeedForward    SublayerKind = "feed-forward"
+)
+
+// Sublayer is the place where the output of an attention or feed-forward block
+// joins the residual stream: adapters sit there.
+type Sublayer struct {
+	*nn.SublayerLayer
+	Kind  SublayerKind
+	Stack Stack
+	Layer int
+	// Hidden is the number of features of the stream.
+	Hidden int
+}
+
+// LayerPath is the path of the block of layers that contains the sublayer, such
+// as model.layers.3 or bert.encoder.layer.3.
+func (s *Sublayer) LayerPath() string { return s.SublayerLayer.LayerPath }
