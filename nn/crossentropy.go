@@ -18,7 +18,8 @@ var logitsAtOnce = 8 << 20
 // cross-entropy): gradScale times the gradient of the sum goes into h, into the
 // head's low-rank additions, and into its weight and bias if they are trainable.
 //
-// A head with Wrap hooks is computed through them, with all labelled logits held.
+// A head with a Cap limits its logits before the softmax. A head with Wrap hooks
+// is computed through them, with all labelled logits held.
 // A label that is not below the number of logits panics.
 func CrossEntropy(t *Tape, h *Var, head *LinearLayer, labels []int32, gradScale float32) (sum float64, n int) {
 	if len(labels) != h.Rows {
@@ -58,7 +59,7 @@ func CrossEntropy(t *Tape, h *Var, head *LinearLayer, labels []int32, gradScale 
 		r1 := min(r0+chunk, len(rows))
 		y := logits.RowsOf(0, r1-r0)
 		p.forward(y, r0, r1)
-		softmaxLoss(losses[r0:r1], y, want[r0:r1], gradScale, train)
+		softmaxLoss(losses[r0:r1], y, want[r0:r1], head.Cap, gradScale, train)
 		if train {
 			p.backward(g, y, r0, r1)
 		}
@@ -87,7 +88,7 @@ func logitsLoss(t *Tape, logits *Var, labels []int32, gradScale float32) (sum fl
 		copyParallel(m.Data, y.Data)
 		y = m
 	}
-	softmaxLoss(losses, y, labels, gradScale, train)
+	softmaxLoss(losses, y, labels, 0, gradScale, train)
 	for _, l := range losses {
 		sum += l
 	}
@@ -95,16 +96,27 @@ func logitsLoss(t *Tape, logits *Var, labels []int32, gradScale float32) (sum fl
 }
 
 // softmaxLoss computes the loss of each row, and with grad replaces the logits by
-// gradScale * (softmax - onehot(label)).
-func softmaxLoss(losses []float64, y kernels.Mat, labels []int32, gradScale float32, grad bool) {
+// gradScale * (softmax - onehot(label)). With limit > 0 the logits are capped
+// first, and the gradient is that of the logits before.
+func softmaxLoss(losses []float64, y kernels.Mat, labels []int32, limit, gradScale float32, grad bool) {
 	for _, l := range labels {
 		if int(l) >= y.Cols {
 			panic(fmt.Sprintf("nn: CrossEntropy with label %d of %d logits", l, y.Cols))
 		}
 	}
 	kernels.Parallel(y.Rows, 1, func(lo, hi int) {
+		var slope []float32
+		if limit > 0 && grad {
+			slope = make([]float32, y.Cols)
+		}
 		for i := lo; i < hi; i++ {
 			row := y.Row(i)
+			if limit > 0 {
+				softCap(row, limit)
+			}
+			if slope != nil {
+				softCapSlope(slope, row, limit)
+			}
 			own := row[labels[i]]
 			if !grad {
 				losses[i] = float64(kernels.LogSumExp(row)) - float64(own)
@@ -117,6 +129,9 @@ func softmaxLoss(losses []float64, y kernels.Mat, labels []int32, gradScale floa
 			kernels.Scale(row, gradScale)
 			flushTiny(row)
 			row[labels[i]] -= gradScale
+			if slope != nil {
+				kernels.Mul(row, row, slope)
+			}
 		}
 	})
 }

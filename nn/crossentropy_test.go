@@ -98,6 +98,26 @@ func TestCrossEntropy(t *testing.T) {
 				y := mulT(m["h"], quant64)
 				return y.each(func(i, j int) float64 { return y.at(i, j) * m["row"].at(0, j) })
 			}},
+		{"capped", labels, []string{"h", "a", "b"},
+			func(v map[string]*Var) *LinearLayer {
+				l := &LinearLayer{W: quant, Cap: 2}
+				l.AddLowRank(func(*Tape, *Var) LowRank { return LowRank{A: v["a"], B: v["b"], Scale: 2} })
+				return l
+			},
+			func(m map[string]mat64) mat64 {
+				y, z := mulT(m["h"], quant64), mulT(mulT(m["h"], m["a"]), m["b"])
+				return y.each(func(i, j int) float64 { return 2 * math.Tanh((y.at(i, j)+2*z.at(i, j))/2) })
+			}},
+		{"wrapped, capped", labels, []string{"h", "row"},
+			func(v map[string]*Var) *LinearLayer {
+				l := &LinearLayer{W: quant, Cap: 3}
+				l.Wrap(func(t *Tape, x *Var, next func(*Tape, *Var) *Var) *Var { return MulRow(t, next(t, x), v["row"]) })
+				return l
+			},
+			func(m map[string]mat64) mat64 {
+				y := mulT(m["h"], quant64)
+				return y.each(func(i, j int) float64 { return 3 * math.Tanh(y.at(i, j)*m["row"].at(0, j)/3) })
+			}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			const gradScale = 0.25
