@@ -127,10 +127,6 @@ func (m *matcher) split(s string, text func(s string, at int), token func(*Added
 	}
 }
 
-func isWord(r rune) bool {
-	return r == '_' || unicode.In(r, unicode.L, unicode.M, unicode.Nd, unicode.Pc)
-}
-
 func endsWord(s string) bool {
 	r, w := utf8.DecodeLastRuneInString(s)
 	return w > 0 && isWord(r)

@@ -2,8 +2,6 @@ package tokenizer
 
 import (
 	"math/bits"
-	"strings"
-	"sync"
 	"unicode/utf8"
 )
 
@@ -81,29 +79,7 @@ type bpe struct {
 	// bound is set when no token runs across a place where the mark U+2581
 	// follows another character: the text may be cut there.
 	bound bool
-
-	pool sync.Pool // of *scratch
 }
-
-// scratch is what one goroutine needs while it encodes.
-type scratch struct {
-	ids   []int32
-	ranks []int32
-	nodes []node
-	heap  []candidate
-	cache map[string]span // word to tokens in arena
-	arena []int32
-	out   []int32
-}
-
-type span struct{ start, end int32 }
-
-// Bounds of the word cache of a scratch.
-const (
-	cacheWords   = 1 << 15
-	cacheWordLen = 48
-	cacheArena   = 1 << 18
-)
 
 type node struct{ id, prev, next int32 } // id -1: merged away
 
@@ -112,39 +88,9 @@ type candidate struct {
 	id  int32  // product
 }
 
-func (m *bpe) get() *scratch {
-	if s, ok := m.pool.Get().(*scratch); ok {
-		return s
-	}
-	return &scratch{cache: make(map[string]span)}
-}
+func (m *bpe) unknown() int32 { return m.unk }
 
-func (m *bpe) put(s *scratch) { m.pool.Put(s) }
-
-// encode appends the tokens of word to s.out.
-func (m *bpe) encode(word string, s *scratch) {
-	if len(word) == 0 {
-		return
-	}
-	if len(word) > cacheWordLen {
-		s.out = m.merge(word, s, s.out)
-		return
-	}
-	if at, ok := s.cache[word]; ok {
-		s.out = append(s.out, s.arena[at.start:at.end]...)
-		return
-	}
-	if len(s.cache) >= cacheWords || len(s.arena) >= cacheArena {
-		clear(s.cache)
-		s.arena = s.arena[:0]
-	}
-	start := len(s.arena)
-	s.arena = m.merge(word, s, s.arena)
-	s.cache[strings.Clone(word)] = span{int32(start), int32(len(s.arena))}
-	s.out = append(s.out, s.arena[start:]...)
-}
-
-func (m *bpe) merge(word string, s *scratch, dst []int32) []int32 {
+func (m *bpe) split(word string, s *scratch, dst []int32) []int32 {
 	if m.whole != nil {
 		if id, ok := m.whole[word]; ok {
 			return append(dst, id)

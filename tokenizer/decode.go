@@ -12,13 +12,13 @@ type decoder struct {
 	isByte []bool   // tokens <0x00> to <0xFF>, each one byte; nil without byte fallback
 	bytes  bool     // pieces are bytes of UTF-8 that may break inside a character
 	strip  int      // spaces dropped at the start of the text
-	// first holds the texts of tokens at the start, where a Metaspace decoder
-	// drops every mark; nil without one.
+	// first gives the text of a token at the start, where Metaspace drops every
+	// mark and WordPiece puts no space; nil where it is that of pieces.
 	first func(token string) string
 	join  string // between tokens
 }
 
-var decoders = []string{"ByteLevel", "Metaspace", "Sequence of Replace (a string), ByteFallback, Fuse and Strip at the start"}
+var decoders = []string{"ByteLevel", "WordPiece", "Metaspace", "Sequence of Replace (a string), ByteFallback, Fuse and Strip at the start"}
 
 func newDecoder(c *component, tokens []string) (decoder, error) {
 	d := decoder{pieces: make([]string, len(tokens))}
@@ -36,6 +36,10 @@ func newDecoder(c *component, tokens []string) (decoder, error) {
 		for i, t := range tokens {
 			d.pieces[i] = fromByteLevel(t)
 		}
+		return d, nil
+	}
+	if len(parts) == 1 && parts[0].Type == "WordPiece" {
+		d.wordPiece(&parts[0])
 		return d, nil
 	}
 	bytesSeen := false
@@ -82,6 +86,42 @@ func newDecoder(c *component, tokens []string) (decoder, error) {
 		}
 	}
 	return d, nil
+}
+
+// wordPiece joins tokens with spaces but for those that continue a word.
+func (d *decoder) wordPiece(c *component) {
+	prefix := "##"
+	if c.Prefix != nil {
+		prefix = *c.Prefix
+	}
+	d.first = func(t string) string { return t }
+	if orTrue(c.Cleanup) {
+		d.first = cleanup.Replace
+	}
+	for i, t := range d.pieces {
+		if in, ok := strings.CutPrefix(t, prefix); ok {
+			t = in
+		} else {
+			t = " " + t
+		}
+		d.pieces[i] = d.first(t)
+	}
+}
+
+// tidy removes the spaces before English punctuation and shortened words, one
+// rule after the other.
+type tidy [][2]string
+
+func (r tidy) Replace(s string) string {
+	for _, p := range r {
+		s = strings.ReplaceAll(s, p[0], p[1])
+	}
+	return s
+}
+
+var cleanup = tidy{
+	{" .", "."}, {" ?", "?"}, {" !", "!"}, {" ,", ","}, {" ' ", "'"}, {" n't", "n't"}, {" 'm", "'m"},
+	{" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"},
 }
 
 // byteToken reads <0x00> to <0xFF>.

@@ -182,7 +182,7 @@ func (t *Tokenizer) configure(files map[string][]byte, cfg *tokenizerConfig) err
 		}
 	}
 	if t.special.unk < 0 {
-		t.special.unk = t.model.unk
+		t.special.unk = t.model.unknown()
 	}
 	t.usualRoles()
 	// Flags in the configuration replace the post-processor, as in transformers.

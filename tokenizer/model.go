@@ -9,7 +9,16 @@ import (
 
 const mark = "\u2581" // SentencePiece writes a space so
 
-// newBPE builds the model of a tokenizer whose ids are below size.
+// newModel builds the model of a tokenizer whose ids are below size.
+func newModel(m *modelJSON, byteLevel bool, size int) (subwords, error) {
+	switch m.Type {
+	case "WordPiece":
+		return newWordPiece(m)
+	}
+	return newBPE(m, byteLevel, size)
+}
+
+// newBPE builds a BPE model.
 func newBPE(m *modelJSON, byteLevel bool, size int) (*bpe, error) {
 	switch {
 	case m.Prefix != nil && *m.Prefix != "":
@@ -217,11 +226,11 @@ func (b *bpe) words(w string, s *scratch) {
 				break
 			}
 			if k += i; k > 0 && !strings.HasSuffix(w[:k], mark) {
-				b.encode(w[:k], s)
+				s.word(w[:k], b)
 				w, k = w[k:], 0
 			}
 			i = k + len(mark)
 		}
 	}
-	b.encode(w, s)
+	s.word(w, b)
 }

@@ -3,12 +3,13 @@ package tokenizer
 import (
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/dlclark/regexp2"
 	"golang.org/x/text/unicode/norm"
 )
 
-var normalizers = []string{"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Strip", "Prepend", "Replace", "Sequence"}
+var normalizers = []string{"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "BertNormalizer", "StripAccents", "Nmt", "Strip", "Prepend", "Replace", "Sequence"}
 
 // newNormalizer builds the function of a normalizer, nil for none.
 func newNormalizer(c *component) (func(string) string, error) {
@@ -17,15 +18,21 @@ func newNormalizer(c *component) (func(string) string, error) {
 	}
 	switch c.Type {
 	case "NFC":
-		return norm.NFC.String, nil
+		return normalForm(norm.NFC), nil
 	case "NFD":
-		return norm.NFD.String, nil
+		return normalForm(norm.NFD), nil
 	case "NFKC":
-		return norm.NFKC.String, nil
+		return normalForm(norm.NFKC), nil
 	case "NFKD":
-		return norm.NFKD.String, nil
+		return normalForm(norm.NFKD), nil
 	case "Lowercase":
-		return strings.ToLower, nil
+		return toLower, nil
+	case "BertNormalizer":
+		return newBertNormalizer(c), nil
+	case "StripAccents":
+		return func(s string) string { return drop(s, isMark) }, nil
+	case "Nmt":
+		return nmt, nil
 	case "Strip":
 		left, right := orTrue(c.StripLeft), orTrue(c.StripRight)
 		return func(s string) string {
@@ -80,6 +87,21 @@ func newNormalizer(c *component) (func(string) string, error) {
 		}, nil
 	}
 	return nil, &UnsupportedError{"normalizer", c.Type, normalizers}
+}
+
+// nmt drops control characters and makes every kind of space a space, as
+// SentencePiece's rule nmt does.
+func nmt(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\t', r == '\n', r == '\f', r == '\r', r == 0x1680, r >= 0x200B && r <= 0x200F, r == 0x2028, r == 0x2029,
+			r == 0x2581, r == 0xFEFF, r == utf8.RuneError:
+			return ' '
+		case r > 0 && r < ' ', r == 0x7F, r == 0x8F, r == 0x9F:
+			return -1
+		}
+		return r
+	}, s)
 }
 
 func orTrue(b *bool) bool { return b == nil || *b }

@@ -12,7 +12,7 @@ import (
 // change them. start tells that the piece begins where the text begins.
 type step func(s string, start bool, yield func(s string, start bool))
 
-var preTokenizers = []string{"ByteLevel (as the last)", "Digits", "Split", "Metaspace", "Punctuation", "WhitespaceSplit", "Whitespace", "Sequence"}
+var preTokenizers = []string{"ByteLevel (as the last)", "Digits", "Split", "Metaspace", "Punctuation", "WhitespaceSplit", "Whitespace", "BertPreTokenizer", "Sequence"}
 
 // Patterns with a splitter written by hand.
 const (
@@ -86,9 +86,10 @@ func newPreTokenizer(c *component) (steps []step, byteLevel bool, err error) {
 			s, _ := cutter("Removed", false, runes(unicode.IsSpace))
 			steps = append(steps, s)
 		case "Whitespace":
-			re, _ := find(`\w+|[^\w\s]+`)
-			s, _ := cutter("Removed", true, re)
+			s, _ := cutter("Removed", true, words)
 			steps = append(steps, s)
+		case "BertPreTokenizer":
+			steps = append(steps, bertPieces)
 		default:
 			return nil, false, &UnsupportedError{"pre_tokenizer", c.Type, preTokenizers}
 		}
@@ -173,13 +174,6 @@ func newMetaspace(c *component) (step, error) {
 	}, nil
 }
 
-func isPunctuation(r rune) bool {
-	if r < utf8.RuneSelf {
-		return r >= '!' && r <= '/' || r >= ':' && r <= '@' || r >= '[' && r <= '`' || r >= '{' && r <= '~'
-	}
-	return unicode.IsPunct(r)
-}
-
 // runes makes every rune of a kind a match.
 func runes(is func(rune) bool) func(string) [][2]int {
 	return func(s string) (out [][2]int) {
@@ -192,6 +186,31 @@ func runes(is func(rune) bool) func(string) [][2]int {
 		}
 		return out
 	}
+}
+
+// words makes every run of word characters and every run of characters that are
+// neither those nor white space a match: \w+|[^\w\s]+.
+func words(s string) (out [][2]int) {
+	from, kind := 0, space
+	for i, r := range s {
+		k := other
+		switch {
+		case unicode.IsSpace(r):
+			k = space
+		case isWord(r):
+			k = letter
+		}
+		if k != kind {
+			if kind != space {
+				out = append(out, [2]int{from, i})
+			}
+			from, kind = i, k
+		}
+	}
+	if kind != space {
+		out = append(out, [2]int{from, len(s)})
+	}
+	return out
 }
 
 // find makes the matches of a regular expression.

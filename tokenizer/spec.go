@@ -44,6 +44,8 @@ type modelJSON struct {
 	FuseUnk      bool            `json:"fuse_unk"`
 	ByteFallback bool            `json:"byte_fallback"`
 	IgnoreMerges bool            `json:"ignore_merges"`
+	MaxChars     *int            `json:"max_input_chars_per_word"`
+	UnkID        *int            `json:"unk_id"`
 	Vocab        json.RawMessage `json:"vocab"`
 	Merges       json.RawMessage `json:"merges"`
 
@@ -67,7 +69,13 @@ type component struct {
 		String *string `json:"String"`
 		Regex  *string `json:"Regex"`
 	} `json:"pattern"`
+	CleanText        *bool           `json:"clean_text"`
+	HandleChinese    *bool           `json:"handle_chinese_chars"`
+	StripAccents     *bool           `json:"strip_accents"`
+	Lowercase        *bool           `json:"lowercase"`
+	Cleanup          *bool           `json:"cleanup"`
 	Content          string          `json:"content"`
+	Prefix           *string         `json:"prefix"`
 	Prepend          string          `json:"prepend"`
 	Behavior         string          `json:"behavior"`
 	Invert           bool            `json:"invert"`
@@ -132,7 +140,7 @@ func parseSpec(b []byte) (*spec, error) {
 			m.Type = "WordPiece"
 		}
 	}
-	if m.Type != "BPE" {
+	if m.Type != "BPE" && m.Type != "WordPiece" {
 		return nil, s.unsupportedModel()
 	}
 	if err := json.Unmarshal(m.Vocab, &m.vocab); err != nil {
@@ -159,7 +167,7 @@ func (s *spec) unsupportedModel() error {
 		Component: "model",
 		Found: fmt.Sprintf("%s (%s, %s, %s, %s)", s.Model.Type, name("normalizer", s.Normalizer),
 			name("pre_tokenizer", s.PreTokenizer), name("post_processor", s.PostProcessor), name("decoder", s.Decoder)),
-		Supported: []string{"BPE"},
+		Supported: []string{"BPE", "WordPiece", "Unigram"},
 	}
 }
 

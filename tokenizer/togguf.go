@@ -42,7 +42,7 @@ func (t *Tokenizer) GGUF(vocabSize int) ([]formats.KV, error) {
 		kv.Set(ggml+"add_space_prefix", *cfg.AddPrefixSpace)
 	}
 	var err error
-	if t.model.byteLevel {
+	if t.byteLevel {
 		err = t.byteLevelEntries(&kv, vocabSize)
 	} else {
 		err = t.spmEntries(&kv, vocabSize, &cfg)
@@ -206,7 +206,7 @@ func (t *Tokenizer) spmEntries(kv *formats.Meta, size int, cfg *tokenizerConfig)
 		if a := t.added[int32(id)]; a != nil {
 			_, listed := cfg.AddedTokens[fmt.Sprint(id)]
 			switch {
-			case !listed && int32(id) == t.model.unk:
+			case !listed && int32(id) == t.model.unknown():
 				scores[id], kinds[id] = 0, typeUnknown
 			case !listed && id < len(pieces) && kinds[id] == typeControl:
 			default:
@@ -325,8 +325,8 @@ func (t *Tokenizer) addFlags(kv *formats.Meta, cfg *tokenizerConfig) error {
 // checkFlags makes sure that a reader of the entries adds what this tokenizer
 // adds, where the flags so far and the reader's defaults do not say so.
 func (t *Tokenizer) checkFlags(kv *formats.Meta) error {
-	addBOS, addEOS := !t.model.byteLevel, false
-	if p := findPre(kv.Str(ggml + "pre")); p != nil && t.model.byteLevel {
+	addBOS, addEOS := !t.byteLevel, false
+	if p := findPre(kv.Str(ggml + "pre")); p != nil && t.byteLevel {
 		addBOS = p.addBOS
 	}
 	for _, f := range []struct {

@@ -28,7 +28,9 @@ type Tokenizer struct {
 	raw, normalized *matcher // added tokens found before and after normalisation
 	normalize       func(string) string
 	steps           []step
-	model           *bpe
+	model           subwords
+	byteLevel       bool // the model works on bytes
+	scratches       scratches
 	decoder         decoder
 	frames          frames
 	prefix, suffix  []int32    // what frames.single adds
@@ -147,11 +149,10 @@ func build(s *spec) (*Tokenizer, error) {
 	if c, err = parse("pre_tokenizer", s.PreTokenizer); err != nil {
 		return nil, err
 	}
-	byteLevel := false
-	if t.steps, byteLevel, err = newPreTokenizer(c); err != nil {
+	if t.steps, t.byteLevel, err = newPreTokenizer(c); err != nil {
 		return nil, err
 	}
-	if t.model, err = newBPE(&s.Model, byteLevel, size); err != nil {
+	if t.model, err = newModel(&s.Model, t.byteLevel, size); err != nil {
 		return nil, err
 	}
 	if c, err = parse("post_processor", s.PostProcessor); err != nil {
@@ -181,7 +182,7 @@ func (t *Tokenizer) has(id int32) bool {
 // A byte-level vocabulary that lacks some bytes (SmolLM's has no token for a few
 // control characters) drops them, as the tokenizers library does.
 func (t *Tokenizer) Encode(text string, addSpecial bool) []int32 {
-	s := t.model.get()
+	s := t.scratches.get()
 	s.out = s.out[:0]
 	if addSpecial {
 		s.out = append(s.out, t.prefix...)
@@ -208,7 +209,7 @@ func (t *Tokenizer) Encode(text string, addSpecial bool) []int32 {
 	if out == nil {
 		out = []int32{}
 	}
-	t.model.put(s)
+	t.scratches.put(s)
 	return out
 }
 
