@@ -7,16 +7,9 @@ import (
 	"strconv"
 )
 
-// FromFiles reads the tokenizer of a Hugging Face folder from its side files by
-// name: tokenizer.json, which must be there, and of tokenizer_config.json,
-// special_tokens_map.json, chat_template.jinja, generation_config.json and
-// config.json those that are. It gives the ids of transformers' fast tokenizers.
-func FromFiles(files map[string][]byte) (*Tokenizer, error) {
-	b := files["tokenizer.json"]
-	if b == nil {
-		return nil, fmt.Errorf("tokenizer: tokenizer.json is missing")
-	}
-	s, err := parseSpec(b)
+// fromJSON reads a tokenizer.json and what the other files add to it.
+func fromJSON(files map[string][]byte) (*Tokenizer, error) {
+	s, err := parseSpec(files["tokenizer.json"])
 	if err != nil {
 		return nil, fmt.Errorf("tokenizer.json: %w", err)
 	}
@@ -174,10 +167,10 @@ func (t *Tokenizer) configure(files map[string][]byte, cfg *tokenizerConfig) err
 		}
 	}
 	if files["tokenizer_config.json"] == nil { // the post-processor tells BOS and EOS
-		if t.special.bos < 0 && len(t.prefix) == 1 {
+		if t.special.bos < 0 && len(t.prefix) == 1 && t.tokens[t.prefix[0]] != "[CLS]" {
 			t.special.bos = t.prefix[0]
 		}
-		if t.special.eos < 0 && len(t.suffix) == 1 {
+		if t.special.eos < 0 && len(t.suffix) == 1 && t.tokens[t.suffix[0]] != "[SEP]" {
 			t.special.eos = t.suffix[0]
 		}
 	}

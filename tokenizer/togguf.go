@@ -22,6 +22,9 @@ func (t *Tokenizer) GGUF(vocabSize int) ([]formats.KV, error) {
 		return nil, fmt.Errorf("tokenizer: %d tokens do not fit %d embedding rows", len(t.tokens), vocabSize)
 	}
 	vocabSize = max(vocabSize, len(t.tokens))
+	if t.target != nil {
+		return nil, fmt.Errorf("tokenizer: a vocabulary of its own for the target has no place in GGUF")
+	}
 	if t.meta != nil {
 		return t.ownEntries(vocabSize), nil
 	}

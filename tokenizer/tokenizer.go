@@ -50,33 +50,6 @@ type specialIDs struct{ bos, eos, unk, sep, pad, cls, mask, eot, eom int32 }
 
 func noSpecial() specialIDs { return specialIDs{-1, -1, -1, -1, -1, -1, -1, -1, -1} }
 
-// FromModel reads the tokenizer of an opened model: from the side files of a
-// Hugging Face folder, from the metadata of a GGUF file.
-func FromModel(m *formats.Model) (*Tokenizer, error) {
-	var t *Tokenizer
-	var err error
-	switch {
-	case m.Files["tokenizer.json"] != nil:
-		files := m.Files
-		if len(m.Config) > 0 && files["config.json"] == nil {
-			files = make(map[string][]byte, len(m.Files)+1)
-			for k, v := range m.Files {
-				files[k] = v
-			}
-			files["config.json"] = m.Config
-		}
-		t, err = FromFiles(files)
-	case m.Meta != nil:
-		t, err = FromGGUF(m.Meta)
-	default:
-		err = fmt.Errorf("tokenizer: no tokenizer.json beside the model")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", m.Path, err)
-	}
-	return t, nil
-}
-
 // maxGap bounds the ids of a vocabulary by its size, so that one absurd id does
 // not make a huge table.
 const maxGap = 1 << 16
