@@ -5,12 +5,17 @@ import (
 	"github.com/peftkit/peftkit/nn"
 )
 
-// Batch lays examples end to end, each a sequence of its own, with labels
-// shifted so that each row has the token that follows it. What comes after the
-// last trained token of an example, that token included, would only be computed
-// to be thrown away, and is left out.
+// Batch lays examples end to end, each a sequence of its own. For a language
+// model labels are shifted so that each row has the token that follows it; what
+// comes after the last trained token of an example, that token included, would
+// only be computed to be thrown away, and is left out.
 func (d *Dataset) Batch(examples []int) *model.Batch {
+	switch d.Task {
+	case model.SequenceClassification, model.TokenClassification:
+		return d.classes(examples)
+	}
 	b := &model.Batch{}
+	first := false
 	for _, i := range examples {
 		ex := &d.Examples[i]
 		last := len(ex.Labels) - 1
@@ -20,20 +25,61 @@ func (d *Dataset) Batch(examples []int) *model.Batch {
 		if last < 1 {
 			continue // nothing to train
 		}
-		start := len(b.Tokens)
-		b.Tokens = append(b.Tokens, ex.Tokens[:last]...)
+		lay(b, ex.Tokens[:last])
 		b.Labels = append(b.Labels, ex.Labels[1:last+1]...)
-		for p := range last {
-			b.Pos = append(b.Pos, int32(p))
+		label := Ignore
+		if ex.TrainFirst {
+			label, first = ex.Tokens[0], true
 		}
-		b.Seqs = append(b.Seqs, nn.Span{Start: start, End: len(b.Tokens)})
+		b.First = append(b.First, label)
+		if d.Task == model.Seq2SeqLM {
+			if b.Source == nil {
+				b.Source = &model.Batch{}
+			}
+			lay(b.Source, ex.Source)
+		}
+	}
+	if !first {
+		b.First = nil
 	}
 	return b
 }
 
-// Labelled returns the number of rows of a batch that carry a label.
+// lay appends a sequence to a batch.
+func lay(b *model.Batch, tokens []int32) {
+	start := len(b.Tokens)
+	b.Tokens = append(b.Tokens, tokens...)
+	for p := range tokens {
+		b.Pos = append(b.Pos, int32(p))
+	}
+	b.Seqs = append(b.Seqs, nn.Span{Start: start, End: len(b.Tokens)})
+}
+
+// classes is the batch of a classification.
+func (d *Dataset) classes(examples []int) *model.Batch {
+	b := &model.Batch{}
+	typed := false
+	for _, i := range examples {
+		ex := &d.Examples[i]
+		lay(b, ex.Tokens)
+		b.Labels = append(b.Labels, ex.Labels...)
+		b.Targets = append(b.Targets, ex.Targets...)
+		if ex.Types == nil {
+			b.Types = append(b.Types, make([]int32, len(ex.Tokens))...)
+			continue
+		}
+		b.Types, typed = append(b.Types, ex.Types...), true
+	}
+	if !typed {
+		b.Types = nil
+	}
+	return b
+}
+
+// Labelled returns the number of labels that a batch carries: of rows, of
+// sequences, or of single targets. Those of first tokens are not among them.
 func Labelled(b *model.Batch) int {
-	n := 0
+	n := len(b.Targets)
 	for _, l := range b.Labels {
 		if l != Ignore {
 			n++

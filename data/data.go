@@ -19,6 +19,18 @@
 // when the model has a chat template. Plain text is trained on every token and
 // the end-of-sequence token.
 //
+// A task that is not causal language modelling ([Options.Task]) has records of
+// its own, whose fields go by several names:
+//
+//	text, label          a text and its class; with text_pair, two texts (premise, hypothesis)
+//	text, labels         a text and all classes that fit it, or the numbers of a regression
+//	tokens, tags         words and the class of each (ner_tags)
+//	source, target       what an encoder reads and a decoder writes (prompt and
+//	                     completion, input and output, document and summary)
+//
+// Inputs are framed as the model's tokenizer frames them; a text that is too long
+// loses its end, a pair the end of the longer text, as in transformers.
+//
 // Nothing is dropped in silence: a record that cannot be read is an error with
 // file and line, and [Stats] counts what was cut, left out or ignored.
 package data
@@ -36,6 +48,11 @@ const (
 	Completion  Kind = "prompt/completion"
 	Instruction Kind = "instruction/output"
 	Text        Kind = "text"
+
+	// Those of other tasks.
+	TextLabel Kind = "text/label"
+	Tagged    Kind = "tokens/tags"
+	Pairs     Kind = "source/target"
 )
 
 // Record is one record of a data set before tokenization.
@@ -52,21 +69,44 @@ type Record struct {
 	Text               string
 	// Instruction, Input, Output and System of an exercise.
 	Instruction, Input, Output, System string
+	// Pair is the second text of a labelled record, HasPair says that there is one.
+	Pair    string
+	HasPair bool
+	// Classes of a labelled record as the file writes them, numbers in decimal;
+	// Many says that they stood in a list.
+	Classes []string
+	Many    bool
+	// Words and Tags of a tagged record.
+	Words, Tags []string
+	// Source and Target of a pair.
+	Source, Target string
 }
 
 // Example is one token sequence.
 type Example struct {
 	Tokens []int32
-	// Labels holds for each token the token itself where the model is trained to
-	// write it, Ignore elsewhere. Labels[0] is never trained: nothing precedes it.
+	// Labels holds what is trained. For a language model it holds for each token the
+	// token itself where the model is trained to write it, Ignore elsewhere;
+	// Labels[0] is Ignore: nothing precedes it. For token classification it holds
+	// the class of each token or Ignore, for sequence classification one class.
 	Labels []int32
+	// TrainFirst says that the first token would be trained if something preceded
+	// it, as the rows of a soft prompt do.
+	TrainFirst bool
+	// Types are the token types, nil when all are 0.
+	Types []int32
+	// Targets are those of multi-label classification (0 or 1) and regression.
+	Targets []float32
+	// Source is what the encoder reads; Tokens are then the decoder's, with its
+	// start token before the target.
+	Source []int32
 	File   string
 	Line   int
 }
 
-// Trained returns the number of tokens that carry a label.
+// Trained returns the number of labels that the example carries.
 func (e *Example) Trained() int {
-	n := 0
+	n := len(e.Targets)
 	for _, l := range e.Labels {
 		if l != Ignore {
 			n++

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -15,6 +16,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/tokenizer"
 )
 
 // Dataset is a list of examples in the order of the file.
@@ -23,7 +27,16 @@ type Dataset struct {
 	Stats    Stats
 	// MaxSeqLen is the limit the examples were cut to, 0 for none.
 	MaxSeqLen int
+	// Task says what the labels are; "" is model.CausalLM.
+	Task model.Task
+	// Labels are the names of the classes, and Problem what a sequence classifier
+	// learns.
+	Labels  []string
+	Problem model.Problem
 }
+
+// Causal reports whether the examples are those of a causal language model.
+func (d *Dataset) Causal() bool { return d.Task == "" || d.Task == model.CausalLM }
 
 // Load reads and tokenizes a file, or one part of a folder.
 func Load(path string, o Options) (*Dataset, error) {
@@ -34,7 +47,7 @@ func Load(path string, o Options) (*Dataset, error) {
 	if err != nil {
 		return nil, err
 	}
-	records, unused, err := Records(file, o.Columns, o.Names)
+	records, unused, err := TaskRecords(file, o.Task, o.Columns, o.Names)
 	if err != nil {
 		return nil, err
 	}
@@ -58,6 +71,7 @@ func LoadSplits(path string, fraction float64, seed uint64, o Options) (train, v
 	if train, err = Load(path, o); err != nil {
 		return nil, nil, err
 	}
+	o.Labels, o.Problem = train.Labels, train.Problem
 	if st, err := os.Stat(path); err == nil && st.IsDir() {
 		o.Part = "valid"
 		if _, err := partFile(path, o.Part); err == nil {
@@ -131,18 +145,30 @@ func New(records []Record, o Options) (*Dataset, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
+	if err := o.survey(records); err != nil {
+		return nil, err
+	}
 	results, err := encodeAll(records, o)
 	if err != nil {
 		return nil, err
 	}
-	d := &Dataset{MaxSeqLen: o.MaxSeqLen}
+	d := &Dataset{MaxSeqLen: o.MaxSeqLen, Task: o.Task, Labels: o.Labels, Problem: o.Problem}
+	d.Stats.Task = o.Task
+	if o.Task != model.CausalLM {
+		d.Stats.Labels = o.Labels
+	}
 	d.Stats.Records = len(records)
 	if len(records) > 0 {
 		d.Stats.Kind = records[0].Kind
 	}
-	ends := o.Tokenizer.EOGs()
+	ends := slices.Clone(o.Tokenizer.EOGs())
 	if id, ok := o.Tokenizer.EOS(); ok {
-		ends = append(slices.Clone(ends), id)
+		ends = append(ends, id)
+	}
+	if o.Task == model.Seq2SeqLM {
+		if t, ok := o.Tokenizer.(interface{ Target() *tokenizer.Tokenizer }); ok {
+			ends = append(ends, t.Target().EOGs()...)
+		}
 	}
 	for i := range results {
 		d.take(&results[i], ends)
@@ -158,7 +184,9 @@ func New(records []Record, o Options) (*Dataset, error) {
 type result struct {
 	ex     Example
 	merged bool
-	err    error
+	// length before the cut, and tokens lost; causal examples are cut by take.
+	length, lost int
+	err          error
 }
 
 // encodeAll tokenizes with several goroutines; the results are in order.
@@ -178,7 +206,9 @@ func encodeAll(records []Record, o Options) ([]result, error) {
 		wg.Go(func() {
 			for i := next.Add(1) - 1; i < int64(len(records)); i = next.Add(1) - 1 {
 				r := &results[i]
-				r.ex, r.merged, r.err = e.encode(&records[i])
+				var err error
+				*r, err = e.encode(&records[i])
+				r.err = err
 			}
 		})
 	}
@@ -199,9 +229,14 @@ func encodeAll(records []Record, o Options) ([]result, error) {
 // take cuts an example, counts it and keeps it if it trains anything.
 func (d *Dataset) take(r *result, ends []int32) {
 	ex, s := r.ex, &d.Stats
-	cut := d.MaxSeqLen > 0 && len(ex.Tokens) > d.MaxSeqLen
-	s.Longest = max(s.Longest, len(ex.Tokens))
+	cut := r.lost > 0
+	s.Longest = max(s.Longest, len(ex.Tokens), r.length)
 	if cut {
+		s.Truncated++
+		s.Cut += int64(r.lost)
+	}
+	if d.Causal() && d.MaxSeqLen > 0 && len(ex.Tokens) > d.MaxSeqLen {
+		cut = true
 		s.Truncated++
 		s.Cut += int64(len(ex.Tokens) - d.MaxSeqLen)
 		ex.Tokens, ex.Labels = ex.Tokens[:d.MaxSeqLen:d.MaxSeqLen], ex.Labels[:d.MaxSeqLen:d.MaxSeqLen]
@@ -216,7 +251,7 @@ func (d *Dataset) take(r *result, ends []int32) {
 		}
 		return
 	}
-	if !cut && !slices.ContainsFunc(ex.Labels, func(l int32) bool { return l != Ignore && slices.Contains(ends, l) }) {
+	if classifies := d.Task == model.SequenceClassification || d.Task == model.TokenClassification; !cut && !classifies && !slices.ContainsFunc(ex.Labels, func(l int32) bool { return l != Ignore && slices.Contains(ends, l) }) {
 		s.NoEnd++
 	}
 	d.Examples = append(d.Examples, ex)
@@ -237,7 +272,10 @@ func (d *Dataset) Split(fraction float64, seed uint64) (train, valid *Dataset, e
 	for _, i := range rand.New(rand.NewPCG(seed, 0x76616c6964)).Perm(n)[:k] {
 		aside[i] = true
 	}
-	train, valid = &Dataset{MaxSeqLen: d.MaxSeqLen, Stats: d.Stats}, &Dataset{MaxSeqLen: d.MaxSeqLen}
+	part := Dataset{MaxSeqLen: d.MaxSeqLen, Task: d.Task, Labels: d.Labels, Problem: d.Problem}
+	one, two := part, part
+	train, valid = &one, &two
+	train.Stats = d.Stats
 	train.Stats.Tokens, train.Stats.Trained = 0, 0
 	for i, ex := range d.Examples {
 		if aside[i] {
@@ -247,13 +285,14 @@ func (d *Dataset) Split(fraction float64, seed uint64) (train, valid *Dataset, e
 		}
 	}
 	train.Stats.finish(train.Examples)
-	valid.Stats = Stats{Kind: d.Stats.Kind, Records: k}
+	valid.Stats = Stats{Kind: d.Stats.Kind, Records: k, Task: d.Stats.Task, Labels: d.Stats.Labels}
 	valid.Stats.finish(valid.Examples)
 	return train, valid, nil
 }
 
-// Hash returns the SHA-256 of all tokens and labels in order: it changes when
-// the data, the tokenizer, the template or the cut change.
+// Hash returns the SHA-256 of everything that examples are made of, in order, and
+// of the task and its labels: it changes when the data, the tokenizer, the
+// template or the cut change.
 func (d *Dataset) Hash() string {
 	h := sha256.New()
 	var buf []byte
@@ -264,9 +303,26 @@ func (d *Dataset) Hash() string {
 		}
 		h.Write(buf)
 	}
+	if !d.Causal() {
+		fmt.Fprintf(h, "%s %s %q", d.Task, d.Problem, d.Labels)
+	}
 	for i := range d.Examples {
-		put(d.Examples[i].Tokens)
-		put(d.Examples[i].Labels)
+		ex := &d.Examples[i]
+		put(ex.Tokens)
+		put(ex.Labels)
+		if ex.TrainFirst {
+			put(ex.Tokens[:1])
+		}
+		if d.Causal() {
+			continue
+		}
+		put(ex.Types)
+		put(ex.Source)
+		targets := make([]int32, len(ex.Targets))
+		for k, v := range ex.Targets {
+			targets[k] = int32(math.Float32bits(v))
+		}
+		put(targets)
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/tokenizer/chat"
 )
 
@@ -15,6 +16,9 @@ type encoder struct {
 	// closes says that the tokenizer itself ends a text with EOS.
 	closes bool
 	tmpl   *chat.Template // nil when the model has none
+	// frame and word serve the other tasks.
+	frame Framer
+	word  func(word string) []int32
 }
 
 func newEncoder(o Options) (*encoder, error) {
@@ -24,6 +28,11 @@ func newEncoder(o Options) (*encoder, error) {
 		bos, hasBOS := o.Tokenizer.BOS()
 		// A lone token that is BOS and EOS at once stands in front.
 		e.closes = around[len(around)-1] == e.eos && !(len(around) == 1 && hasBOS && bos == e.eos)
+	}
+	if o.Task != model.CausalLM {
+		e.frame = o.Tokenizer.(Framer) // checked with the options
+		e.word = wordEncoder(o.Tokenizer)
+		return e, nil
 	}
 	source := o.ChatTemplate
 	if source == "" {
@@ -48,8 +57,12 @@ func newEncoder(o Options) (*encoder, error) {
 
 // encode returns the example of a record; merged says that a token spans the
 // border of a prompt and an answer.
-func (e *encoder) encode(r *Record) (ex Example, merged bool, err error) {
+func (e *encoder) encode(r *Record) (res result, err error) {
+	var ex Example
+	var merged bool
 	switch {
+	case e.o.Task != model.CausalLM:
+		return e.sequence(r)
 	case r.Messages != nil:
 		ex, merged, err = e.chat(r.Messages, r.Context)
 	case r.Kind == Completion && e.o.Chat:
@@ -65,9 +78,9 @@ func (e *encoder) encode(r *Record) (ex Example, merged bool, err error) {
 	}
 	ex.File, ex.Line = r.File, r.Line
 	if err != nil {
-		return ex, false, &LineError{File: r.File, Line: r.Line, Err: &templateError{err}}
+		return result{}, &LineError{File: r.File, Line: r.Line, Err: &templateError{err}}
 	}
-	return ex, merged, nil
+	return result{ex: ex, merged: merged}, nil
 }
 
 // exercise renders an instruction as a chat.
@@ -107,7 +120,7 @@ func (e *encoder) whole(text string) []int32 {
 
 func (e *encoder) text(s string) Example {
 	ids := e.whole(s)
-	return Example{Tokens: ids, Labels: labels(ids, []span{{0, len(ids)}})}
+	return Example{Tokens: ids, Labels: labels(ids, []span{{0, len(ids)}}), TrainFirst: len(ids) > 0}
 }
 
 // completion lays prompt and completion end to end as plain text.
@@ -122,7 +135,7 @@ func (e *encoder) completion(prompt, completion string) (Example, bool) {
 	if e.o.TrainOn == Everything {
 		s.start = 0
 	}
-	return Example{Tokens: ids, Labels: labels(ids, []span{s})}, n < len(p)
+	return Example{Tokens: ids, Labels: labels(ids, []span{s}), TrainFirst: s.start == 0 && len(ids) > 0}, n < len(p)
 }
 
 // chat renders messages by the template. Answers among the first context
@@ -134,7 +147,7 @@ func (e *encoder) chat(msgs []Message, context int) (Example, bool, error) {
 	if e.o.TrainOn == Everything {
 		text, err := e.tmpl.Render(msgs, false)
 		ids := e.o.Tokenizer.Encode(text, false) // the template writes BOS itself
-		return Example{Tokens: ids, Labels: labels(ids, []span{{0, len(ids)}})}, false, err
+		return Example{Tokens: ids, Labels: labels(ids, []span{{0, len(ids)}}), TrainFirst: len(ids) > 0}, false, err
 	}
 	text, answers, err := e.tmpl.Spans(msgs)
 	if err != nil {

@@ -5,40 +5,92 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/peftkit/peftkit/model"
 )
 
 // Columns says where the fields of a record come from: field name (prompt,
-// completion, text, messages, instruction, input, output, system) to the name of
-// a column, or to a pattern with columns in braces such as
-// "Review: {text}\nSentiment:". In a pattern {{ and }} stand for braces.
+// completion, text, messages, instruction, input, output, system; text_pair,
+// label, tokens, tags, source, target) to the name of a column, or to a pattern
+// with columns in braces such as "Review: {text}\nSentiment:". In a pattern {{
+// and }} stand for braces.
 type Columns map[string]string
 
 // shape is a kind with its fields.
 type shape struct {
+	task               model.Task
 	kind               Kind
 	required, optional []string
 }
 
 // shapes in the order in which they are tried.
 var shapes = []shape{
-	{Chat, []string{"messages"}, nil},
-	{ShareGPT, []string{"conversations"}, []string{"system"}},
-	{Completion, []string{"prompt", "completion"}, nil},
-	{Instruction, []string{"instruction", "output"}, []string{"input", "system"}},
-	{Text, []string{"text"}, nil},
+	{model.CausalLM, Chat, []string{"messages"}, nil},
+	{model.CausalLM, ShareGPT, []string{"conversations"}, []string{"system"}},
+	{model.CausalLM, Completion, []string{"prompt", "completion"}, nil},
+	{model.CausalLM, Instruction, []string{"instruction", "output"}, []string{"input", "system"}},
+	{model.CausalLM, Text, []string{"text"}, nil},
+	{model.TokenClassification, Tagged, []string{"tokens", "tags"}, nil},
+	{model.SequenceClassification, TextLabel, []string{"text", "label"}, []string{"text_pair"}},
+	{model.Seq2SeqLM, Instruction, []string{"instruction", "output"}, []string{"input", "system"}},
+	{model.Seq2SeqLM, Pairs, []string{"source", "target"}, nil},
 }
 
-// expected tells people what a record may look like.
-const expected = "messages, conversations, prompt and completion, instruction and output, or text"
+// expected tells people what a record of a task may look like.
+var expected = map[model.Task]string{
+	model.CausalLM:               "messages, conversations, prompt and completion, instruction and output, or text",
+	model.SequenceClassification: "text and label (and text_pair for two texts)",
+	model.TokenClassification:    "tokens and tags",
+	model.Seq2SeqLM:              "source and target, prompt and completion, instruction and output, or document and summary",
+}
 
-// validate refuses a mapping of fields that no kind has.
-func (c Columns) validate() error {
-	var known []string
-	for _, s := range shapes {
-		known = append(append(known, s.required...), s.optional...)
+// synonyms are other names of the fields of a kind, the usual ones of public
+// data sets; of several that a record has, the first counts.
+var synonyms = map[Kind]map[string][]string{
+	TextLabel: {
+		"text":      {"sentence", "text_a", "sentence1", "text1", "premise", "question1"},
+		"text_pair": {"text_b", "sentence2", "text2", "hypothesis", "question2"},
+		"label":     {"labels"},
+	},
+	Tagged: {
+		"tokens": {"words"},
+		"tags":   {"ner_tags", "pos_tags", "chunk_tags", "labels"},
+	},
+	Pairs: {
+		"source": {"prompt", "input", "document", "article", "input_text", "question"},
+		"target": {"completion", "output", "summary", "highlights", "target_text", "answer"},
+	},
+}
+
+// shapesOf lists the shapes of a task.
+func shapesOf(task model.Task) []*shape {
+	var out []*shape
+	for i := range shapes {
+		if shapes[i].task == task {
+			out = append(out, &shapes[i])
+		}
 	}
-	for f := range c {
-		if !slices.Contains(known, f) {
+	return out
+}
+
+// names returns a field's name and its synonyms.
+func (s *shape) names(field string) []string {
+	return append([]string{field}, synonyms[s.kind][field]...)
+}
+
+// validate refuses a mapping of fields that no kind of the task has.
+func (c Columns) validate(task model.Task) error {
+	var known, all []string
+	for _, s := range shapesOf(task) {
+		for _, f := range slices.Concat(s.required, s.optional) {
+			if !slices.Contains(known, f) {
+				known = append(known, f)
+			}
+			all = append(all, s.names(f)...)
+		}
+	}
+	for _, f := range slices.Sorted(maps.Keys(c)) {
+		if !slices.Contains(all, f) {
 			return fmt.Errorf("column map: field %q: %w; expected one of %s", f, ErrFields, strings.Join(known, ", "))
 		}
 	}
@@ -46,16 +98,19 @@ func (c Columns) validate() error {
 }
 
 // detect finds the shape of a record, nil when there is none.
-func (c Columns) detect(fields map[string]any) *shape {
-	for i := range shapes {
-		s := &shapes[i]
+func (c Columns) detect(fields map[string]any, task model.Task) *shape {
+	for _, s := range shapesOf(task) {
 		mapped := len(c) == 0
 		complete := true
 		for _, f := range s.required {
-			_, m := c[f]
-			_, own := fields[f]
-			mapped = mapped || m
-			complete = complete && (m || own)
+			have := false
+			for _, name := range s.names(f) {
+				_, m := c[name]
+				_, own := fields[name]
+				mapped = mapped || m
+				have = have || m || own
+			}
+			complete = complete && have
 		}
 		if mapped && complete {
 			return s
@@ -64,30 +119,43 @@ func (c Columns) detect(fields map[string]any) *shape {
 	return nil
 }
 
-// value returns a field of a record. used collects the columns that were read.
-func (c Columns) value(fields map[string]any, field string, used map[string]bool) (v any, missing string) {
-	column, ok := c[field]
-	if !ok {
-		column = field
+// column returns where a field of a record lies: the column it is mapped to, or
+// the first of its names that the record has.
+func (c Columns) column(s *shape, fields map[string]any, field string) string {
+	names := s.names(field)
+	for _, n := range names {
+		if col, ok := c[n]; ok {
+			return col
+		}
 	}
+	for _, n := range names {
+		if _, ok := fields[n]; ok {
+			return n
+		}
+	}
+	return field
+}
+
+// value returns a field of a record. used collects the columns that were read.
+func (c Columns) value(s *shape, fields map[string]any, field string, used map[string]bool) (v any, missing string) {
+	column := c.column(s, fields, field)
 	if !strings.ContainsAny(column, "{}") {
-		v, ok = fields[column]
+		v, ok := fields[column]
 		if !ok {
 			return nil, column
 		}
 		used[column] = true
 		return v, ""
 	}
-	s, missing := fill(column, func(name string) (string, bool) {
+	return fill(column, func(name string) (string, bool) {
 		used[name] = true
 		s, ok := fields[name].(string)
 		return s, ok
 	})
-	return s, missing
 }
 
 // fill replaces the columns in braces; missing is one that get does not know.
-func fill(pattern string, get func(name string) (string, bool)) (text, missing string) {
+func fill(pattern string, get func(name string) (string, bool)) (text any, missing string) {
 	var b strings.Builder
 	for i := 0; i < len(pattern); i++ {
 		switch ch := pattern[i]; {

@@ -1,6 +1,11 @@
 package data
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+
+	"github.com/peftkit/peftkit/model"
+)
 
 // Tokenizer is what this package asks of a tokenizer; *tokenizer.Tokenizer has it.
 type Tokenizer interface {
@@ -10,6 +15,19 @@ type Tokenizer interface {
 	EOS() (int32, bool)
 	EOGs() []int32
 	ChatTemplate() string
+}
+
+// Framer is what tasks other than causal language modelling ask of a tokenizer
+// beyond [Tokenizer]; *tokenizer.Tokenizer has it.
+type Framer interface {
+	// FrameSingle and FramePair put the model's special tokens around one or two
+	// texts and say the token type of each.
+	FrameSingle(a []int32) (ids, types []int32)
+	FramePair(a, b []int32) (ids, types []int32)
+	// Specials returns how many tokens they add.
+	Specials() (single, pair int)
+	// EncodeTarget returns the tokens that a decoder writes for a text.
+	EncodeTarget(text string) []int32
 }
 
 // TrainOn says which tokens carry a label.
@@ -40,6 +58,18 @@ type Options struct {
 	TrainOn TrainOn
 	// Part is the file to take from a folder: train when empty, valid or test.
 	Part string
+
+	// Task says what the records are for; "" is model.CausalLM.
+	Task model.Task
+	// Labels are the names of the classes; nil collects those of the records, in
+	// ascending order.
+	Labels []string
+	// Problem of sequence classification; "" is what the labels look like.
+	Problem model.Problem
+	// Start is the token that a decoder begins with (model.Model.Start).
+	Start int32
+	// MaxTargetLen cuts what a decoder writes; 0 is MaxSeqLen.
+	MaxTargetLen int
 }
 
 func (o *Options) check() error {
@@ -48,6 +78,30 @@ func (o *Options) check() error {
 	}
 	if o.MaxSeqLen < 0 || o.MaxSeqLen == 1 {
 		return fmt.Errorf("maximum sequence length %d: expected at least 2, or 0 for no limit", o.MaxSeqLen)
+	}
+	if o.MaxTargetLen < 0 || o.MaxTargetLen == 1 {
+		return fmt.Errorf("maximum target length %d: expected at least 2, or 0 for that of the source", o.MaxTargetLen)
+	}
+	switch o.Task {
+	case "":
+		o.Task = model.CausalLM
+	case model.CausalLM:
+	case model.SequenceClassification, model.TokenClassification, model.Seq2SeqLM:
+		if _, ok := o.Tokenizer.(Framer); !ok {
+			return fmt.Errorf("data: task %s: the tokenizer cannot frame texts", o.Task)
+		}
+	default:
+		return fmt.Errorf("data: no records are known for task %s", o.Task)
+	}
+	switch o.Problem {
+	case "", model.SingleLabel, model.MultiLabel, model.Regression:
+	default:
+		return fmt.Errorf("problem %q: expected %s, %s or %s", o.Problem, model.SingleLabel, model.MultiLabel, model.Regression)
+	}
+	for i, l := range o.Labels {
+		if l == "" || slices.Contains(o.Labels[:i], l) {
+			return fmt.Errorf("labels: %q is empty or given twice", l)
+		}
 	}
 	switch o.TrainOn {
 	case "":

@@ -14,6 +14,7 @@ type Plan struct {
 	// Pack fills each sequence with whole examples up to MaxTokens, by best fit
 	// decreasing. Examples that share a sequence do not see each other: each has
 	// its own positions and attention. Nothing is ever padded, with or without it.
+	// Tasks other than causal language modelling do not pack.
 	Pack      bool
 	MaxTokens int // ignored without Pack
 	// Shuffle changes the order, and the packs, from epoch to epoch.
@@ -37,7 +38,7 @@ func (d *Dataset) Epoch(p Plan, epoch int) ([][]int, error) {
 		rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 	}
 	var seqs [][]int
-	if p.Pack {
+	if p.Pack && d.Causal() {
 		if p.MaxTokens < 1 {
 			return nil, fmt.Errorf("packing to %d tokens: expected at least 1; set a maximum sequence length", p.MaxTokens)
 		}

@@ -5,23 +5,35 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/peftkit/peftkit/model"
 )
 
 // Records reads a file without tokenizing it. names are the columns of a .csv or
 // .tsv file that has no header line. The kind is that of the first record; all
 // others must have the same fields. unused lists columns that were not looked at.
 func Records(file string, columns Columns, names []string) (records []Record, unused []string, err error) {
+	return TaskRecords(file, model.CausalLM, columns, names)
+}
+
+// TaskRecords is Records for a task.
+func TaskRecords(file string, task model.Task, columns Columns, names []string) (records []Record, unused []string, err error) {
 	content, err := os.ReadFile(file)
 	if err != nil {
 		return nil, nil, err
 	}
-	return Parse(file, content, columns, names)
+	return parseRecords(file, content, task, columns, names)
 }
 
 // Parse is Records for a file that is in memory; the name tells its type.
 func Parse(file string, content []byte, columns Columns, names []string) (records []Record, unused []string, err error) {
-	if err := columns.validate(); err != nil {
+	return parseRecords(file, content, model.CausalLM, columns, names)
+}
+
+func parseRecords(file string, content []byte, task model.Task, columns Columns, names []string) (records []Record, unused []string, err error) {
+	if err := columns.validate(task); err != nil {
 		return nil, nil, err
 	}
 	bad := &LineErrors{}
@@ -40,8 +52,8 @@ func Parse(file string, content []byte, columns Columns, names []string) (record
 			seen[name] = true
 		}
 		if s == nil {
-			if s, first = columns.detect(r.fields), r.line; s == nil {
-				bad.add(&LineError{File: file, Line: r.line, Found: columnList(r.fields), Want: expected + "; name the columns with a column map (prompt=question,completion=answer)", Err: ErrFields})
+			if s, first = columns.detect(r.fields, task), r.line; s == nil {
+				bad.add(&LineError{File: file, Line: r.line, Found: columnList(r.fields), Want: expected[task] + "; name the columns with a column map (" + mapExample[task] + ")", Err: ErrFields})
 				break
 			}
 		}
@@ -68,7 +80,7 @@ func Parse(file string, content []byte, columns Columns, names []string) (record
 func record(r row, s *shape, columns Columns, used map[string]bool) (rec Record, e *LineError) {
 	rec.Kind = s.kind
 	get := func(field string) any {
-		v, missing := columns.value(r.fields, field, used)
+		v, missing := columns.value(s, r.fields, field, used)
 		if missing != "" && slices.Contains(s.required, field) && e == nil {
 			e = &LineError{Found: columnList(r.fields) + fmt.Sprintf(", no %q", missing)}
 		}
@@ -116,8 +128,98 @@ func record(r row, s *shape, columns Columns, used map[string]bool) (rec Record,
 		text("output", &rec.Output)
 	case Text:
 		text("text", &rec.Text)
+	case TextLabel:
+		text("text", &rec.Text)
+		if rec.HasPair = columns.has(s, r.fields, "text_pair"); rec.HasPair {
+			text("text_pair", &rec.Pair)
+		}
+		if v := get("label"); e == nil {
+			rec.Classes, rec.Many, e = classes(columns.column(s, r.fields, "label"), v)
+		}
+	case Tagged:
+		words := func(field string, dst *[]string) {
+			if v := get(field); e == nil {
+				*dst, e = wordList(columns.column(s, r.fields, field), v)
+			}
+		}
+		words("tokens", &rec.Words)
+		words("tags", &rec.Tags)
+		if e == nil && len(rec.Words) != len(rec.Tags) {
+			e = &LineError{Found: fmt.Sprintf("%d tokens and %d tags", len(rec.Words), len(rec.Tags)), Want: "a tag for each token"}
+		}
+	case Pairs:
+		text("source", &rec.Source)
+		text("target", &rec.Target)
 	}
 	return rec, e
+}
+
+// mapExample is a column map as people would write it.
+var mapExample = map[model.Task]string{
+	model.CausalLM:               "prompt=question,completion=answer",
+	model.SequenceClassification: "text=review,label=stars",
+	model.TokenClassification:    "tokens=words,tags=entities",
+	model.Seq2SeqLM:              "source=question,target=answer",
+}
+
+// has reports whether a field is mapped or in the record.
+func (c Columns) has(s *shape, fields map[string]any, field string) bool {
+	column := c.column(s, fields, field)
+	_, ok := fields[column]
+	return ok || strings.ContainsAny(column, "{}")
+}
+
+// classes reads the label of a text: a name or number, or a list of them.
+func classes(column string, v any) (out []string, many bool, e *LineError) {
+	if items, ok := v.([]any); ok {
+		for i, it := range items {
+			s, ok := className(it)
+			if !ok {
+				return nil, true, &LineError{Found: fmt.Sprintf("%s[%d] is %s", column, i, jsonType(it)), Want: "a name or a number"}
+			}
+			out = append(out, s)
+		}
+		return out, true, nil
+	}
+	s, ok := className(v)
+	if !ok {
+		return nil, false, &LineError{Found: fmt.Sprintf("%q is %s", column, jsonType(v)), Want: "a name, a number, or a list of them"}
+	}
+	return []string{s}, false, nil
+}
+
+// className writes a label as text: 1 and "1" are the same.
+func className(v any) (string, bool) {
+	switch x := v.(type) {
+	case string:
+		s := strings.TrimSpace(x)
+		return s, s != ""
+	case float64:
+		return strconv.FormatFloat(x, 'f', -1, 64), true
+	case bool:
+		return strconv.FormatBool(x), true
+	}
+	return "", false
+}
+
+// wordList reads a list of words or numbers, or a text with white space between.
+func wordList(column string, v any) ([]string, *LineError) {
+	if s, ok := v.(string); ok {
+		return strings.Fields(s), nil
+	}
+	items, ok := v.([]any)
+	if !ok {
+		return nil, &LineError{Found: fmt.Sprintf("%q is %s", column, jsonType(v)), Want: "a list of words"}
+	}
+	out := make([]string, len(items))
+	for i, it := range items {
+		if s, ok := it.(string); ok {
+			out[i] = s
+		} else if out[i], ok = className(it); !ok {
+			return nil, &LineError{Found: fmt.Sprintf("%s[%d] is %s", column, i, jsonType(it)), Want: "a word or a number"}
+		}
+	}
+	return out, nil
 }
 
 // roles maps ShareGPT's names of speakers to roles.

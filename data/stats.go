@@ -5,11 +5,14 @@ import (
 	"hash/maphash"
 	"slices"
 	"strings"
+
+	"github.com/peftkit/peftkit/model"
 )
 
 // Stats counts what became of the records of a data set.
 type Stats struct {
 	Kind     Kind
+	Task     model.Task
 	Records  int // read
 	Examples int // kept
 	// Tokens of the kept examples, and those of them that carry a label.
@@ -31,6 +34,11 @@ type Stats struct {
 	// Longest is the longest example before the cut; P95 is the length that 95 %
 	// of the kept examples do not exceed.
 	Longest, P95 int
+	// Labels are the names of the classes, Classes how many of the labels are of
+	// each, and Several counts examples with several labels.
+	Labels  []string
+	Classes []int
+	Several int
 	// Unused lists columns of the file that were not looked at.
 	Unused []string
 }
@@ -38,21 +46,30 @@ type Stats struct {
 func (s *Stats) finish(examples []Example) {
 	s.Examples, s.Duplicates, s.P95 = len(examples), 0, 0
 	s.Tokens, s.Trained = 0, 0
+	s.Classes, s.Several = make([]int, len(s.Labels)), 0
 	lengths := make([]int, 0, len(examples))
 	seen := make(map[uint64][]int, len(examples))
 	var h maphash.Hash
 	for i := range examples {
 		t := examples[i].Tokens
+		if src := examples[i].Source; src != nil {
+			t = slices.Concat(src, []int32{Ignore}, t)
+			s.Tokens--
+		}
 		s.Tokens += int64(len(t))
+		s.countClasses(&examples[i])
 		s.Trained += int64(examples[i].Trained())
-		s.Longest = max(s.Longest, len(t))
-		lengths = append(lengths, len(t))
+		n := max(len(examples[i].Tokens), len(examples[i].Source))
+		s.Longest = max(s.Longest, n)
+		lengths = append(lengths, n)
 		h.Reset()
 		for _, id := range t {
 			maphash.WriteComparable(&h, id)
 		}
 		key := h.Sum64()
-		if slices.ContainsFunc(seen[key], func(j int) bool { return slices.Equal(t, examples[j].Tokens) }) {
+		if slices.ContainsFunc(seen[key], func(j int) bool {
+			return slices.Equal(examples[i].Tokens, examples[j].Tokens) && slices.Equal(examples[i].Source, examples[j].Source)
+		}) {
 			s.Duplicates++
 			continue
 		}
@@ -63,7 +80,35 @@ func (s *Stats) finish(examples []Example) {
 	}
 }
 
+// countClasses counts the labels of an example.
+func (s *Stats) countClasses(ex *Example) {
+	if s.Task != model.SequenceClassification && s.Task != model.TokenClassification {
+		return
+	}
+	for _, l := range ex.Labels {
+		if l >= 0 && int(l) < len(s.Classes) {
+			s.Classes[l]++
+		}
+	}
+	n := 0
+	for i, v := range ex.Targets {
+		if v == 1 && i < len(s.Classes) {
+			s.Classes[i]++
+			n++
+		}
+	}
+	if n > 1 {
+		s.Several++
+	}
+}
+
 func (s *Stats) whyEmpty() string {
+	switch s.Task {
+	case model.SequenceClassification, model.TokenClassification:
+		return fmt.Sprintf("none of %d examples has a token", s.Records)
+	case model.Seq2SeqLM:
+		return fmt.Sprintf("none of %d examples has both a source and a target", s.Records)
+	}
 	if s.UntrainedByCut > 0 {
 		return fmt.Sprintf("%d of %d examples lose their answer at the maximum sequence length; the longest has %d tokens: raise --max-seq-len", s.UntrainedByCut, s.Records, s.Longest)
 	}
@@ -79,7 +124,12 @@ func (s *Stats) Notes() []string {
 		}
 	}
 	note(s.Truncated, "examples were cut and lost %d tokens; the longest has %d (--max-seq-len)", s.Cut, s.Longest)
-	note(s.Untrained, "examples were left out: no token of them is trained")
+	switch s.Task {
+	case model.SequenceClassification, model.TokenClassification, model.Seq2SeqLM:
+		note(s.Untrained, "examples were left out: they are empty")
+	default:
+		note(s.Untrained, "examples were left out: no token of them is trained")
+	}
 	note(s.NoEnd, "examples train no end-of-sequence token: the model will not learn to stop")
 	note(s.Merged, "examples have a token that spans the end of the prompt: do not end prompts with a space")
 	note(s.Duplicates, "examples are duplicates")

@@ -68,3 +68,31 @@ func (t toy) show(ex *Example) string {
 }
 
 const chatML = "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+
+// FrameSingle, FramePair, Specials and EncodeTarget make toy a Framer in BERT's
+// way: <s> a </s> b </s>, the second text and its end of type 1.
+func (t toy) FrameSingle(a []int32) (ids, types []int32) {
+	ids = append(append([]int32{toyBOS}, a...), toyEOS)
+	return ids, make([]int32, len(ids))
+}
+
+func (t toy) FramePair(a, b []int32) (ids, types []int32) {
+	ids, types = t.FrameSingle(a)
+	for _, id := range append(append([]int32{}, b...), toyEOS) {
+		ids, types = append(ids, id), append(types, 1)
+	}
+	return ids, types
+}
+
+func (t toy) Specials() (single, pair int) { return 2, 3 }
+
+func (t toy) EncodeTarget(text string) []int32 { return append(t.Encode(text, false), toyEOS) }
+
+// text decodes ids.
+func (t toy) text(ids []int32) string {
+	var b strings.Builder
+	for _, id := range ids {
+		b.WriteString(t.Token(id))
+	}
+	return b.String()
+}
