@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"sync"
 
 	"github.com/peftkit/peftkit/formats"
@@ -205,6 +206,10 @@ func (j *job) encode(w io.Writer, it *item) error {
 			return err
 		}
 		hi := tileEnd(it.place, lo, rows, max(1, tileFloats/max(1, cols)))
+		whole := slices.ContainsFunc(it.changes, func(c peft.Change) bool { return c.Whole })
+		if whole {
+			hi = rows
+		}
 		t := &tile{it: it, lo: lo, cols: cols, rowBytes: rowBytes}
 		n := hi - lo
 		t.now, t.out = grow(&j.buf.now, n*cols), grow(&j.buf.out, n*rowBytes)
@@ -215,7 +220,11 @@ func (j *job) encode(w io.Writer, it *item) error {
 				t.back = grow(&j.buf.back, n*cols)
 			}
 		}
-		kernels.Parallel(n, 8, t.work)
+		if whole {
+			t.work(0, n) // the method shares out the work itself
+		} else {
+			kernels.Parallel(n, 8, t.work)
+		}
 		if t.err != nil {
 			return t.err
 		}

@@ -34,6 +34,9 @@ var ErrMismatch = errors.New("tensors do not fit the configuration")
 type Entry struct {
 	HF, GGUF string
 	T        *tensor.Tensor
+	// Stored is the name in the file when it is neither: an older spelling, or the
+	// name within a bare base model.
+	Stored string
 }
 
 // Checkpoint is a model at rest: configuration and tensors, all lazily read,
@@ -47,6 +50,8 @@ type Checkpoint struct {
 	Config json.RawMessage
 	// Entries in file order.
 	Entries []Entry
+	// Notes say what of the file is not used, for people.
+	Notes []string
 
 	byHF map[string]*tensor.Tensor
 }
@@ -62,6 +67,26 @@ func (c *Checkpoint) Tensor(hf string) *tensor.Tensor {
 		}
 	}
 	return c.byHF[hf]
+}
+
+// Shape returns the row-major shape of the tensor of a Hugging Face name, nil
+// when there is none.
+func (c *Checkpoint) Shape(hf string) []int {
+	if t := c.Tensor(hf); t != nil {
+		return t.Shape
+	}
+	return nil
+}
+
+// Type returns model_type of the configuration, such as "llama".
+func (c *Checkpoint) Type() string {
+	var h struct {
+		ModelType string `json:"model_type"`
+	}
+	if json.Unmarshal(c.Config, &h) != nil || h.ModelType == "" {
+		return c.Family.Name()
+	}
+	return h.ModelType
 }
 
 // Close releases the files.
@@ -227,7 +252,8 @@ type Model struct {
 	// TiedHead says that the output embedding is the input embedding.
 	TiedHead bool
 	// Head turns what the network computes into logits: the output embedding of a
-	// language model ([vocabulary]), the last layer of a classifier ([labels]).
+	// language model ([vocabulary]), the last layer of a classifier ([labels]). It is
+	// nil for feature extraction, which has no loss.
 	Head *nn.LinearLayer
 	// HeadModules are the paths, as modules_to_save names them, of the head of a
 	// task: trained in full and saved with every adapter. Empty for a language model.
@@ -238,6 +264,8 @@ type Model struct {
 	// Start is the token that a decoder begins with (decoder_start_token_id), for
 	// encoder-decoder models.
 	Start int32
+	// Writing says how the decoder of an encoder-decoder model writes; nil for others.
+	Writing *Writing
 	// Run computes what the head reads.
 	Run func(t *nn.Tape, b *Batch) *States
 }
@@ -263,11 +291,15 @@ func (m *Model) Hidden(t *nn.Tape, b *Batch) *nn.Var {
 }
 
 // Logits runs the network and returns the logits of the given rows (all rows
-// when nil): [rows, VocabSize or labels].
+// when nil): [rows, VocabSize or labels]. Without a head it returns the features
+// that one would read, [rows, HiddenSize].
 func (m *Model) Logits(t *nn.Tape, b *Batch, rows []int32) *nn.Var {
 	h := m.Hidden(t, b)
 	if rows != nil {
 		h = nn.GatherRows(t, h, rows)
+	}
+	if m.Head == nil {
+		return h
 	}
 	return m.Head.Forward(t, h)
 }
@@ -276,8 +308,11 @@ func (m *Model) Logits(t *nn.Tape, b *Batch, rows []int32) *nn.Var {
 // the number of it; with a training tape, gradients of gradScale times the sum
 // are ready for t.Backward. It is the cross-entropy in nats per token or
 // sequence, or for Options.Problem the binary cross-entropy or the squared error
-// per label.
+// per label. Without a head nothing is labelled.
 func (m *Model) Loss(t *nn.Tape, b *Batch, gradScale float32) (sum float64, n int) {
+	if m.Head == nil {
+		return 0, 0
+	}
 	s := m.Run(t, b)
 	if m.Options.Task == SequenceClassification {
 		switch m.Options.Problem {

@@ -36,6 +36,17 @@ func (m *Module) Weight() *nn.Weight {
 	return m.Norm.W
 }
 
+// Bias returns the module's bias, nil when it has none.
+func (m *Module) Bias() *nn.Weight {
+	switch {
+	case m.Linear != nil:
+		return m.Linear.Bias
+	case m.Norm != nil:
+		return m.Norm.Bias
+	}
+	return nil
+}
+
 // SetWeight gives the module another weight of the same size. Modules that were
 // tied to the old one keep it.
 func (m *Module) SetWeight(w *nn.Weight) {

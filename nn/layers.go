@@ -179,8 +179,8 @@ type SublayerLayer struct {
 	wraps []SublayerWrap
 }
 
-// Sub is what a sublayer knows beside its output.
-type Sub struct {
+// Stream is what a sublayer knows beside its output.
+type Stream struct {
 	// Residual is the stream before the sublayer, Input what the sublayer's block
 	// read: the normed stream, or the stream itself in a post-norm network.
 	Residual, Input *Var
@@ -191,14 +191,14 @@ type Sub struct {
 // SublayerWrap is a function around the end of a sublayer: it gets the block's
 // output y and next, which adds the residual stream and norms the sum, with all
 // that was attached before. next may use up y.
-type SublayerWrap func(t *Tape, s Sub, y *Var, next func(t *Tape, y *Var) *Var) *Var
+type SublayerWrap func(t *Tape, s Stream, y *Var, next func(t *Tape, y *Var) *Var) *Var
 
 // Forward returns Norm(residual + y). It may use up y.
 func (l *SublayerLayer) Forward(t *Tape, residual, input, y *Var) *Var {
-	return l.call(t, Sub{residual, input, l.Norm}, y, len(l.wraps))
+	return l.call(t, Stream{residual, input, l.Norm}, y, len(l.wraps))
 }
 
-func (l *SublayerLayer) call(t *Tape, s Sub, y *Var, depth int) *Var {
+func (l *SublayerLayer) call(t *Tape, s Stream, y *Var, depth int) *Var {
 	if depth == 0 {
 		y = Add(t, s.Residual, y)
 		if s.Norm == nil {

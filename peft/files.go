@@ -20,6 +20,13 @@ func MethodOf(a *formats.Adapter) (Method, error) {
 	if err := json.Unmarshal(a.Config, &head); err != nil {
 		return nil, fmt.Errorf("%s: adapter_config.json: %w", a.Path, err)
 	}
+	if head.PeftType == "" {
+		for _, m := range Methods() {
+			if r, ok := m.(Recogniser); ok && r.Recognises(a.Config) {
+				return m, nil
+			}
+		}
+	}
 	m, err := ByPeftType(head.PeftType)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", a.Path, err)
@@ -103,20 +110,18 @@ func Changes(a *formats.Adapter, c *model.Checkpoint, scale float32) (*ChangeSet
 		return nil, err
 	}
 	merger, ok := m.(Merger)
-	if !ok {
-		return nil, fmt.Errorf("%s: method %s %w into weights", a.Path, m.Info().Name, ErrNotMergeable)
+	if why := m.Info().NotMergeable; why != "" || !ok {
+		return nil, fmt.Errorf("%s: method %s %w into weights: %s", a.Path, m.Info().Name, ErrNotMergeable, why)
 	}
-	return merger.Changes(a, func(name string) []int {
-		if t := c.Tensor(name); t != nil {
-			return t.Shape
-		}
-		return nil
-	}, scale)
+	return merger.Changes(a, c, scale)
 }
 
 // Save writes a trained adapter as a Hugging Face PEFT folder. Files are extra
 // files to put beside it (README.md).
 func Save(ctx context.Context, path string, a Adapter, files map[string][]byte) error {
+	if s, ok := a.(Saver); ok {
+		return s.SaveTo(ctx, path, files)
+	}
 	cfg, err := a.Config()
 	if err != nil {
 		return err
@@ -130,10 +135,22 @@ func Save(ctx context.Context, path string, a Adapter, files map[string][]byte) 
 		return fmt.Errorf("format %s cannot write adapters", f.Name())
 	}
 	out := &formats.OutAdapter{Config: cfg, Files: files}
-	for _, p := range a.Params() {
-		out.Tensors = append(out.Tensors, OutParam(p))
+	if out.Tensors, err = Tensors(a); err != nil {
+		return err
 	}
 	return w.WriteAdapter(ctx, path, out)
+}
+
+// Tensors lists what is saved of an adapter.
+func Tensors(a Adapter) ([]formats.OutTensor, error) {
+	if e, ok := a.(Exporter); ok {
+		return e.Export()
+	}
+	var out []formats.OutTensor
+	for _, p := range a.Params() {
+		out = append(out, OutParam(p))
+	}
+	return out, nil
 }
 
 // OutParam is a float32 parameter as a tensor to be written.

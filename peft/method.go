@@ -28,16 +28,25 @@ var (
 	ErrTensors = errors.New("adapter tensors do not fit")
 	// ErrNotMergeable: the method changes the model in a way that weights cannot hold.
 	ErrNotMergeable = errors.New("cannot be merged")
+	// ErrNoFit: the method has nothing to hold on to in this model (BitFit without
+	// biases); the error says what would fit.
+	ErrNoFit = errors.New("the method does not fit this model")
 )
 
 // Info describes a method to people.
 type Info struct {
 	// Name is the word used with --method: "lora".
 	Name string
+	// Aliases are other words for it: "houlsby" for an adapter.
+	Aliases []string
 	// PeftType is peft_type in adapter_config.json: "LORA".
 	PeftType string
-	Group    string // prompt, adapter, reparametrisation, selective
-	Doc      string // one line
+	Group    Group
+	// Format is the kind of file it is saved in, as formats calls it; "" is "peft".
+	Format string
+	// NotMergeable says why the adapter cannot be written into weights; "" when it can.
+	NotMergeable string
+	Doc          string // one line
 	// Reference is the paper or library that defines it.
 	Reference string
 	// Options lists the configuration keys a user sets, in the order to print them.
@@ -45,6 +54,17 @@ type Info struct {
 	// LearningRate and WeightDecay are the defaults that are right for the method.
 	LearningRate, WeightDecay float64
 }
+
+// Group is the family of methods in which surveys list a method.
+type Group string
+
+// The groups.
+const (
+	PromptBased       Group = "prompt"
+	AdapterBased      Group = "adapter"
+	Reparametrisation Group = "reparametrisation"
+	Selective         Group = "selective"
+)
 
 // Option is one configuration key of a method.
 type Option struct {
@@ -82,10 +102,8 @@ type Adapter interface {
 
 // Merger is implemented by methods whose adapters can be written into weights.
 type Merger interface {
-	// Changes lists what the adapter does to the tensors of a base model. base
-	// tells the row-major shape of a tensor by its Hugging Face name, nil when
-	// the model has no such tensor.
-	Changes(a *formats.Adapter, base func(name string) []int, scale float32) (*ChangeSet, error)
+	// Changes lists what the adapter does to the tensors of a base model.
+	Changes(a *formats.Adapter, c *model.Checkpoint, scale float32) (*ChangeSet, error)
 }
 
 // GGUFConverter is implemented by methods that have a form in GGUF adapters.
@@ -103,10 +121,16 @@ type Change struct {
 	// Apply changes logical rows r0 to r1 of the tensor, given as float32 in w.
 	// It may be called from several goroutines on different rows.
 	Apply func(w []float32, r0, r1 int)
+	// Whole says that Apply wants all rows in one call: the change of one row
+	// depends on others.
+	Whole bool
 	// Replace, when not nil, gives the new content instead: a full copy of shape
 	// Shape that the adapter carries (modules_to_save).
 	Shape   []int
 	Replace func(dst []float32, r0, r1 int) error
+	// New says that the base may lack the tensor: the head of a task, which the
+	// merged model then has.
+	New bool
 }
 
 // ChangeSet is the effect of one adapter on a base model.
@@ -118,7 +142,10 @@ type ChangeSet struct {
 	Unmatched []string
 }
 
-var methods = map[string]Method{}
+var (
+	methods = map[string]Method{} // by name
+	words   = map[string]Method{} // by name and alias
+)
 
 // Register adds a method. It panics when its name or PEFT type is empty or
 // taken: that is a mistake in the program, found at start.
@@ -128,9 +155,15 @@ func Register(m Method) {
 		panic("peft: Register of a method without name or PEFT type")
 	}
 	for _, o := range methods {
-		if o.Info().Name == i.Name || o.Info().PeftType == i.PeftType {
-			panic("peft: method registered twice: " + i.Name)
+		if o.Info().PeftType == i.PeftType {
+			panic("peft: PEFT type registered twice: " + i.PeftType)
 		}
+	}
+	for _, n := range append([]string{i.Name}, i.Aliases...) {
+		if words[n] != nil {
+			panic("peft: method registered twice: " + n)
+		}
+		words[n] = m
 	}
 	methods[i.Name] = m
 }
@@ -145,9 +178,9 @@ func Methods() []Method {
 	return out
 }
 
-// ByName returns a method by its command-line name.
+// ByName returns a method by its command-line name or an alias.
 func ByName(name string) (Method, error) {
-	if m := methods[strings.ToLower(name)]; m != nil {
+	if m := words[strings.ToLower(name)]; m != nil {
 		return m, nil
 	}
 	return nil, fmt.Errorf("unknown method %q: this peftkit has %s: %w", name, names(), ErrConfig)

@@ -21,6 +21,7 @@ import (
 	"github.com/peftkit/peftkit/formats/safetensors"
 	"github.com/peftkit/peftkit/internal/atomicfile"
 	"github.com/peftkit/peftkit/kernels"
+	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/tensor"
 )
@@ -33,6 +34,7 @@ const (
 	checkpointPrefix = "checkpoint-"
 	stateName        = "state.json"
 	momentsName      = "optimizer.safetensors"
+	paramsName       = "parameters.safetensors" // where the adapter's own file has others
 	weightsName      = "adapter_model.safetensors"
 	stateVersion     = 1
 )
@@ -76,6 +78,11 @@ func (t *Trainer) Save(ctx context.Context, dir string) error {
 		if err := peft.Save(ctx, stage, t.Adapter, t.Config.Files); err != nil {
 			return err
 		}
+		if t.ownParams() {
+			if err := safetensors.WriteFile(ctx, filepath.Join(stage, paramsName), nil, t.params(), map[string]string{"format": "pt"}); err != nil {
+				return err
+			}
+		}
 		if err := safetensors.WriteFile(ctx, filepath.Join(stage, momentsName), nil, t.moments(), map[string]string{"format": "pt"}); err != nil {
 			return err
 		}
@@ -101,23 +108,56 @@ func (t *Trainer) moments() []formats.OutTensor {
 		add("exp_avg."+p.Name, p.Shape, t.Opt.M[i])
 		add("exp_avg_sq."+p.Name, p.Shape, t.Opt.V[i])
 	}
+	for _, p := range t.state() {
+		add("state."+p.Name, p.Shape, p.V.Data)
+	}
 	return out
 }
 
-// content hashes parameters and moments in order.
+// state lists what the method remembers between steps.
+func (t *Trainer) state() []*nn.Param {
+	if s, ok := t.Adapter.(peft.Stateful); ok {
+		return s.State()
+	}
+	return nil
+}
+
+// ownParams reports whether the adapter's file does not hold the trained
+// parameters themselves, so that a checkpoint must.
+func (t *Trainer) ownParams() bool {
+	_, exports := t.Adapter.(peft.Exporter)
+	_, saves := t.Adapter.(peft.Saver)
+	return exports || saves
+}
+
+func (t *Trainer) params() []formats.OutTensor {
+	var out []formats.OutTensor
+	for _, p := range t.Opt.Params {
+		out = append(out, peft.OutParam(p))
+	}
+	return out
+}
+
+// content hashes parameters, moments and the method's state in order.
 func (t *Trainer) content() string {
 	h := sha256.New()
 	buf := make([]byte, 0, 1<<16)
+	add := func(v []float32) {
+		for c := range slices.Chunk(v, 1<<14) {
+			buf = buf[:0]
+			for _, x := range c {
+				buf = binary.LittleEndian.AppendUint32(buf, math.Float32bits(x))
+			}
+			h.Write(buf)
+		}
+	}
 	for i, p := range t.Opt.Params {
 		for _, v := range [][]float32{p.V.Data, t.Opt.M[i], t.Opt.V[i]} {
-			for c := range slices.Chunk(v, 1<<14) {
-				buf = buf[:0]
-				for _, x := range c {
-					buf = binary.LittleEndian.AppendUint32(buf, math.Float32bits(x))
-				}
-				h.Write(buf)
-			}
+			add(v)
 		}
+	}
+	for _, p := range t.state() {
+		add(p.V.Data)
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }
@@ -173,12 +213,16 @@ func (t *Trainer) load(dir string) error {
 	if st.Step < 0 || st.Step > t.Total {
 		return fail("%s: step %d of %d", stateName, st.Step, t.Total)
 	}
-	if err := t.loadTensors(filepath.Join(dir, weightsName), func(i int) map[string][]float32 {
+	weights := weightsName
+	if t.ownParams() {
+		weights = paramsName
+	}
+	if err := t.loadTensors(filepath.Join(dir, weights), nil, func(i int) map[string][]float32 {
 		return map[string][]float32{t.Opt.Params[i].Name: t.Opt.Params[i].V.Data}
 	}); err != nil {
 		return fail("%w", err)
 	}
-	if err := t.loadTensors(filepath.Join(dir, momentsName), func(i int) map[string][]float32 {
+	if err := t.loadTensors(filepath.Join(dir, momentsName), t.state(), func(i int) map[string][]float32 {
 		name := t.Opt.Params[i].Name
 		return map[string][]float32{"exp_avg." + name: t.Opt.M[i], "exp_avg_sq." + name: t.Opt.V[i]}
 	}); err != nil {
@@ -196,26 +240,34 @@ func (t *Trainer) load(dir string) error {
 
 // loadTensors fills the slices that want names for each parameter from a file,
 // which must have exactly these tensors.
-func (t *Trainer) loadTensors(path string, want func(param int) map[string][]float32) error {
+func (t *Trainer) loadTensors(path string, state []*nn.Param, want func(param int) map[string][]float32) error {
 	f, err := safetensors.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	n := 0
+	read := func(name string, shape []int, dst []float32) error {
+		x := f.Tensor(name)
+		if x == nil {
+			return fmt.Errorf("%s: no tensor %q", path, name)
+		}
+		if x.Type != tensor.F32 || !slices.Equal(x.Shape, shape) {
+			return fmt.Errorf("%s: %q is %s %v, expected F32 %v", path, name, x.Type, x.Shape, shape)
+		}
+		n++
+		return x.Floats(dst, 0, x.Rows())
+	}
 	for i, p := range t.Opt.Params {
 		for name, dst := range want(i) {
-			x := f.Tensor(name)
-			if x == nil {
-				return fmt.Errorf("%s: no tensor %q", path, name)
-			}
-			if x.Type != tensor.F32 || !slices.Equal(x.Shape, p.Shape) {
-				return fmt.Errorf("%s: %q is %s %v, expected F32 %v", path, name, x.Type, x.Shape, p.Shape)
-			}
-			if err := x.Floats(dst, 0, x.Rows()); err != nil {
+			if err := read(name, p.Shape, dst); err != nil {
 				return err
 			}
-			n++
+		}
+	}
+	for _, p := range state {
+		if err := read("state."+p.Name, p.Shape, p.V.Data); err != nil {
+			return err
 		}
 	}
 	if n != len(f.Tensors) {

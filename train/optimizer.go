@@ -19,8 +19,10 @@ type AdamW struct {
 	// Beta1, Beta2, Eps and WeightDecay as torch.optim.AdamW calls them.
 	Beta1, Beta2, Eps, WeightDecay float64
 
+	// Rates multiply the learning rate, Decays the weight decay of each parameter.
+	Rates, Decays []float64
+
 	blocks []block
-	decays []bool // by parameter
 }
 
 // noDecay finds biases and norm weights, to which transformers' Trainer applies
@@ -38,7 +40,11 @@ func NewAdamW(params []*nn.Param, beta1, beta2, eps, weightDecay float64) *AdamW
 	o := &AdamW{Params: params, Beta1: beta1, Beta2: beta2, Eps: eps, WeightDecay: weightDecay}
 	for i, p := range params {
 		n := len(p.V.Data)
-		o.decays = append(o.decays, !noDecay.MatchString(p.Name))
+		decay := 1.0
+		if noDecay.MatchString(p.Name) {
+			decay = 0
+		}
+		o.Rates, o.Decays = append(o.Rates, 1), append(o.Decays, decay)
 		o.M, o.V = append(o.M, make([]float32, n)), append(o.V, make([]float32, n))
 		for lo := 0; lo < n; lo += blockSize {
 			o.blocks = append(o.blocks, block{i, lo, min(lo+blockSize, n)})
@@ -102,9 +108,8 @@ func (o *AdamW) Update(lr float64) {
 	kernels.Parallel(len(o.blocks), 1, func(lo, hi int) {
 		for _, b := range o.blocks[lo:hi] {
 			p, s := o.Params[b.param].V, s
-			if !o.decays[b.param] {
-				s.WeightDecay = 0
-			}
+			s.LR *= o.Rates[b.param]
+			s.WeightDecay *= o.Decays[b.param]
 			s.Apply(p.Data[b.lo:b.hi], p.Grad[b.lo:b.hi], o.M[b.param][b.lo:b.hi], o.V[b.param][b.lo:b.hi])
 		}
 	})

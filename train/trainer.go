@@ -52,6 +52,12 @@ func New(c Config, m *model.Model, ad peft.Adapter, ds *data.Dataset) (*Trainer,
 		return nil, fmt.Errorf("%w: the adapter has no trainable parameter", ErrConfig)
 	}
 	t.Opt = NewAdamW(params, c.Beta1, c.Beta2, c.Eps, c.WeightDecay)
+	if r, ok := ad.(peft.Rater); ok {
+		for i, p := range params {
+			lr, decay := r.Rate(p)
+			t.Opt.Rates[i], t.Opt.Decays[i] = lr, t.Opt.Decays[i]*decay
+		}
+	}
 	if err := t.fits(ds); err != nil {
 		return nil, err
 	}
@@ -135,6 +141,9 @@ func (t *Trainer) loop(ctx context.Context) error {
 			}
 		}
 	}
+	if err := t.begin(ctx); err != nil {
+		return err
+	}
 	var spent time.Duration
 	for first := t.step; t.step < t.Total; {
 		s, err := t.Step(ctx)
@@ -154,6 +163,33 @@ func (t *Trainer) loop(ctx context.Context) error {
 				return t.interrupted(ctx, err)
 			}
 		}
+	}
+	return nil
+}
+
+// begin lets the method prepare: a fresh one from the data if it wants to.
+func (t *Trainer) begin(ctx context.Context) error {
+	if c, ok := t.Adapter.(peft.Calibrator); ok && t.step == 0 {
+		first, err := t.Data.Epoch(t.plan, 0)
+		if err != nil {
+			return err
+		}
+		err = c.Calibrate(ctx, t.Model, func(yield func(*model.Batch) bool) {
+			for _, examples := range first {
+				if ctx.Err() != nil || !yield(t.Data.Batch(examples)) {
+					return
+				}
+			}
+		})
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return t.interrupted(ctx, err)
+		}
+	}
+	if s, ok := t.Adapter.(peft.Stepper); ok {
+		return s.Begin(t.step, t.Total)
 	}
 	return nil
 }
@@ -207,13 +243,23 @@ func (t *Trainer) Step(ctx context.Context) (*Step, error) {
 		sum += loss
 	}
 	s.Loss = sum / float64(s.Labels)
+	if p, ok := t.Adapter.(peft.Penalizer); ok {
+		s.Loss += p.Penalty()
+	}
 	s.GradNorm = t.Opt.Clip(t.Config.Clip)
 	if !finite(s.GradNorm) {
 		return nil, t.blameGradient(s)
 	}
 	s.LearningRate = t.Config.LearningRate * t.Config.Schedule.Factor(t.step, t.Warmup, t.Total, t.Config.MinLR)
+	stepper, _ := t.Adapter.(peft.Stepper)
+	if stepper != nil {
+		stepper.BeforeUpdate(t.step + 1)
+	}
 	t.Opt.Update(s.LearningRate)
 	t.step++
+	if stepper != nil {
+		stepper.AfterUpdate(t.step)
+	}
 	s.Elapsed = time.Since(begin)
 	s.Memory = MemoryUse()
 	return s, nil

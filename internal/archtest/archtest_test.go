@@ -30,7 +30,9 @@ var rules = []struct {
 	{"tokenizer/...", []string{"tokenizer/...", "formats", "tensor", "kernels/..."}},
 	{"model/...", []string{"model/...", "nn", "formats", "tensor", "kernels/..."}},
 	{"peft", []string{"model", "nn", "formats", "tensor", "kernels/..."}},
-	{"plugins/lora", []string{"peft", "model", "nn", "formats", "tensor", "kernels/..."}},
+	{"peft/tuner", []string{"peft", "model", "nn", "formats", "tensor", "kernels/..."}},
+	{"plugins/standard", []string{"..."}},
+	{"plugins/...", []string{"peft", "peft/tuner", "model", "nn", "formats/...", "tensor", "kernels/...", "internal/linalg", "internal/torchrng"}},
 	{"data", []string{"tokenizer/...", "model", "nn", "formats", "tensor", "kernels/..."}},
 	{"train", []string{"data", "peft", "tokenizer/...", "model", "nn", "formats/...", "tensor", "kernels/..."}},
 	{"generate", []string{"data", "tokenizer/...", "model", "nn", "formats", "tensor", "kernels/..."}},
@@ -38,6 +40,9 @@ var rules = []struct {
 }
 
 func fits(pattern, pkg string) bool {
+	if pattern == "..." {
+		return true
+	}
 	if base, ok := strings.CutSuffix(pattern, "/..."); ok {
 		return pkg == base || strings.HasPrefix(pkg, base+"/")
 	}

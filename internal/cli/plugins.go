@@ -78,7 +78,7 @@ func plugins() pluginList {
 		info := m.Info()
 		_, merges := m.(peft.Merger)
 		_, gguf := m.(peft.GGUFConverter)
-		i := methodInfo{Name: info.Name, PeftType: info.PeftType, Group: info.Group, Doc: info.Doc, Reference: info.Reference,
+		i := methodInfo{Name: info.Name, PeftType: info.PeftType, Group: string(info.Group), Doc: info.Doc, Reference: info.Reference,
 			LearningRate: info.LearningRate, WeightDecay: info.WeightDecay, Merges: merges, GGUF: gguf, Options: []optionInfo{}}
 		for _, o := range info.Options {
 			i.Options = append(i.Options, optionInfo(o))

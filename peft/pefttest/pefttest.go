@@ -288,7 +288,9 @@ func merge(t *testing.T, m peft.Method, c Case) {
 		if ch.Replace != nil {
 			require.NoError(t, ch.Replace(w, 0, tn.Rows()))
 		}
-		if ch.Apply != nil {
+		if ch.Apply != nil && ch.Whole {
+			ch.Apply(w, 0, tn.Rows())
+		} else if ch.Apply != nil {
 			mid := tn.Rows() / 2 // in two pieces, as a streaming merge does
 			ch.Apply(w[:mid*tn.Cols()], 0, mid)
 			ch.Apply(w[mid*tn.Cols():], mid, tn.Rows())

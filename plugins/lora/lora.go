@@ -34,7 +34,7 @@ var (
 // alpha 32, every linear layer); those of a file that lacks a key are PEFT's.
 func (method) Info() peft.Info {
 	return peft.Info{
-		Name: "lora", PeftType: "LORA", Group: "reparametrisation",
+		Name: "lora", PeftType: "LORA", Group: peft.Reparametrisation,
 		Doc:          "adds a product of two thin matrices to the weights it targets",
 		Reference:    "Hu et al. 2021, arXiv 2106.09685; rsLoRA: arXiv 2312.03732",
 		LearningRate: 2e-4,

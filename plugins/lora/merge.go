@@ -6,13 +6,14 @@ import (
 
 	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/kernels"
+	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/tensor"
 )
 
 // Changes implements peft.Merger. As in PEFT's merge_and_unload the product B A
 // is taken in float32, then scaled, then added to the weight.
-func (method) Changes(a *formats.Adapter, base func(string) []int, scale float32) (*peft.ChangeSet, error) {
+func (method) Changes(a *formats.Adapter, c *model.Checkpoint, scale float32) (*peft.ChangeSet, error) {
 	cfg, err := parse(a.Config)
 	if err != nil {
 		return nil, fmt.Errorf("%s: adapter_config.json: %w", a.Path, err)
@@ -25,6 +26,7 @@ func (method) Changes(a *formats.Adapter, base func(string) []int, scale float32
 	if err != nil {
 		return nil, err
 	}
+	base := c.Shape
 	out := &peft.ChangeSet{}
 	for _, p := range pairs {
 		name := p.path + ".weight"

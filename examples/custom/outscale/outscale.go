@@ -201,11 +201,11 @@ func (ad *adapter) Summary() string {
 }
 
 // Changes implements peft.Merger.
-func (Method) Changes(a *formats.Adapter, base func(string) []int, scale float32) (*peft.ChangeSet, error) {
+func (Method) Changes(a *formats.Adapter, c *model.Checkpoint, scale float32) (*peft.ChangeSet, error) {
 	out := &peft.ChangeSet{}
 	for _, t := range a.Tensors {
 		path := strings.TrimSuffix(strings.TrimPrefix(t.Name, prefix), suffix)
-		shape := base(path + ".weight")
+		shape := c.Shape(path + ".weight")
 		if shape == nil || !strings.HasSuffix(t.Name, suffix) {
 			out.Unmatched = append(out.Unmatched, t.Name)
 			continue
@@ -226,7 +226,7 @@ func (Method) Changes(a *formats.Adapter, base func(string) []int, scale float32
 				}
 			}
 		}})
-		if base(path+".bias") != nil {
+		if c.Shape(path+".bias") != nil {
 			out.Changes = append(out.Changes, peft.Change{Tensor: path + ".bias", Apply: func(w []float32, r0, r1 int) {
 				if r0 < r1 { // a vector is a single row
 					for i := range w {

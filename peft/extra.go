@@ -1,0 +1,75 @@
+package peft
+
+import (
+	"context"
+	"encoding/json"
+	"iter"
+
+	"github.com/peftkit/peftkit/formats"
+	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/nn"
+)
+
+// What an [Adapter] may do beside having parameters. Each interface is optional.
+
+// Exporter is implemented by adapters whose saved tensors are not, one for one,
+// their trained parameters: an encoder of which only the output is kept, frozen
+// projections that are shared, ranks that were pruned.
+type Exporter interface {
+	Export() ([]formats.OutTensor, error)
+}
+
+// Rater is implemented by adapters whose parameters do not all learn at the same
+// rate (LoRA+, combinations).
+type Rater interface {
+	// Rate returns what the learning rate and the weight decay are multiplied with
+	// for a parameter.
+	Rate(p *nn.Param) (lr, decay float64)
+}
+
+// Stateful is implemented by adapters that remember more than their parameters
+// from step to step (AdaLoRA's running importance). The values are kept in
+// checkpoints; none wants a gradient.
+type Stateful interface {
+	State() []*nn.Param
+}
+
+// Stepper is implemented by adapters that act between steps of the optimizer.
+type Stepper interface {
+	// Begin is called before the first step of a run of total steps, done of which
+	// were made before.
+	Begin(done, total int) error
+	// BeforeUpdate is called when the gradients of step (from 1) are complete and
+	// clipped, AfterUpdate when the parameters were changed; the gradients are still
+	// there.
+	BeforeUpdate(step int)
+	AfterUpdate(step int)
+}
+
+// Penalizer is implemented by adapters that add to the loss.
+type Penalizer interface {
+	// Penalty returns the addition and adds its gradient to the parameters'. It is
+	// called once per step.
+	Penalty() float64
+}
+
+// Calibrator is implemented by adapters that begin from data (EVA).
+type Calibrator interface {
+	// Calibrate sets the parameters of a fresh adapter. batches runs over the
+	// training data in the order of the first epoch.
+	Calibrate(ctx context.Context, m *model.Model, batches iter.Seq[*model.Batch]) error
+}
+
+// Saver is implemented by adapters that are not saved as a Hugging Face PEFT
+// folder.
+type Saver interface {
+	// SaveTo writes the adapter to a folder, whole or not at all. files are to be
+	// put beside it.
+	SaveTo(ctx context.Context, path string, files map[string][]byte) error
+}
+
+// Recogniser is implemented by methods whose saved configuration has no
+// peft_type.
+type Recogniser interface {
+	Recognises(config json.RawMessage) bool
+}

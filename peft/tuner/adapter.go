@@ -1,0 +1,71 @@
+package tuner
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/peftkit/peftkit/formats"
+	"github.com/peftkit/peftkit/nn"
+	"github.com/peftkit/peftkit/peft"
+)
+
+// attach hooks all sites into the model.
+func (a *Adapter) attach(scale float32) error {
+	for i, s := range a.Sites {
+		if err := s.Attach(scale); err != nil {
+			return fmt.Errorf("%s: %w", a.Places[i].Path, err)
+		}
+	}
+	return nil
+}
+
+// Params implements peft.Adapter.
+func (a *Adapter) Params() []*nn.Param { return a.params }
+
+// Saved lists what the file carries: the trained parameters and the buffers.
+func (a *Adapter) Saved() []*nn.Param { return a.saved }
+
+// SetTrained says whether a declared parameter is trained.
+func (a *Adapter) SetTrained(p *nn.Param, trained bool) {
+	a.params = slices.DeleteFunc(a.params, func(q *nn.Param) bool { return q == p })
+	if p.V.Needs = trained; trained {
+		a.params = append(a.params, p)
+	}
+}
+
+// Export implements peft.Exporter.
+func (a *Adapter) Export() ([]formats.OutTensor, error) {
+	var out []formats.OutTensor
+	for _, p := range a.saved {
+		out = append(out, peft.OutParam(p))
+	}
+	return out, nil
+}
+
+// Config implements peft.Adapter. all-linear becomes the names of the modules
+// that it chose.
+func (a *Adapter) Config() (json.RawMessage, error) {
+	if a.Cfg.TargetModules.IsAllLinear() {
+		a.Cfg.SetTargets(peft.Targets{List: peft.ShortNames(a.paths())})
+	}
+	return a.Cfg.JSON()
+}
+
+func (a *Adapter) paths() []string {
+	var out []string
+	for _, p := range a.Places {
+		out = append(out, p.Path)
+	}
+	return out
+}
+
+// Summary implements peft.Adapter.
+func (a *Adapter) Summary() string {
+	what := a.facts.Name
+	if d, ok := a.Tuner.(Describer); ok {
+		what = d.Describe()
+	}
+	return fmt.Sprintf("%s on %d modules (%s)", what, len(a.Sites), strings.Join(peft.ShortNames(a.paths()), ", "))
+}

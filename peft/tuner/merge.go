@@ -1,0 +1,120 @@
+package tuner
+
+import (
+	"fmt"
+
+	"github.com/peftkit/peftkit/formats"
+	"github.com/peftkit/peftkit/kernels"
+	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/nn"
+	"github.com/peftkit/peftkit/peft"
+)
+
+// Changes implements peft.Merger: it builds the model that the adapter is about
+// without attaching, and asks each site for its change of the stored weight.
+func (m *Method) Changes(a *formats.Adapter, c *model.Checkpoint, scale float32) (*peft.ChangeSet, error) {
+	mod, err := peft.BuildFor(a, c)
+	if err != nil {
+		return nil, err
+	}
+	ad, err := m.read(mod, a)
+	if err != nil {
+		return nil, err
+	}
+	if scale != 1 && len(ad.whole) > 0 {
+		return nil, fmt.Errorf("%s: a scale of %g cannot apply to the biases and whole modules that the adapter carries: %w", a.Path, scale, peft.ErrConfig)
+	}
+	out := &peft.ChangeSet{Matched: len(a.Tensors)}
+	// Whole tensors replace the base's before anything is added.
+	for _, p := range ad.whole {
+		out.Changes = append(out.Changes, peft.ReplaceBy(p, mod))
+	}
+	for i, s := range ad.Sites {
+		ch, err := change(s, ad.Places[i], scale)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", a.Path, ad.Places[i].Path, err)
+		}
+		out.Changes = append(out.Changes, ch...)
+	}
+	return out, nil
+}
+
+// change is what one site does to the tensors of its module.
+func change(s Site, p *Place, scale float32) ([]peft.Change, error) {
+	ch := peft.Change{Tensor: p.Path + ".weight"}
+	w := p.Mod.Weight()
+	switch s := s.(type) {
+	case RowMerging:
+		ch.Apply = func(v []float32, r0, r1 int) {
+			s.MergeRows(kernels.MatOf(v, r1-r0, p.In), r0, r1, scale)
+		}
+		if w.Transposed {
+			ch.Whole = true
+			ch.Apply = func(v []float32, _, _ int) {
+				turned(v, p, func(m kernels.Mat) { s.MergeRows(m, 0, p.Out, scale) })
+			}
+		}
+	case Merging:
+		ch.Whole = true
+		ch.Apply = func(v []float32, _, _ int) {
+			if !w.Transposed {
+				s.Merge(kernels.MatOf(v, p.Out, p.In), scale)
+				return
+			}
+			turned(v, p, func(m kernels.Mat) { s.Merge(m, scale) })
+		}
+	case BiasMerging: // nothing but the bias
+	default:
+		return nil, fmt.Errorf("its change of the module %w into the weight", peft.ErrNotMergeable)
+	}
+	var out []peft.Change
+	if ch.Apply != nil {
+		out = append(out, ch)
+	}
+	if b, ok := s.(BiasMerging); ok {
+		if p.Mod.Bias() == nil {
+			if b.NeedsBias() {
+				return nil, fmt.Errorf("the adapter adds to the bias, and the base model has none there: %w", peft.ErrNotMergeable)
+			}
+			return out, nil
+		}
+		out = append(out, peft.Change{Tensor: p.Path + ".bias", Whole: true, Apply: func(v []float32, _, _ int) { b.MergeBias(v, scale) }})
+	}
+	return out, nil
+}
+
+// turned calls f with the transpose of v, stored [in, out], and writes it back.
+func turned(v []float32, p *Place, f func(kernels.Mat)) {
+	m := kernels.NewMat(p.Out, p.In)
+	for i := range p.In {
+		for o := range p.Out {
+			m.Data[o*m.Stride+i] = v[i*p.Out+o]
+		}
+	}
+	f(m)
+	for i := range p.In {
+		for o := range p.Out {
+			v[i*p.Out+o] = m.Data[o*m.Stride+i]
+		}
+	}
+}
+
+// AddDense attaches scale times a dense change D, [out, in], to a linear layer's
+// product; make computes D in each forward pass.
+func AddDense(l *nn.LinearLayer, scale float32, make func(t *nn.Tape) *nn.Var) {
+	l.AddLowRank(func(t *nn.Tape, x *nn.Var) nn.LowRank { return nn.LowRank{B: make(t), Scale: scale} })
+}
+
+// Uniform fills v with numbers between -bound and bound.
+func Uniform(v []float32, bound float64, next func() float64) {
+	for i := range v {
+		v[i] = float32((2*next() - 1) * bound)
+	}
+}
+
+// Normal fills v with normal numbers of deviation sigma.
+func Normal(v []float32, sigma float64, next func() float64) {
+	for i := range v {
+		v[i] = float32(sigma * next())
+	}
+}

@@ -1,0 +1,360 @@
+// Package tuner is what methods share that change single modules of a model: it
+// finds the modules, names, initialises, saves and loads their parameters, trains
+// biases and whole modules beside them, and merges. A method brings a [Tuner]:
+// which parameters a module gets, what they do to its forward pass and to its
+// weight. Files are those of Hugging Face PEFT.
+package tuner
+
+import (
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"github.com/peftkit/peftkit/formats"
+	"github.com/peftkit/peftkit/kernels"
+	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/nn"
+	"github.com/peftkit/peftkit/peft"
+)
+
+// Method is a [peft.Method] and [peft.Merger] made of a Tuner.
+type Method struct {
+	Facts peft.Info
+	// Configure reads the method's own keys of a configuration and checks them.
+	Configure func(c *peft.Config) (Tuner, error)
+	// Targets chooses the modules of a fresh adapter whose target_modules nobody
+	// gave and Facts has no default for; it may set other keys. nil when Facts has.
+	Targets func(c *peft.Config, m *model.Model) error
+}
+
+// Tuner is a configured method.
+type Tuner interface {
+	// Site declares the parameters of one module of target_modules. An error that
+	// wraps peft.ErrConfig says why the module cannot be changed.
+	Site(p *Place) (Site, error)
+}
+
+// Site is what the method does to one module.
+type Site interface {
+	// Init sets the parameters of a fresh adapter. rng depends on the seed and the
+	// module's path alone.
+	Init(rng *rand.Rand) error
+	// Attach hooks into the module, its effect multiplied by scale.
+	Attach(scale float32) error
+}
+
+// Merging is a Site that can be written into its module's weight.
+type Merging interface {
+	Site
+	// Merge changes the weight, [out, in] of the linear map in float32 whatever the
+	// stored orientation; for an embedding [vocabulary, features].
+	Merge(w kernels.Mat, scale float32)
+}
+
+// RowMerging is a Merging whose change of a row of [out, in] needs no other row:
+// it is streamed.
+type RowMerging interface {
+	Site
+	// MergeRows changes rows r0 to r1, given as w. It may be called from several
+	// goroutines on different rows.
+	MergeRows(w kernels.Mat, r0, r1 int, scale float32)
+}
+
+// BiasMerging is a Site that also changes its module's bias.
+type BiasMerging interface {
+	MergeBias(b []float32, scale float32)
+	// NeedsBias says that a module without a bias cannot be merged.
+	NeedsBias() bool
+}
+
+// Finisher is a Tuner with work to do when all sites are declared: shared
+// tensors. It is called before Init and Attach.
+type Finisher interface {
+	Finish(a *Adapter) error
+}
+
+// Initialiser is a Tuner with shared parameters to initialise, before the sites'.
+type Initialiser interface {
+	InitShared(seed uint64) error
+}
+
+// Describer is a Tuner that says in a few words what it is: "LoHa rank 8".
+type Describer interface {
+	Describe() string
+}
+
+// Place is one target module.
+type Place struct {
+	Path string
+	Mod  *model.Module
+	// Out and In are the sizes of the linear map; for an embedding the number of
+	// tokens and of features, for a norm 1 and the features.
+	Out, In int
+	Model   *model.Model
+
+	ad *Adapter
+}
+
+// Linear returns the linear layer, or an error that says that the method adapts
+// no other kind of module.
+func (p *Place) Linear() (*nn.LinearLayer, error) {
+	if p.Mod.Linear == nil {
+		return nil, fmt.Errorf("target_modules hits %s, %s %s: the method changes linear layers: %w", p.Path, article(p.Mod.Kind()), p.Mod.Kind(), peft.ErrConfig)
+	}
+	return p.Mod.Linear, nil
+}
+
+func article(word string) string {
+	if strings.ContainsRune("aeiou", rune(word[0])) {
+		return "an"
+	}
+	return "a"
+}
+
+// Param declares a trained parameter, saved as base_model.model.PATH.name.
+func (p *Place) Param(name string, shape ...int) *nn.Param {
+	return p.ad.add(nn.NewParam(peft.Prefix+p.Path+"."+name, shape...), true)
+}
+
+// Buffer declares a tensor that is saved with the adapter but not trained.
+func (p *Place) Buffer(name string, shape ...int) *nn.Param {
+	return p.ad.add(nn.NewParam(peft.Prefix+p.Path+"."+name, shape...), false)
+}
+
+// Shared declares a tensor of the whole adapter, saved once as
+// base_model.NAME; later calls return the same one. Its shape is that of the
+// first call.
+func (p *Place) Shared(name string, trained bool, shape ...int) *nn.Param {
+	full := "base_model." + name
+	for _, q := range p.ad.saved {
+		if q.Name == full {
+			return q
+		}
+	}
+	return p.ad.add(nn.NewParam(full, shape...), trained)
+}
+
+// Weight decodes the module's base weight as [Out, In] of the linear map.
+func (p *Place) Weight() kernels.Mat {
+	w := p.Mod.Weight()
+	m := kernels.NewMat(p.Out, p.In)
+	if !w.Transposed {
+		kernels.Parallel(p.Out, 64, func(lo, hi int) {
+			for r := lo; r < hi; r++ {
+				w.Row(m.Row(r), r)
+			}
+		})
+		return m
+	}
+	row := make([]float32, p.Out)
+	for i := range p.In {
+		w.Row(row, i)
+		for o, v := range row {
+			m.Data[o*m.Stride+i] = v
+		}
+	}
+	return m
+}
+
+// Adapter is a [peft.Adapter] made of sites.
+type Adapter struct {
+	Cfg   *peft.Config
+	Tuner Tuner
+	Sites []Site
+	// Places belong to the sites one by one.
+	Places []*Place
+
+	facts  peft.Info
+	params []*nn.Param // trained
+	saved  []*nn.Param // in the file
+	whole  []*nn.Param // biases and whole modules, the last of saved
+}
+
+var (
+	_ peft.Method   = (*Method)(nil)
+	_ peft.Merger   = (*Method)(nil)
+	_ peft.Adapter  = (*Adapter)(nil)
+	_ peft.Exporter = (*Adapter)(nil)
+)
+
+func (a *Adapter) add(p *nn.Param, trained bool) *nn.Param {
+	a.saved = append(a.saved, p)
+	if trained {
+		a.params = append(a.params, p)
+	} else {
+		p.V.Needs = false
+	}
+	return p
+}
+
+// Info implements peft.Method.
+func (m *Method) Info() peft.Info { return m.Facts }
+
+// NewAdapter implements the whole of New but for attaching.
+func (m *Method) NewAdapter(mod *model.Model, o peft.Options, seed uint64) (*Adapter, error) {
+	cfg, err := peft.NewConfig(o, m.Facts, mod)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.TargetModules.Empty() && m.Targets != nil {
+		if err := m.Targets(cfg, mod); err != nil {
+			return nil, err
+		}
+	}
+	ad, err := m.build(mod, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if in, ok := ad.Tuner.(Initialiser); ok {
+		if err := in.InitShared(seed); err != nil {
+			return nil, err
+		}
+	}
+	for i, s := range ad.Sites {
+		h := fnv.New64a()
+		h.Write([]byte(ad.Places[i].Path))
+		if err := s.Init(rand.New(rand.NewPCG(seed, h.Sum64()))); err != nil {
+			return nil, fmt.Errorf("%s: %w", ad.Places[i].Path, err)
+		}
+	}
+	return ad, nil
+}
+
+// New implements peft.Method.
+func (m *Method) New(mod *model.Model, o peft.Options, seed uint64) (peft.Adapter, error) {
+	ad, err := m.NewAdapter(mod, o, seed)
+	if err != nil {
+		return nil, err
+	}
+	return ad, ad.attach(1)
+}
+
+// Load implements peft.Method.
+func (m *Method) Load(mod *model.Model, a *formats.Adapter, scale float32) (peft.Adapter, error) {
+	ad, err := m.read(mod, a)
+	if err != nil {
+		return nil, err
+	}
+	if scale != 1 && len(ad.whole) > 0 {
+		return nil, fmt.Errorf("%s: a scale of %g cannot apply to the biases and whole modules that the adapter carries: %w", a.Path, scale, peft.ErrConfig)
+	}
+	return ad, ad.attach(scale)
+}
+
+// read builds the sites of a file and fills their parameters.
+func (m *Method) read(mod *model.Model, a *formats.Adapter) (*Adapter, error) {
+	cfg, err := peft.ParseConfig(a.Config)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", a.Path, err)
+	}
+	set, err := peft.NewTensorSet(a)
+	if err != nil {
+		return nil, err
+	}
+	ad, err := m.build(mod, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", a.Path, err)
+	}
+	if l, ok := ad.Tuner.(Loader); ok {
+		if err := l.Loading(ad, set); err != nil {
+			return nil, fmt.Errorf("%s: %w", a.Path, err)
+		}
+	}
+	return ad, set.Fill(ad.saved...)
+}
+
+// Loader is a Tuner that takes tensors from a file by itself, or changes what is
+// expected of it, before the rest is read.
+type Loader interface {
+	Loading(a *Adapter, set *peft.TensorSet) error
+}
+
+// Drop takes a parameter off the list of those that are saved: the file does not
+// carry it.
+func (a *Adapter) Drop(p *nn.Param) {
+	a.saved = slices.DeleteFunc(a.saved, func(q *nn.Param) bool { return q == p })
+}
+
+// build finds the targets and declares zeroed parameters for them.
+func (m *Method) build(mod *model.Model, cfg *peft.Config) (*Adapter, error) {
+	t, err := m.Configure(cfg)
+	if err != nil {
+		return nil, err
+	}
+	ad := &Adapter{Cfg: cfg, Tuner: t, facts: m.Facts}
+	if cfg.TargetModules.Empty() {
+		return nil, fmt.Errorf("target_modules is empty: name modules, or use %s: %w", peft.AllLinear, peft.ErrConfig)
+	}
+	var full []*nn.Param
+	hitPath := map[string]bool{}
+	for _, module := range mod.Modules {
+		if cfg.Saves(module.Path) {
+			full = append(full, peft.WholeModule(module)...)
+			continue
+		}
+		hit, err := cfg.Hits(module)
+		if err != nil {
+			return nil, err
+		}
+		if hit {
+			p := &Place{Path: module.Path, Mod: module, Out: module.Weight().Out, In: module.Weight().In, Model: mod, ad: ad}
+			s, err := t.Site(p)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", module.Path, err)
+			}
+			ad.Sites, ad.Places = append(ad.Sites, s), append(ad.Places, p)
+			hitPath[module.Path] = true
+		}
+	}
+	if len(ad.Sites) == 0 {
+		v, _ := cfg.TargetModules.MarshalJSON()
+		return nil, fmt.Errorf("target_modules %s hits none of the model's modules, which end in %s: %w", v, peft.Endings(mod), peft.ErrNoMatch)
+	}
+	for _, item := range cfg.TargetModules.List {
+		if !slices.ContainsFunc(mod.Modules, func(x *model.Module) bool { return peft.Suffix(x.Path, item) }) {
+			return nil, fmt.Errorf("target_modules: %q fits no module of this model; its modules end in %s: %w", item, peft.Endings(mod), peft.ErrNoMatch)
+		}
+	}
+	if f, ok := t.(Finisher); ok {
+		if err := f.Finish(ad); err != nil {
+			return nil, err
+		}
+	}
+	if full, err = ad.biases(mod, full, hitPath); err != nil {
+		return nil, err
+	}
+	for _, p := range full {
+		ad.whole = append(ad.whole, ad.add(p, true))
+	}
+	return ad, nil
+}
+
+// biases makes trainable what the key bias asks for: none, all, or METHOD_only.
+func (a *Adapter) biases(mod *model.Model, full []*nn.Param, hit map[string]bool) ([]*nn.Param, error) {
+	kind := a.Cfg.Bias
+	if kind == "none" || kind == "" {
+		return full, nil
+	}
+	if kind != "all" && !strings.HasSuffix(kind, "_only") {
+		return nil, fmt.Errorf("bias is %q, expected none, all or %s_only: %w", kind, a.facts.Name, peft.ErrConfig)
+	}
+	n := len(full)
+	for _, m := range mod.Modules {
+		b := m.Bias()
+		if b == nil || a.Cfg.Saves(m.Path) || kind != "all" && !hit[m.Path] {
+			continue
+		}
+		p := b.Unfreeze()
+		p.Name = peft.Prefix + m.Path + ".bias"
+		if hit[m.Path] {
+			p.Name = peft.Prefix + m.Path + ".base_layer.bias"
+		}
+		full = append(full, p)
+	}
+	if len(full) == n {
+		return nil, fmt.Errorf("bias %q: this model has no biases to train; use bias none: %w", kind, peft.ErrNoFit)
+	}
+	return full, nil
+}
