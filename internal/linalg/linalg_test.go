@@ -1,0 +1,198 @@
+package linalg
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func randoms(seed uint64, n int) []float32 {
+	r := rand.New(rand.NewPCG(seed, 1))
+	a := make([]float32, n)
+	for i := range a {
+		a[i] = float32(r.NormFloat64())
+	}
+	return a
+}
+
+// mul is a·b of [m,k] and [k,n].
+func mul(a, b []float32, m, k, n int) []float32 {
+	out := make([]float32, m*n)
+	for i := range m {
+		for j := range n {
+			s := 0.0
+			for l := range k {
+				s += float64(a[i*k+l]) * float64(b[l*n+j])
+			}
+			out[i*n+j] = float32(s)
+		}
+	}
+	return out
+}
+
+func worst(a, b []float32) float64 {
+	w := 0.0
+	for i := range a {
+		w = math.Max(w, math.Abs(float64(a[i]-b[i])))
+	}
+	return w
+}
+
+// scaled multiplies the columns of u by s.
+func scaled(u, s []float32) []float32 {
+	out := make([]float32, len(u))
+	for i := range u {
+		out[i] = u[i] * s[i%len(s)]
+	}
+	return out
+}
+
+func eye(n int) []float32 {
+	a := make([]float32, n*n)
+	for i := range n {
+		a[i*n+i] = 1
+	}
+	return a
+}
+
+var shapes = [][2]int{{1, 1}, {1, 5}, {5, 1}, {4, 4}, {7, 3}, {3, 7}, {40, 61}}
+
+func TestSVD(t *testing.T) {
+	for _, s := range shapes {
+		rows, cols := s[0], s[1]
+		k := min(rows, cols)
+		a := randoms(1, rows*cols)
+		u, sv, vt, err := SVD(a, rows, cols)
+		require.NoError(t, err)
+		require.LessOrEqual(t, worst(a, mul(scaled(u, sv), vt, rows, k, cols)), 2e-6, s)
+		require.LessOrEqual(t, worst(eye(k), mul(transposed(u, rows, k), u, k, rows, k)), 1e-6)
+		require.LessOrEqual(t, worst(eye(k), mul(vt, transposed(vt, k, cols), k, cols, k)), 1e-6)
+		for i := 1; i < k; i++ {
+			require.GreaterOrEqual(t, sv[i-1], sv[i])
+		}
+	}
+	_, _, _, err := SVD([]float32{1, float32(math.NaN()), 2, 3}, 2, 2)
+	require.Error(t, err)
+}
+
+// The numbers are torch.linalg.qr's of sin((i+1)²*0.7) in float64.
+func TestQROfTorch(t *testing.T) {
+	for _, c := range goldenQR {
+		a := make([]float32, c.rows*c.cols)
+		for i := range a {
+			a[i] = float32(math.Sin(float64((i+1)*(i+1)) * 0.7))
+		}
+		q, r := QR(a, c.rows, c.cols)
+		require.LessOrEqual(t, worst(c.q, q), 1e-6)
+		require.LessOrEqual(t, worst(c.r, r), 1e-6)
+	}
+}
+
+func TestQR(t *testing.T) {
+	for _, s := range shapes {
+		rows, cols := s[0], s[1]
+		k := min(rows, cols)
+		a := randoms(2, rows*cols)
+		q, r := QR(a, rows, cols)
+		require.LessOrEqual(t, worst(a, mul(q, r, rows, k, cols)), 2e-6, s)
+		require.LessOrEqual(t, worst(eye(k), mul(transposed(q, rows, k), q, k, rows, k)), 1e-6)
+		for i := range k {
+			for j := range i {
+				require.Zero(t, r[i*cols+j])
+			}
+		}
+	}
+}
+
+func TestSolve(t *testing.T) {
+	const n, cols = 9, 4
+	a, b := randoms(3, n*n), randoms(4, n*cols)
+	x, err := Solve(a, n, b, cols)
+	require.NoError(t, err)
+	require.LessOrEqual(t, worst(b, mul(a, x, n, n, cols)), 1e-5)
+	_, err = Solve(make([]float32, 4), 2, []float32{1, 2}, 1)
+	require.Error(t, err)
+}
+
+func TestTruncatedSVD(t *testing.T) {
+	const rank = 6
+	decay := func(rows, cols int, f func(i int) float64) []float32 {
+		k := min(rows, cols)
+		q, _ := QR(randoms(5, rows*k), rows, k)
+		p, _ := QR(randoms(6, cols*k), cols, k)
+		s := make([]float32, k)
+		for i := range s {
+			s[i] = float32(f(i))
+		}
+		return mul(scaled(q, s), transposed(p, cols, k), rows, k, cols)
+	}
+	for _, c := range []struct {
+		name       string
+		rows, cols int
+		a          []float32
+	}{
+		{"small", 9, 12, randoms(7, 108)},
+		{"random", 200, 150, randoms(8, 200*150)},
+		{"wide random", 150, 230, randoms(9, 150*230)},
+		{"slow decay", 180, 200, decay(180, 200, func(i int) float64 { return 1 / float64(i+1) })},
+		{"fast decay", 200, 180, decay(200, 180, func(i int) float64 { return math.Pow(0.3, float64(i)) })},
+		{"pairs", 200, 180, decay(200, 180, func(i int) float64 { return math.Pow(0.5, float64(i/2)) })},
+		{"low rank", 160, 200, decay(160, 200, func(i int) float64 {
+			if i < 6 {
+				return float64(10 - i)
+			}
+			return 0
+		})},
+		{"zero", 160, 200, make([]float32, 160*200)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			u, s, vt, err := TruncatedSVD(c.a, c.rows, c.cols, rank)
+			require.NoError(t, err)
+			require.Len(t, u, c.rows*rank)
+			require.Len(t, vt, rank*c.cols)
+			fu, fs, fvt, err := SVD(c.a, c.rows, c.cols)
+			require.NoError(t, err)
+			k := min(c.rows, c.cols)
+			require.LessOrEqual(t, worst(fs[:rank], s), 1e-6*float64(fs[0])+1e-30)
+			// The product, which no sign of a vector touches.
+			var want []float32
+			for i := range c.rows {
+				want = append(want, fu[i*k:i*k+rank]...)
+			}
+			require.LessOrEqual(t, worst(mul(scaled(want, fs[:rank]), fvt[:rank*c.cols], c.rows, rank, c.cols),
+				mul(scaled(u, s), vt, c.rows, rank, c.cols)), 1e-5*float64(fs[0]))
+			require.LessOrEqual(t, worst(eye(rank), mul(transposed(u, c.rows, rank), u, rank, c.rows, rank)), 1e-6)
+
+			old := runtime.GOMAXPROCS(1)
+			u1, s1, vt1, err := TruncatedSVD(c.a, c.rows, c.cols, rank)
+			runtime.GOMAXPROCS(old)
+			require.NoError(t, err)
+			require.Equal(t, [][]float32{u, s, vt}, [][]float32{u1, s1, vt1}, "threads")
+		})
+	}
+	_, _, _, err := TruncatedSVD([]float32{1, float32(math.Inf(1)), 2, 3}, 2, 2, 1)
+	require.Error(t, err)
+}
+
+func BenchmarkSVD(b *testing.B) {
+	a := randoms(10, 576*1536)
+	for i := range a {
+		a[i] /= 1 + float32(i%1536)/100
+	}
+	b.Run("thin", func(b *testing.B) {
+		for b.Loop() {
+			SVD(a, 576, 1536)
+		}
+	})
+	for _, rank := range []int{8, 16, 64} {
+		b.Run(fmt.Sprintf("rank %d", rank), func(b *testing.B) {
+			for b.Loop() {
+				TruncatedSVD(a, 576, 1536, rank)
+			}
+		})
+	}
+}
