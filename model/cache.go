@@ -6,42 +6,67 @@ import (
 	"github.com/peftkit/peftkit/nn"
 )
 
-// Cache keeps the keys and values of one growing sequence, layer by layer, so
-// that each new token costs one row.
+// Cache keeps the keys and values of growing sequences, layer by layer, so that
+// each new token costs one row; and for an encoder-decoder model those of the
+// source, so that the encoder runs once.
 type Cache struct {
-	max, width, n int
-	k, v          []*nn.Var // per layer: [max, width]
+	max, width, n int // rows of room and rows held, of each sequence
+	k, v          []*nn.Var
+	// slots are the sequences still written, by their place in k and v:
+	// [places*max, width].
+	slots  []int
+	places int
+	cross  *crossCache
 }
 
-// NewCache makes room for max tokens.
-func (m *Model) NewCache(max int) *Cache {
-	c := &Cache{max: max, width: m.KVSize}
+// crossCache holds what the decoder sees of the sources.
+type crossCache struct {
+	spans []nn.Span // rows of each sequence's source
+	k, v  []*nn.Var // per layer
+}
+
+// NewCache makes room for one sequence of max rows.
+func (m *Model) NewCache(max int) *Cache { return m.NewBatchCache(1, max) }
+
+// NewBatchCache makes room for sequences of max rows each. Only families whose
+// attention goes through [Cache.Extend] can use more than one sequence.
+func (m *Model) NewBatchCache(sequences, max int) *Cache {
+	c := &Cache{max: max, width: m.KVSize, places: sequences}
+	for i := range sequences {
+		c.slots = append(c.slots, i)
+	}
 	for range m.Layers {
-		c.k = append(c.k, &nn.Var{Rows: max, Cols: c.width, Data: make([]float32, max*c.width)})
-		c.v = append(c.v, &nn.Var{Rows: max, Cols: c.width, Data: make([]float32, max*c.width)})
+		c.k, c.v = append(c.k, c.buffer(max)), append(c.v, c.buffer(max))
 	}
 	return c
 }
 
-// Len returns the number of tokens held.
+func (c *Cache) buffer(max int) *nn.Var {
+	return &nn.Var{Rows: c.places * max, Cols: c.width, Data: make([]float32, c.places*max*c.width)}
+}
+
+// Len returns the number of rows held of each sequence: of its tokens and of
+// what methods have put before them.
 func (c *Cache) Len() int { return c.n }
 
-// Grow makes room for max tokens in all and keeps those that are held.
+// Grow makes room for max rows in all and keeps those that are held.
 func (c *Cache) Grow(max int) {
 	if max <= c.max {
 		return
 	}
-	c.max = max
 	for _, side := range [][]*nn.Var{c.k, c.v} {
-		for _, x := range side {
-			data := make([]float32, max*c.width)
-			copy(data, x.Data[:c.n*c.width])
-			x.Rows, x.Data = max, data
+		for i, old := range side {
+			x := c.buffer(max)
+			for s := range c.places {
+				copy(x.Data[s*max*c.width:], old.Data[s*c.max*c.width:(s*c.max+c.n)*c.width])
+			}
+			side[i] = x
 		}
 	}
+	c.max = max
 }
 
-// Room returns an error when k more tokens do not fit.
+// Room returns an error when k more rows do not fit.
 func (c *Cache) Room(k int) error {
 	if c.n+k > c.max {
 		return fmt.Errorf("key/value cache of %d tokens is full: %d held, %d more wanted", c.max, c.n, k)
@@ -49,14 +74,15 @@ func (c *Cache) Room(k int) error {
 	return nil
 }
 
-// Past returns the keys and values of layer that precede the batch; nil when the
-// cache is empty.
+// Past returns the keys and values of layer that precede the one sequence of
+// the batch; nil when the cache is empty.
 func (c *Cache) Past(layer int) (k, v *nn.Var) {
 	if c.n == 0 {
 		return nil, nil
 	}
 	view := func(x *nn.Var) *nn.Var {
-		return &nn.Var{Rows: c.n, Cols: c.width, Data: x.Data[:c.n*c.width]}
+		at := c.slots[0] * c.max * c.width
+		return &nn.Var{Rows: c.n, Cols: c.width, Data: x.Data[at : at+c.n*c.width]}
 	}
 	return view(c.k[layer]), view(c.v[layer])
 }
@@ -65,12 +91,95 @@ func (c *Cache) Past(layer int) (k, v *nn.Var) {
 // room where a method has put rows before the tokens. The tokens count as held
 // once Advance was called after the last layer.
 func (c *Cache) Append(layer int, k, v *nn.Var) {
-	if c.n+k.Rows > c.max {
-		c.Grow(max(2*c.max, c.n+k.Rows))
-	}
-	copy(c.k[layer].Data[c.n*c.width:], k.Data[:k.Rows*k.Cols])
-	copy(c.v[layer].Data[c.n*c.width:], v.Data[:v.Rows*v.Cols])
+	c.store(layer, k, v, []nn.Span{{Start: 0, End: k.Rows}})
 }
 
-// Advance counts rows as held.
+func (c *Cache) store(layer int, k, v *nn.Var, seqs []nn.Span) {
+	for _, s := range seqs {
+		if rows := s.End - s.Start; c.n+rows > c.max {
+			c.Grow(max(2*c.max, c.n+rows))
+		}
+	}
+	for _, side := range []struct{ dst, src *nn.Var }{{c.k[layer], k}, {c.v[layer], v}} {
+		src := side.src.Mat().Data
+		for i, s := range seqs {
+			at := (c.slots[i]*c.max + c.n) * c.width
+			copy(side.dst.Data[at:], src[s.Start*c.width:s.End*c.width])
+		}
+	}
+}
+
+// Extend stores the batch's keys and values of layer and returns the keys and
+// values that its attention reads, having put into the specification where they
+// lie: the past of one sequence goes to PastK and PastV; several sequences that
+// are continued by one row each read the cache itself. Continuing several by
+// more rows at once is refused.
+func (c *Cache) Extend(layer int, k, v *nn.Var, s *nn.AttnSpec) (keys, values *nn.Var) {
+	c.store(layer, k, v, s.Seqs)
+	if c.n == 0 {
+		return k, v
+	}
+	if c.places == 1 {
+		s.PastK, s.PastV = c.Past(layer)
+		return k, v
+	}
+	s.Causal = false
+	s.KeySeqs = make([]nn.Span, len(s.Seqs))
+	for i, sp := range s.Seqs {
+		if sp.End-sp.Start != 1 {
+			panic("model: a cache of several sequences takes one more row of each at a time")
+		}
+		from, to := c.slots[i]*c.max, c.slots[i]*c.max+c.n+1
+		if s.Window > 0 {
+			from = max(from, to-s.Window)
+		}
+		s.KeySeqs[i] = nn.Span{Start: from, End: to}
+	}
+	s.Window = 0
+	if s.Bias != nil {
+		bias := *s.Bias
+		bias.Offset += c.n // where the query stands among the keys
+		s.Bias = &bias
+	}
+	return c.k[layer], c.v[layer]
+}
+
+// Advance counts rows of each sequence as held.
 func (c *Cache) Advance(rows int) { c.n += rows }
+
+// Keep goes on with the given sequences alone, by their index among those that
+// the cache holds: the batches that follow have these.
+func (c *Cache) Keep(sequences []int) {
+	slots := make([]int, len(sequences))
+	for i, s := range sequences {
+		slots[i] = c.slots[s]
+	}
+	c.slots = slots
+	if c.cross != nil {
+		spans := make([]nn.Span, len(sequences))
+		for i, s := range sequences {
+			spans[i] = c.cross.spans[s]
+		}
+		c.cross.spans = spans
+	}
+}
+
+// HasSource reports whether the source was read: then the encoder need not run.
+func (c *Cache) HasSource() bool { return c.cross != nil && len(c.cross.k) == len(c.k) }
+
+// Cross returns the keys and values of a layer's cross-attention, and the rows
+// of each sequence's source among them.
+func (c *Cache) Cross(layer int) (k, v *nn.Var, spans []nn.Span) {
+	return c.cross.k[layer], c.cross.v[layer], c.cross.spans
+}
+
+// AppendCross stores the keys and values of the next layer's cross-attention.
+func (c *Cache) AppendCross(k, v *nn.Var, spans []nn.Span) {
+	if c.cross == nil {
+		c.cross = &crossCache{spans: spans}
+	}
+	own := func(x *nn.Var) *nn.Var {
+		return &nn.Var{Rows: x.Rows, Cols: x.Cols, Data: append([]float32(nil), x.Mat().Data[:x.Rows*x.Cols]...)}
+	}
+	c.cross.k, c.cross.v = append(c.cross.k, own(k)), append(c.cross.v, own(v))
+}

@@ -66,16 +66,30 @@ func (l *LinearLayer) Detach() { l.low, l.wraps = nil, nil }
 type EmbeddingLayer struct {
 	Path string
 	W    *Weight
+	// Scale, if not 0, multiplies the rows that are looked up: Gemma's embedding.
+	Scale float32
 
 	wraps []func(t *Tape, ids []int32, next func(*Tape, []int32) *Var) *Var
 }
 
 // Forward returns [len(ids), W.In]. An id outside of the matrix panics.
-func (l *EmbeddingLayer) Forward(t *Tape, ids []int32) *Var { return l.call(t, ids, len(l.wraps)) }
+func (l *EmbeddingLayer) Forward(t *Tape, ids []int32) *Var {
+	y := l.call(t, ids, len(l.wraps))
+	if l.Scale == 0 || l.Scale == 1 {
+		return y
+	}
+	out := Scale(t, y, l.Scale)
+	t.Discard(y)
+	return out
+}
 
 func (l *EmbeddingLayer) call(t *Tape, ids []int32, depth int) *Var {
 	if depth == 0 {
-		return Embed(t, l.W, ids)
+		x := Embed(t, l.W, ids)
+		if l.Scale != 0 {
+			x = Scale(t, x, l.Scale)
+		}
+		return x
 	}
 	return l.wraps[depth-1](t, ids, func(t *Tape, ids []int32) *Var { return l.call(t, ids, depth-1) })
 }
@@ -99,6 +113,8 @@ type NormLayer struct {
 	// Center subtracts the mean and adds Bias, which may be nil: LayerNorm.
 	Center bool
 	Bias   *Weight
+	// Plus1 multiplies by 1+W instead of W: Gemma's norms, whose weights lie around 0.
+	Plus1 bool
 
 	wraps []func(t *Tape, x *Var, next func(*Tape, *Var) *Var) *Var
 }
@@ -110,6 +126,9 @@ func (l *NormLayer) call(t *Tape, x *Var, depth int) *Var {
 	if depth == 0 {
 		if l.Center {
 			return LayerNorm(t, x, l.W, l.Bias, l.Eps)
+		}
+		if l.Plus1 {
+			return RMSNormPlus1(t, x, l.W, l.Eps)
 		}
 		return RMSNorm(t, x, l.W, l.Eps)
 	}

@@ -1,0 +1,83 @@
+package bart
+
+import (
+	"slices"
+
+	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/nn"
+)
+
+// buildClassifier makes the head of a sequence classifier: dense, tanh and
+// out_proj (transformers' BartClassificationHead).
+func (n *network) buildClassifier(m *model.Model, o model.Options) error {
+	d, labels := n.c.DModel, len(o.Labels)
+	layer := func(path string, out int) (*nn.LinearLayer, error) {
+		w, err := m.HeadWeight(o, path+".weight", n.c.InitStd, out, d)
+		if err != nil {
+			return nil, err
+		}
+		b, err := m.HeadWeight(o, path+".bias", n.c.InitStd, out)
+		if err != nil {
+			return nil, err
+		}
+		l := &nn.LinearLayer{Path: path, W: w, Bias: b}
+		m.Modules = append(m.Modules, &model.Module{Path: path, Linear: l, Head: true})
+		return l, nil
+	}
+	var err error
+	if n.dense, err = layer(headDense, d); err != nil {
+		return err
+	}
+	m.Head, err = layer(headOut, labels)
+	m.HeadModules = []string{"classification_head"}
+	return err
+}
+
+// runClassifier reads a text with both sides and returns what the output layer
+// of the head reads: a row for each text. The batch is the text itself, or has
+// it as its source; the decoder reads the same tokens moved on by one place, as
+// in transformers, and the row of the last end of text counts.
+func (n *network) runClassifier(t *nn.Tape, b *model.Batch) *model.States {
+	text := b
+	if b.Source != nil {
+		text = b.Source
+	}
+	d := &model.Batch{Tokens: make([]int32, len(text.Tokens)), Pos: text.Pos, Seqs: text.Seqs, Tasks: text.Tasks, Source: text}
+	rows := make([]int32, len(text.Seqs))
+	for i, s := range text.Seqs {
+		if s.End == s.Start {
+			continue
+		}
+		d.Tokens[s.Start] = n.begin()
+		copy(d.Tokens[s.Start+1:s.End], text.Tokens[s.Start:])
+		rows[i] = int32(s.End - 1)
+		for r := s.End - 1; r >= s.Start; r-- {
+			if slices.Contains(n.c.EOS, text.Tokens[r]) {
+				rows[i] = int32(r)
+				break
+			}
+		}
+	}
+	s := n.decode(t, d)
+	if s.Own != nil {
+		for i, r := range rows {
+			rows[i] = s.Own[r]
+		}
+	}
+	x := nn.GatherRows(t, s.X, rows)
+	h := n.dense.Forward(t, x)
+	y := nn.Apply(t, h, nn.Tanh)
+	discard(t, s.X, x, h)
+	return &model.States{X: y}
+}
+
+// begin is the token that the decoder of a classifier begins with.
+func (n *network) begin() int32 {
+	switch {
+	case n.c.Start != nil:
+		return *n.c.Start
+	case len(n.c.EOS) > 0:
+		return n.c.EOS[0]
+	}
+	return 0
+}

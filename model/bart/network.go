@@ -1,0 +1,286 @@
+package bart
+
+import (
+	"math"
+
+	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/nn"
+)
+
+// attention is one attention with its projections, its norm and its place in the
+// residual stream.
+type attention struct {
+	k, v, q, out *nn.LinearLayer
+	norm         *nn.NormLayer
+	place        *model.Attention
+	end          *model.Sublayer
+}
+
+type layer struct {
+	self, cross attention // cross in the decoder only
+	fc1, fc2    *nn.LinearLayer
+	norm        *nn.NormLayer
+	end         *model.Sublayer
+}
+
+// stack is the encoder or the decoder.
+type stack struct {
+	side
+	input     *model.Input
+	embed     *nn.EmbeddingLayer
+	positions *nn.EmbeddingLayer
+	embedNorm *nn.NormLayer // nil in Marian
+	layers    []layer
+	norm      *nn.NormLayer // mBART's last
+}
+
+type network struct {
+	c        *Config
+	enc, dec stack
+	classify bool
+	dense    *nn.LinearLayer // of the classification head
+}
+
+const normEps = 1e-5 // torch's default
+
+// build makes the layers, lists them and the places without weights.
+func (n *network) build(m *model.Model, o model.Options) error {
+	n.classify = o.Task == model.SequenceClassification
+	encW, decW, outW, err := n.embeddings(m)
+	if err != nil {
+		return err
+	}
+	sides := n.c.sides()
+	for i, s := range []*stack{&n.enc, &n.dec} {
+		s.side = sides[i]
+		if err := n.buildStack(m, s, []*nn.Weight{encW, decW}[i]); err != nil {
+			return err
+		}
+	}
+	if n.classify {
+		return n.buildClassifier(m, o)
+	}
+	m.TiedHead = outW == decW
+	m.Head = &nn.LinearLayer{Path: head, W: outW}
+	if t := m.Tensor(logitsBias); t != nil {
+		b, err := t.AllFloats()
+		if err != nil {
+			return err
+		}
+		// A buffer of zeros in nearly every checkpoint; methods that train biases
+		// must find none then.
+		for _, v := range b {
+			if v != 0 {
+				m.Head.Bias = nn.VectorWeight(logitsBias, b)
+				break
+			}
+		}
+	}
+	m.Modules = append(m.Modules, &model.Module{Path: head, Linear: m.Head, Output: true})
+	return nil
+}
+
+// buildStack makes the modules of one side.
+func (n *network) buildStack(m *model.Model, s *stack, embed *nn.Weight) error {
+	linears, norms := map[string]*nn.LinearLayer{}, map[string]*nn.NormLayer{}
+	for _, mod := range n.c.modules(s.side) {
+		w := embed
+		if mod.kind != embedding {
+			var err error
+			if w, err = m.LoadWeight(mod.path + ".weight"); err != nil {
+				return err
+			}
+		}
+		var bias *nn.Weight
+		if mod.kind == linear || mod.kind == norm {
+			var err error
+			if bias, err = m.LoadWeight(mod.path + ".bias"); err != nil {
+				return err
+			}
+		}
+		entry := &model.Module{Path: mod.path}
+		switch mod.kind {
+		case linear:
+			entry.Linear = &nn.LinearLayer{Path: mod.path, W: w, Bias: bias}
+			linears[mod.path] = entry.Linear
+		case norm:
+			entry.Norm = &nn.NormLayer{Path: mod.path, W: w, Bias: bias, Eps: normEps, Center: true}
+			norms[mod.path] = entry.Norm
+		default:
+			entry.Embedding = &nn.EmbeddingLayer{Path: mod.path, W: w}
+			if mod.kind == embedding {
+				if n.c.ScaleEmbedding {
+					entry.Embedding.Scale = float32(math.Sqrt(float64(n.c.DModel)))
+				}
+				s.embed = entry.Embedding
+			} else {
+				s.positions = entry.Embedding
+			}
+		}
+		m.Modules = append(m.Modules, entry)
+	}
+	if n.c.kind.sinusoid {
+		path := s.prefix + "embed_positions"
+		w, err := m.LoadWeight(path + ".weight")
+		if w == nil && err == nil {
+			w, err = sinusoids(n.c.MaxPositionEmbeddings, n.c.DModel)
+		}
+		if err != nil {
+			return err
+		}
+		s.positions = &nn.EmbeddingLayer{Path: path, W: w} // fixed: no module for methods
+	}
+	s.embedNorm, s.norm = norms[s.prefix+"layernorm_embedding"], norms[s.prefix+"layer_norm"]
+	s.input = &model.Input{Stack: s.stack, Embedding: s.embed}
+	m.Inputs = append(m.Inputs, s.input)
+
+	s.layers = make([]layer, s.side.layers)
+	for i := range s.layers {
+		l, p := &s.layers[i], s.layer(i)
+		end := func(path string, kind model.SublayerKind, norm *nn.NormLayer) *model.Sublayer {
+			if n.c.kind.preNorm {
+				norm = nil
+			}
+			sub := &model.Sublayer{
+				SublayerLayer: &nn.SublayerLayer{Path: path, LayerPath: p, Norm: norm},
+				Kind:          kind, Stack: s.stack, Layer: i, Hidden: n.c.DModel,
+			}
+			m.Sublayers = append(m.Sublayers, sub)
+			return sub
+		}
+		attend := func(path string, kind model.SublayerKind) attention {
+			a := attention{
+				k: linears[path+".k_proj"], v: linears[path+".v_proj"], q: linears[path+".q_proj"], out: linears[path+".out_proj"],
+				norm: norms[path+"_layer_norm"],
+			}
+			a.place = &model.Attention{
+				AttentionLayer: &nn.AttentionLayer{Path: path, Heads: s.heads, KVHeads: s.heads, HeadDim: n.c.DModel / s.heads},
+				Stack:          s.stack, Layer: i, Cross: kind == model.CrossAttention, Q: a.q, K: a.k, V: a.v, O: a.out,
+			}
+			a.end = end(path, kind, a.norm)
+			m.Attentions = append(m.Attentions, a.place)
+			return a
+		}
+		l.self = attend(p+".self_attn", model.SelfAttention)
+		if s.stack == model.Decoder {
+			l.cross = attend(p+".encoder_attn", model.CrossAttention)
+		}
+		l.fc1, l.fc2, l.norm = linears[p+".fc1"], linears[p+".fc2"], norms[p+".final_layer_norm"]
+		l.end = end(p+".fc2", model.FeedForward, l.norm)
+	}
+	return nil
+}
+
+// run computes the decoder: [rows, d_model]; or what the classifier reads.
+func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
+	if n.classify {
+		return n.runClassifier(t, b)
+	}
+	return n.decode(t, b)
+}
+
+// memory is what the decoder sees of the sources.
+type memory struct {
+	x    *nn.Var
+	seqs []nn.Span
+}
+
+// encode runs the encoder over the sources.
+func (n *network) encode(t *nn.Tape, b *model.Batch) memory {
+	in, x := n.enter(t, &n.enc, b)
+	spec := n.spec(&n.enc, in.Seqs)
+	for i := range n.enc.layers {
+		l := &n.enc.layers[i]
+		x = l.self.run(t, x, func(h *nn.Var) *nn.Var {
+			k, v := l.self.k.Forward(t, h), l.self.v.Forward(t, h)
+			return l.self.attend(t, h, k, v, spec)
+		})
+		x = l.feedForward(t, x, n.c.act)
+	}
+	return memory{n.enc.leave(t, x), in.Seqs}
+}
+
+// decode runs the decoder, and the encoder unless a cache holds the source.
+func (n *network) decode(t *nn.Tape, b *model.Batch) *model.States {
+	var mem memory
+	cached := b.Cache != nil && b.Cache.HasSource()
+	if !cached {
+		if b.Source == nil {
+			panic("model/bart: a batch without a source")
+		}
+		mem = n.encode(t, b.Source)
+	}
+	in, x := n.enter(t, &n.dec, b)
+	for i := range n.dec.layers {
+		l := &n.dec.layers[i]
+		x = l.self.run(t, x, func(h *nn.Var) *nn.Var {
+			k, v := l.self.k.Forward(t, h), l.self.v.Forward(t, h)
+			spec := n.spec(&n.dec, in.Seqs)
+			spec.Causal = true
+			keys, values := k, v
+			if b.Cache != nil {
+				keys, values = b.Cache.Extend(i, k, v, &spec)
+			}
+			y := l.self.attend(t, h, keys, values, spec)
+			discard(t, k, v)
+			return y
+		})
+		x = l.cross.run(t, x, func(h *nn.Var) *nn.Var {
+			spec := n.spec(&n.dec, in.Seqs)
+			var k, v *nn.Var
+			if cached {
+				k, v, spec.KeySeqs = b.Cache.Cross(i)
+			} else {
+				k, v, spec.KeySeqs = l.cross.k.Forward(t, mem.x), l.cross.v.Forward(t, mem.x), mem.seqs
+				if b.Cache != nil {
+					b.Cache.AppendCross(k, v, mem.seqs)
+				}
+			}
+			return l.cross.attend(t, h, k, v, spec)
+		})
+		x = l.feedForward(t, x, n.c.act)
+	}
+	if !cached {
+		t.Discard(mem.x)
+	}
+	if b.Cache != nil && len(in.Seqs) > 0 {
+		b.Cache.Advance(in.Seqs[0].End - in.Seqs[0].Start)
+	}
+	return in.States(n.dec.leave(t, x))
+}
+
+// spec describes the attention of a stack.
+func (n *network) spec(s *stack, seqs []nn.Span) nn.AttnSpec {
+	return nn.AttnSpec{Scale: float32(1 / math.Sqrt(float64(n.c.DModel/s.heads))), Seqs: seqs}
+}
+
+// enter embeds tokens and positions.
+func (n *network) enter(t *nn.Tape, s *stack, b *model.Batch) (*model.Rows, *nn.Var) {
+	in := s.input.Forward(t, b)
+	pos := in.Pos
+	if !n.c.kind.sinusoid {
+		pos = make([]int32, len(in.Pos))
+		for i, p := range in.Pos {
+			pos[i] = p + positionOffset
+		}
+	}
+	p := s.positions.Forward(t, pos)
+	x := nn.Add(t, in.X, p)
+	t.Discard(in.X)
+	if s.embedNorm != nil {
+		normed := s.embedNorm.Forward(t, x)
+		t.Discard(x)
+		x = normed
+	}
+	return in, x
+}
+
+// leave norms what the last layer gives, where the family does.
+func (s *stack) leave(t *nn.Tape, x *nn.Var) *nn.Var {
+	if s.norm == nil {
+		return x
+	}
+	y := s.norm.Forward(t, x)
+	t.Discard(x)
+	return y
+}
