@@ -7,6 +7,7 @@ import (
 	_ "github.com/peftkit/peftkit/formats/hfmodel"
 	_ "github.com/peftkit/peftkit/formats/hfpeft"
 	_ "github.com/peftkit/peftkit/formats/llama2c"
+	_ "github.com/peftkit/peftkit/model/bart"
 	_ "github.com/peftkit/peftkit/model/llama"
 	_ "github.com/peftkit/peftkit/plugins/lora"
 )
