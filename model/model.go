@@ -37,6 +37,12 @@ type Entry struct {
 	// Stored is the name in the file when it is neither: an older spelling, or the
 	// name within a bare base model.
 	Stored string
+	// InGGUF, when not nil, is what GGUF has in place of T: RoBERTa's positions
+	// without the rows that are never used.
+	InGGUF *tensor.Tensor
+	// Unused says that no task of the family computes with the tensor; GGUF files
+	// go without it.
+	Unused bool
 }
 
 // Checkpoint is a model at rest: configuration and tensors, all lazily read,
@@ -132,6 +138,11 @@ type Names struct {
 	// StoredRow gives, for modules (by Hugging Face name) whose rows GGUF keeps
 	// in another order, the stored row of each logical row.
 	StoredRow map[string][]int32
+	// Transposed holds the modules (by Hugging Face name) whose weight is [in, out]
+	// to Hugging Face and [out, in] in GGUF: Conv1D.
+	Transposed map[string]bool
+	// Shift gives what GGUF adds to the weight of a module.
+	Shift map[string]float32
 }
 
 var families []Family

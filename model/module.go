@@ -67,7 +67,7 @@ func (m *Module) Untie() {
 	if m.Norm != nil || w.Frozen == nil {
 		return
 	}
-	m.SetWeight(&nn.Weight{Name: w.Name, Out: w.Out, In: w.In, Transposed: w.Transposed, Frozen: w.Frozen})
+	m.SetWeight(&nn.Weight{Name: w.Name, Out: w.Out, In: w.In, Transposed: w.Transposed, Conv1D: w.Conv1D, Frozen: w.Frozen})
 }
 
 // Detach removes everything that methods attached to the module.

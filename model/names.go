@@ -18,6 +18,10 @@ type Rule struct {
 	// (see HeadOrder).
 	Heads    int
 	Optional bool
+	// Transposed says that GGUF stores the transpose of Shape (Conv1D of GPT-2).
+	Transposed bool
+	// Shift is what GGUF's values are larger by (1 for Gemma's norms).
+	Shift float32
 }
 
 // HeadOrder returns for each row of Hugging Face's order the row where
@@ -96,11 +100,18 @@ func Bind(m *formats.Model, rules []Rule, ignore func(name string) bool) ([]Entr
 			continue
 		}
 		delete(byName, t.Name)
-		if !slices.Equal(t.Shape, r.Shape) {
-			wrong = append(wrong, fmt.Sprintf("%s is %v, the configuration wants %v", t.Name, t.Shape, r.Shape))
+		want := r.Shape
+		if r.Transposed && m.Naming == formats.GGUF {
+			want = []int{r.Shape[1], r.Shape[0]}
+		}
+		if !slices.Equal(t.Shape, want) {
+			wrong = append(wrong, fmt.Sprintf("%s is %v, the configuration wants %v", t.Name, t.Shape, want))
 			continue
 		}
 		u := *t
+		if m.Naming == formats.GGUF {
+			u.Shape, u.Transposed, u.Shift = r.Shape, r.Transposed, -r.Shift
+		}
 		if r.HF != "" {
 			u.Name = r.HF
 		}

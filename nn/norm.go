@@ -11,6 +11,25 @@ import (
 // 2019). A w that is shorter than a row, and divides it, norms the pieces of the
 // row one by one with the same w: the query and key norms of Qwen3.
 func RMSNorm(t *Tape, x *Var, w *Weight, eps float32) *Var {
+	return rmsNorm(t, x, w, eps, w.floats)
+}
+
+// RMSNormPlus1 is RMSNorm with 1+w in place of w: the norm of Gemma.
+func RMSNormPlus1(t *Tape, x *Var, w *Weight, eps float32) *Var {
+	var gains []float32
+	return rmsNorm(t, x, w, eps, func() []float32 {
+		if gains == nil { // the weight does not change between forward and backward
+			gains = append(gains, w.floats()...)
+			for i := range gains {
+				gains[i]++
+			}
+		}
+		return gains
+	})
+}
+
+// rmsNorm multiplies by gains, whose gradient is that of w.
+func rmsNorm(t *Tape, x *Var, w *Weight, eps float32, gains func() []float32) *Var {
 	n := w.Out * w.In
 	if n == 0 || x.Cols%n != 0 {
 		panic(fmt.Sprintf("nn: norm weight %s has %d elements, rows have %d", w.Name, n, x.Cols))
@@ -22,7 +41,7 @@ func RMSNorm(t *Tape, x *Var, w *Weight, eps float32) *Var {
 	pieces := x.Rows * rstd.Cols
 	split := func(m kernels.Mat) kernels.Mat { return kernels.MatOf(m.Data, pieces, n) }
 	apply := func(dst kernels.Mat) {
-		y, xm, r, wv := split(dst), split(x.Mat()), rstd.Data, w.floats()
+		y, xm, r, wv := split(dst), split(x.Mat()), rstd.Data, gains()
 		eachRow(pieces, n, func(lo, hi int) {
 			for i := lo; i < hi; i++ {
 				kernels.Mul(y.Row(i), xm.Row(i), wv)
@@ -41,7 +60,7 @@ func RMSNorm(t *Tape, x *Var, w *Weight, eps float32) *Var {
 
 	t.recomputable(out, apply, x, rstd)
 	t.record(out, func() {
-		dy, xm, r, wv := split(out.gradMat()), split(x.Mat()), rstd.Data, w.floats()
+		dy, xm, r, wv := split(out.gradMat()), split(x.Mat()), rstd.Data, gains()
 		if v := w.trainable(); v != nil {
 			columnSum(t.zeroed(v).Data, dy, &xm, r)
 		}

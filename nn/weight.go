@@ -18,6 +18,9 @@ type Weight struct {
 	// Transposed says that the stored rows are input features (GPT-2's Conv1D):
 	// the stored matrix, and the parameter after Unfreeze, is [In, Out].
 	Transposed bool
+	// Conv1D says that the parameter after Unfreeze is [In, Out] although the stored
+	// matrix is not: GPT-2 read from a GGUF file.
+	Conv1D bool
 	// Frozen is the stored matrix; nil once P is set.
 	Frozen *kernels.Weight
 	// P is the trainable matrix, nil while frozen.
@@ -77,6 +80,15 @@ func (w *Weight) Unfreeze() *Param {
 			decodeRow(m.Row(r), w.Frozen, r)
 		}
 	})
+	if w.Conv1D && !w.Transposed {
+		turned := NewParam(w.Name, cols, rows)
+		for r := range rows {
+			for c, v := range m.Row(r) {
+				turned.V.Data[c*rows+r] = v
+			}
+		}
+		p, w.Transposed = turned, true
+	}
 	w.P, w.Frozen = p, nil
 	return p
 }

@@ -1,6 +1,10 @@
 package tensor
 
-import "github.com/peftkit/peftkit/kernels"
+import (
+	"fmt"
+
+	"github.com/peftkit/peftkit/kernels"
+)
 
 // Tensor is one stored tensor: a name, a type, a row-major shape and its bytes,
 // which usually lie in a mapped file and must not be written.
@@ -15,6 +19,14 @@ type Tensor struct {
 	// order than Hugging Face; with Perm both are the same logical tensor and
 	// nothing is copied.
 	Perm []int32
+	// Transposed says that Data holds the transpose of a matrix: element (i, j) of
+	// Shape lies in column i of stored row j. GPT-2's weights are [in, out] to
+	// Hugging Face and [out, in] in GGUF files. Methods that return stored rows
+	// (Row, RowBytes) do not apply; see Stored.
+	Transposed bool
+	// Shift is added to every decoded value: GGUF files hold Gemma's norm weights
+	// one larger than Hugging Face does.
+	Shift float32
 	// File and Offset say where Data begins, for error messages.
 	File   string
 	Offset int64
@@ -64,13 +76,50 @@ func (t *Tensor) Floats(dst []float32, r0, r1 int) error {
 		return t.noDecoder()
 	}
 	c := t.Cols()
-	if t.Perm == nil {
+	switch {
+	case t.Transposed:
+		return t.columns(dst, r0, r1)
+	case t.Perm == nil:
 		rb := t.RowBytes()
 		t.Type.Decode(dst[:(r1-r0)*c], t.Data[r0*rb:r1*rb])
-		return nil
+	default:
+		for i := r0; i < r1; i++ {
+			t.Type.Decode(dst[(i-r0)*c:(i-r0+1)*c], t.Row(i))
+		}
 	}
-	for i := r0; i < r1; i++ {
-		t.Type.Decode(dst[(i-r0)*c:(i-r0+1)*c], t.Row(i))
+	if t.Shift != 0 {
+		for i := range dst[:(r1-r0)*c] {
+			dst[i] += t.Shift
+		}
+	}
+	return nil
+}
+
+// Stored returns the tensor as the file holds it: the same bytes with the shape
+// of the stored matrix, without Transposed and Shift.
+func (t *Tensor) Stored() *Tensor {
+	s := *t
+	if t.Transposed {
+		s.Shape = []int{t.Shape[1], t.Shape[0]}
+	}
+	s.Transposed, s.Shift = false, 0
+	return &s
+}
+
+// columns decodes logical rows r0 to r1 of a transposed matrix. Every stored row
+// is decoded for it, so ask for many rows at once.
+func (t *Tensor) columns(dst []float32, r0, r1 int) error {
+	s := t.Stored()
+	s.Shift = t.Shift
+	n, c := s.Cols(), t.Cols()
+	row := make([]float32, n)
+	for j := range c {
+		if err := s.Floats(row, j, j+1); err != nil {
+			return err
+		}
+		for i := r0; i < r1; i++ {
+			dst[(i-r0)*c+j] = row[i]
+		}
 	}
 	return nil
 }
@@ -82,10 +131,14 @@ func (t *Tensor) AllFloats() ([]float32, error) {
 }
 
 // Weight returns the tensor as the right operand of a matrix product: rows are
-// output features, columns input features, decoded while packing.
+// output features, columns input features, decoded while packing. The stored
+// values are meant: a tensor with Transposed or Shift has no such form.
 func (t *Tensor) Weight() (*kernels.Weight, error) {
 	if t.Type.Decode == nil {
 		return nil, t.noDecoder()
+	}
+	if t.Transposed || t.Shift != 0 {
+		return nil, fmt.Errorf("tensor %s: its stored values are no weight as they are", t.Name)
 	}
 	return &kernels.Weight{
 		Data: t.Data, Rows: t.Rows(), Cols: t.Cols(), RowBytes: t.RowBytes(),
