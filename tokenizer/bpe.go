@@ -147,7 +147,7 @@ func (m *bpe) units(word string, s *scratch) {
 		case id >= 0:
 			s.ids = append(s.ids, id)
 			unk = false
-		case m.fallback != nil && m.hasBytes(word[i:i+w]):
+		case m.fallback != nil && hasBytes(m.fallback, word[i:i+w]):
 			for k := i; k < i+w; k++ {
 				s.ids = append(s.ids, m.fallback[word[k]])
 			}
@@ -162,9 +162,10 @@ func (m *bpe) units(word string, s *scratch) {
 	}
 }
 
-func (m *bpe) hasBytes(c string) bool {
-	for i := 0; i < len(c); i++ {
-		if m.fallback[c[i]] < 0 {
+// hasBytes reports whether every byte of a text has a token.
+func hasBytes(tokens *[256]int32, s string) bool {
+	for i := 0; i < len(s); i++ {
+		if tokens[s[i]] < 0 {
 			return false
 		}
 	}
@@ -174,7 +175,7 @@ func (m *bpe) hasBytes(c string) bool {
 // bytesOf appends the byte tokens of a character, or the unknown token.
 func (m *bpe) bytesOf(r rune, dst []int32) []int32 {
 	c := string(r)
-	if m.fallback != nil && m.hasBytes(c) {
+	if m.fallback != nil && hasBytes(m.fallback, c) {
 		for i := 0; i < len(c); i++ {
 			dst = append(dst, m.fallback[c[i]])
 		}

@@ -61,7 +61,7 @@ func readFolder(t testing.TB, dir string, only ...string) map[string][]byte {
 
 // testdata/*.json hold the ids that Hugging Face's tokenizers library gives.
 func TestHuggingFace(t *testing.T) {
-	for _, name := range []string{"smollm", "gpt2", "roberta", "bert", "minilm"} {
+	for _, name := range []string{"smollm", "gpt2", "roberta", "bert", "minilm", "t5"} {
 		t.Run(name, func(t *testing.T) {
 			_, cases := readGolden(t, filepath.Join("testdata", name+".json"))
 			tok, err := FromFiles(readFolder(t, testdata.Dir(t, "tokenizers", name), "tokenizer.json"))

@@ -14,6 +14,8 @@ func newModel(m *modelJSON, byteLevel bool, size int) (subwords, error) {
 	switch m.Type {
 	case "WordPiece":
 		return newWordPiece(m)
+	case "Unigram":
+		return newUnigram(m)
 	}
 	return newBPE(m, byteLevel, size)
 }
@@ -59,7 +61,9 @@ func newBPE(m *modelJSON, byteLevel bool, size int) (*bpe, error) {
 		return nil, err
 	}
 	if !byteLevel && !m.IgnoreMerges {
-		b.bound = b.cuttable(m)
+		r, _ := utf8.DecodeRuneInString(mark)
+		_, known := b.runes[r]
+		b.bound = known && cuttable(m.vocab)
 	}
 	return b, nil
 }
@@ -76,14 +80,20 @@ func (b *bpe) setUnits(m *modelJSON) {
 		}
 	}
 	if m.ByteFallback {
-		b.fallback = new([256]int32)
-		for c := range b.fallback {
-			b.fallback[c] = -1
-			if id, ok := m.vocab[fmt.Sprintf("<0x%02X>", c)]; ok {
-				b.fallback[c] = id
-			}
+		b.fallback = byteTokens(m.vocab)
+	}
+}
+
+// byteTokens finds the tokens <0x00> to <0xFF>, -1 where there is none.
+func byteTokens(vocab map[string]int32) *[256]int32 {
+	out := new([256]int32)
+	for c := range out {
+		out[c] = -1
+		if id, ok := vocab[fmt.Sprintf("<0x%02X>", c)]; ok {
+			out[c] = id
 		}
 	}
+	return out
 }
 
 func (b *bpe) setUnit(r rune, id int32) {
@@ -194,14 +204,10 @@ func (b *bpe) joinAll(m *modelJSON) {
 	}
 }
 
-// cuttable reports whether the text may be cut before every mark that follows
-// another character without changing a token.
-func (b *bpe) cuttable(m *modelJSON) bool {
-	r, _ := utf8.DecodeRuneInString(mark)
-	if _, ok := b.runes[r]; !ok {
-		return false
-	}
-	for t := range m.vocab {
+// cuttable reports whether no token runs across a mark that follows another
+// character.
+func cuttable(vocab map[string]int32) bool {
+	for t := range vocab {
 		for i := strings.Index(t, mark); i >= 0 && i < len(t); {
 			if i > 0 && !strings.HasSuffix(t[:i], mark) {
 				return false

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-var normalizers = []string{"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "BertNormalizer", "StripAccents", "Nmt", "Strip", "Prepend", "Replace", "Sequence"}
+var normalizers = []string{"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "BertNormalizer", "Precompiled", "StripAccents", "Nmt", "Strip", "Prepend", "Replace", "Sequence"}
 
 // newNormalizer builds the function of a normalizer, nil for none.
 func newNormalizer(c *component) (func(string) string, error) {
@@ -29,6 +29,8 @@ func newNormalizer(c *component) (func(string) string, error) {
 		return toLower, nil
 	case "BertNormalizer":
 		return newBertNormalizer(c), nil
+	case "Precompiled":
+		return newPrecompiled(c)
 	case "StripAccents":
 		return func(s string) string { return drop(s, isMark) }, nil
 	case "Nmt":

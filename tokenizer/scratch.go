@@ -24,6 +24,7 @@ type scratch struct {
 	ranks []int32
 	nodes []node
 	heap  []candidate
+	hops  []hop
 	cache map[string]span // word to tokens in arena
 	arena []int32
 	out   []int32

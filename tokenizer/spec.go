@@ -51,6 +51,7 @@ type modelJSON struct {
 
 	vocab  map[string]int32
 	merges [][2]string
+	pieces []scoredWord // of Unigram, by id
 	// scores makes the model a SentencePiece BPE: every pair that joins to a
 	// token merges, the higher score first. Never in a tokenizer.json.
 	scores []float32
@@ -74,6 +75,7 @@ type component struct {
 	StripAccents     *bool           `json:"strip_accents"`
 	Lowercase        *bool           `json:"lowercase"`
 	Cleanup          *bool           `json:"cleanup"`
+	Charsmap         *string         `json:"precompiled_charsmap"`
 	Content          string          `json:"content"`
 	Prefix           *string         `json:"prefix"`
 	Prepend          string          `json:"prepend"`
@@ -140,13 +142,20 @@ func parseSpec(b []byte) (*spec, error) {
 			m.Type = "WordPiece"
 		}
 	}
-	if m.Type != "BPE" && m.Type != "WordPiece" {
+	var err error
+	switch m.Type {
+	case "BPE", "WordPiece":
+		err = json.Unmarshal(m.Vocab, &m.vocab)
+	case "Unigram":
+		if err = json.Unmarshal(m.Vocab, &m.pieces); err == nil {
+			err = m.setPieces()
+		}
+	default:
 		return nil, s.unsupportedModel()
 	}
-	if err := json.Unmarshal(m.Vocab, &m.vocab); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("model.vocab: %w", err)
 	}
-	var err error
 	if m.merges, err = parseMerges(m.Merges); err != nil {
 		return nil, fmt.Errorf("model.merges: %w", err)
 	}
@@ -154,7 +163,19 @@ func parseSpec(b []byte) (*spec, error) {
 	return s, nil
 }
 
-// unsupportedModel names every component of a tokenizer that is not BPE.
+// setPieces fills vocab from the list of a Unigram model.
+func (m *modelJSON) setPieces() error {
+	m.vocab = make(map[string]int32, len(m.pieces))
+	for i, p := range m.pieces {
+		if old, ok := m.vocab[p.text]; ok {
+			return fmt.Errorf("%q stands at %d and %d", p.text, old, i)
+		}
+		m.vocab[p.text] = int32(i)
+	}
+	return nil
+}
+
+// unsupportedModel names every component of a tokenizer with another model.
 func (s *spec) unsupportedModel() error {
 	name := func(what string, b json.RawMessage) string {
 		c, err := parse(what, b)

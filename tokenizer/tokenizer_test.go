@@ -92,19 +92,6 @@ func TestRoles(t *testing.T) {
 
 // Tokenizers of other kinds are refused with the names of all their parts.
 func TestUnsupported(t *testing.T) {
-	for name, parts := range map[string][]string{
-		"t5": {"Unigram", "Precompiled", "Metaspace"},
-	} {
-		_, err := FromFiles(readFolder(t, testdata.Dir(t, "tokenizers", name)))
-		var u *UnsupportedError
-		require.ErrorAs(t, err, &u, name)
-		require.Equal(t, "model", u.Component)
-		for _, p := range parts {
-			if p != "Metaspace" || strings.Contains(u.Found, "decoder") {
-				require.Contains(t, err.Error(), p)
-			}
-		}
-	}
 	for json, component := range map[string]string{
 		`{"normalizer":{"type":"Roman"},"model":{"type":"BPE","vocab":{"a":0},"merges":[]}}`:                                                                                "normalizer",
 		`{"pre_tokenizer":{"type":"UnicodeScripts"},"model":{"type":"BPE","vocab":{"a":0},"merges":[]}}`:                                                                    "pre_tokenizer",
