@@ -144,6 +144,14 @@ func (s *States) labelled(t *nn.Tape, b *Batch) (*nn.Var, []int32) {
 	return nn.GatherRows(t, s.X, rows), labels
 }
 
+// Labelled runs the network and returns the rows that b's labels are about beside
+// the labels, for whoever wants the logits of exactly what Loss counts: one row
+// per token or sequence, and one more for each first token that a method's rows
+// predict.
+func (m *Model) Labelled(t *nn.Tape, b *Batch) (x *nn.Var, labels []int32) {
+	return m.Run(t, b).labelled(t, b)
+}
+
 // Input is the place where tokens become rows: methods put rows before them or
 // move their positions.
 type Input struct {

@@ -94,7 +94,11 @@ func (t *Trainer) validation(m *metricsFile) Hook {
 			}
 			t.Valid = r
 			s.Valid = r
-			return m.put(map[string]any{"step": s.Step, "val_loss": jsonNumber(r.Loss), "val_perplexity": jsonNumber(r.Perplexity), "val_tokens": r.Tokens, "val_top1": r.Top1})
+			line := map[string]any{"step": s.Step, "val_loss": jsonNumber(r.Loss), "val_tokens": r.Tokens, "val_top1": r.Top1}
+			for name, v := range r.Metrics {
+				line["val_"+name] = jsonNumber(v)
+			}
+			return m.put(line)
 		},
 	}
 }

@@ -41,6 +41,12 @@ func (t *Trainer) identify() (identity, error) {
 		Data: t.Data.Hash(), Examples: len(t.Data.Examples),
 		Base: hashBase(t.Model.Checkpoint), Parameters: t.Model.Parameters(),
 	}
+	if !t.Data.Causal() {
+		id.Settings["task"] = string(t.Data.Task)
+		if t.Data.Problem != "" {
+			id.Settings["problem"] = string(t.Data.Problem)
+		}
+	}
 	raw, err := t.Adapter.Config()
 	if err != nil {
 		return id, err

@@ -63,7 +63,8 @@ type Config struct {
 	// BatchSize sequences make a micro-batch, GradAccum micro-batches a step.
 	BatchSize, GradAccum int
 	// Pack fills sequences with several examples each, up to the data set's
-	// MaxSeqLen (or its longest example), none seeing another.
+	// MaxSeqLen (or its longest example), none seeing another. Only causal language
+	// models pack; the batches of other tasks are whole examples.
 	Pack bool
 	// Shuffle changes the order of the examples in each epoch.
 	Shuffle bool
@@ -135,12 +136,14 @@ type Step struct {
 	Total int // steps of the whole run
 	// Epoch counts passes over the data, with a fraction.
 	Epoch float64
-	// Loss is the mean cross-entropy in nats over the Labels trained tokens.
+	// Loss is the mean over the Labels that were trained: of the cross-entropy in
+	// nats per token or example, for several labels of the binary cross-entropy per
+	// label, for a regression of the squared error.
 	Loss         float64
 	LearningRate float64
 	// GradNorm is the global norm before clipping.
 	GradNorm float64
-	// Tokens went through the network, Labels of them were trained.
+	// Tokens went through the network; Labels were trained.
 	Tokens, Labels int
 	// Elapsed is the time of this step, ETA the time that is left.
 	Elapsed, ETA time.Duration

@@ -39,6 +39,8 @@ type Trainer struct {
 	hooks   []Hook
 	done    Result
 	ids     identity
+	// firsts says that the method lets the model predict first tokens.
+	firsts bool
 }
 
 // New prepares a run and, when asked to, loads its checkpoint.
@@ -64,7 +66,7 @@ func New(c Config, m *model.Model, ad peft.Adapter, ds *data.Dataset) (*Trainer,
 	t.plan = data.Plan{BatchSize: c.BatchSize, Pack: c.Pack, Shuffle: c.Shuffle, Seed: c.Seed, MaxTokens: ds.MaxSeqLen}
 	if t.plan.MaxTokens == 0 {
 		for i := range ds.Examples {
-			t.plan.MaxTokens = max(t.plan.MaxTokens, len(ds.Examples[i].Tokens))
+			t.plan.MaxTokens = max(t.plan.MaxTokens, len(ds.Examples[i].Tokens), len(ds.Examples[i].Source))
 		}
 	}
 	first, err := ds.Epoch(t.plan, 0)
@@ -85,28 +87,82 @@ func New(c Config, m *model.Model, ad peft.Adapter, ds *data.Dataset) (*Trainer,
 	if t.Warmup >= t.Total {
 		t.Notes = append(t.Notes, fmt.Sprintf("the warm-up takes all %d steps: the learning rate is never reached", t.Total))
 	}
+	t.firsts = predictsFirst(m, ds)
 	if err := t.prepare(); err != nil {
 		return nil, err
 	}
 	return t, nil
 }
 
+// predictsFirst reports whether the loss counts the first tokens of texts: a
+// method has put rows before them.
+func predictsFirst(m *model.Model, ds *data.Dataset) bool {
+	for i := range ds.Examples {
+		if !ds.Examples[i].TrainFirst || len(ds.Examples[i].Tokens) < 2 {
+			continue
+		}
+		tape := nn.NewTape()
+		defer tape.Close()
+		one := data.Dataset{Task: ds.Task, Examples: []data.Example{{Tokens: ds.Examples[i].Tokens[:2], Labels: ds.Examples[i].Tokens[:2], TrainFirst: true, Source: ds.Examples[i].Source}}}
+		_, n := m.Loss(tape, one.Batch([]int{0}), 0)
+		return n > 1
+	}
+	return false
+}
+
+// labels counts what the loss of a batch is the sum over.
+func (t *Trainer) labels(b *model.Batch) int {
+	n := data.Labelled(b)
+	if t.firsts {
+		for _, l := range b.First {
+			if l != data.Ignore {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // fits checks that the model can take every example.
 func (t *Trainer) fits(ds *data.Dataset) error { return fits(t.Model, ds) }
 
 func fits(m *model.Model, ds *data.Dataset) error {
+	if want := m.Options.Task; want != "" && !ds.Causal() && ds.Task != want || ds.Causal() && want != "" && want != model.CausalLM {
+		return fmt.Errorf("%w: the data are for task %s, the model has a head for %s", ErrConfig, taskName(ds.Task), want)
+	}
+	target, source := m.VocabSize, m.VocabSize
+	for _, in := range m.Inputs { // a translator may have two vocabularies
+		if in.Stack == model.Encoder && ds.Task == model.Seq2SeqLM {
+			source = in.Embedding.W.Out
+		} else {
+			target = in.Embedding.W.Out
+		}
+	}
 	for i := range ds.Examples {
 		ex := &ds.Examples[i]
-		if n := len(ex.Tokens); n > m.MaxPositions {
-			return fmt.Errorf("%s:%d: %w: the example has %d tokens, the model takes at most %d; set a maximum sequence length", ex.File, ex.Line, ErrConfig, n, m.MaxPositions)
-		}
-		for _, id := range ex.Tokens {
-			if id < 0 || int(id) >= m.VocabSize {
-				return fmt.Errorf("%s:%d: %w: token %d is not in the model's vocabulary of %d: the tokenizer is of another model", ex.File, ex.Line, ErrConfig, id, m.VocabSize)
+		for _, side := range []struct {
+			name   string
+			tokens []int32
+			vocab  int
+		}{{"example", ex.Tokens, target}, {"source", ex.Source, source}} {
+			if n := len(side.tokens); n > m.MaxPositions {
+				return fmt.Errorf("%s:%d: %w: the %s has %d tokens, the model takes at most %d; set a maximum sequence length", ex.File, ex.Line, ErrConfig, side.name, n, m.MaxPositions)
+			}
+			for _, id := range side.tokens {
+				if id < 0 || int(id) >= side.vocab {
+					return fmt.Errorf("%s:%d: %w: token %d of the %s is not in the model's vocabulary of %d: the tokenizer is of another model", ex.File, ex.Line, ErrConfig, id, side.name, side.vocab)
+				}
 			}
 		}
 	}
 	return nil
+}
+
+func taskName(t model.Task) model.Task {
+	if t == "" {
+		return model.CausalLM
+	}
+	return t
 }
 
 // Close frees the memory of the activations.
@@ -228,7 +284,10 @@ func (t *Trainer) Step(ctx context.Context) (*Step, error) {
 	for i, examples := range window {
 		batches[i] = t.Data.Batch(examples)
 		s.Tokens += len(batches[i].Tokens)
-		s.Labels += data.Labelled(batches[i])
+		if src := batches[i].Source; src != nil {
+			s.Tokens += len(src.Tokens)
+		}
+		s.Labels += t.labels(batches[i])
 	}
 	t.Opt.ZeroGrad()
 	var sum float64
