@@ -66,7 +66,8 @@ func (l *LinearLayer) Detach() { l.low, l.wraps = nil, nil }
 type EmbeddingLayer struct {
 	Path string
 	W    *Weight
-	// Scale, if not 0, multiplies the rows that are looked up: Gemma's embedding.
+	// Scale, if not 0, multiplies the rows that are looked up, with what is attached,
+	// as HF PEFT does: the embeddings of Gemma, BART and Marian.
 	Scale float32
 
 	wraps []func(t *Tape, ids []int32, next func(*Tape, []int32) *Var) *Var
@@ -85,11 +86,7 @@ func (l *EmbeddingLayer) Forward(t *Tape, ids []int32) *Var {
 
 func (l *EmbeddingLayer) call(t *Tape, ids []int32, depth int) *Var {
 	if depth == 0 {
-		x := Embed(t, l.W, ids)
-		if l.Scale != 0 {
-			x = Scale(t, x, l.Scale)
-		}
-		return x
+		return Embed(t, l.W, ids)
 	}
 	return l.wraps[depth-1](t, ids, func(t *Tape, ids []int32) *Var { return l.call(t, ids, depth-1) })
 }
@@ -133,6 +130,13 @@ func (l *NormLayer) call(t *Tape, x *Var, depth int) *Var {
 		return RMSNorm(t, x, l.W, l.Eps)
 	}
 	return l.wraps[depth-1](t, x, func(t *Tape, x *Var) *Var { return l.call(t, x, depth-1) })
+}
+
+// With returns the same norm with other weights and nothing attached.
+func (l *NormLayer) With(w, bias *Weight) *NormLayer {
+	n := *l
+	n.W, n.Bias, n.wraps = w, bias, nil
+	return &n
 }
 
 // Wrap attaches a function around the norm; the last one added is the outermost.
