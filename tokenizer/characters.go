@@ -86,7 +86,7 @@ func characters(list string) (*Tokenizer, error) {
 	}
 	sp := noSpecial()
 	sp.pad, sp.bos, sp.eos, sp.unk = 0, 1, 2, 3
-	s.PostProcessor = template(true, true, sp, charRoles[:])
+	s.PostProcessor = template(true, true, sp, charRoles[:], "BPE")
 	t, err := build(s)
 	if err != nil {
 		return nil, err

@@ -13,7 +13,7 @@ import (
 // A tokenizer.json written as GGUF entries and read again gives the same ids and
 // roles.
 func TestFilesToGGUF(t *testing.T) {
-	for _, c := range []struct{ name, pre string }{{"smollm", "smollm"}, {"gpt2", "gpt-2"}, {"roberta", "roberta-bpe"}} {
+	for _, c := range []struct{ name, pre string }{{"smollm", "smollm"}, {"gpt2", "gpt-2"}, {"roberta", "roberta-bpe"}, {"bert", "bert-bge"}, {"minilm", "bert-bge"}, {"t5", "default"}} {
 		t.Run(c.name, func(t *testing.T) {
 			_, cases := readGolden(t, filepath.Join("testdata", c.name+".json"))
 			tok, err := FromFiles(readFolder(t, testdata.Dir(t, "tokenizers", c.name)))
@@ -49,7 +49,7 @@ func TestFilesToGGUF(t *testing.T) {
 // GGUF entries written as Hugging Face files and read again give the same ids.
 func TestGGUFToFiles(t *testing.T) {
 	_, cases := readGolden(t, "testdata/gpt2.json")
-	for _, name := range []string{"gpt-2", "llama-spm", "phi-3"} {
+	for _, name := range []string{"gpt-2", "llama-spm", "phi-3", "bert-bge"} {
 		t.Run(name, func(t *testing.T) {
 			meta := readMeta(t, testdata.Dir(t, "tokenizers", "ggml-vocab", "ggml-vocab-"+name+".gguf"))
 			tok, err := FromGGUF(meta)

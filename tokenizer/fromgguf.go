@@ -41,9 +41,13 @@ func fromGGUF(meta formats.Meta) (*Tokenizer, error) {
 	}
 	s := &spec{Model: modelJSON{Type: "BPE", vocab: make(map[string]int32, len(tokens))}}
 	text := make([]string, len(tokens))
+	bert := meta.Str(ggml+"model") == "bert"
 	for i, tok := range tokens {
 		if tok == "" {
 			tok = fmt.Sprintf("[EMPTY_%d]", i) // as llama.cpp names it
+		}
+		if bert {
+			tok = fromPhantom(tok, types[i])
 		}
 		if old, ok := s.Model.vocab[tok]; ok {
 			return nil, fmt.Errorf("tokenizer.ggml.tokens: %q stands at %d and %d", tok, old, i)
@@ -81,8 +85,15 @@ func fromGGUF(meta formats.Meta) (*Tokenizer, error) {
 		if meta.Str("general.architecture") == "phi3" {
 			stripPhi3(s)
 		}
+	case "t5":
+		addEOS = true
+		if err := unigramGGUF(s, meta, text, types); err != nil {
+			return nil, err
+		}
+	case "bert":
 	default:
-		return nil, &UnsupportedError{"tokenizer.ggml.model", fmt.Sprintf("%q", model), []string{`"gpt2" (byte-level BPE)`, `"llama" (SentencePiece BPE)`}}
+		return nil, &UnsupportedError{"tokenizer.ggml.model", fmt.Sprintf("%q", model),
+			[]string{`"gpt2" (byte-level BPE)`, `"llama" (SentencePiece BPE)`, `"t5" (Unigram)`, `"bert" (WordPiece)`}}
 	}
 	sp := noSpecial()
 	for key, id := range map[string]*int32{
@@ -114,13 +125,28 @@ func fromGGUF(meta formats.Meta) (*Tokenizer, error) {
 		}
 		s.Model.Unk = &text[sp.unk]
 	}
-	if addBOS && sp.bos < 0 {
+	if s.Model.pieces != nil {
+		for id, at := range map[*int32]int32{&sp.pad: 0, &sp.eos: 1, &sp.unk: 2} {
+			if *id < 0 && int(at) < len(tokens) {
+				*id = at
+			}
+		}
+		unk := int(sp.unk)
+		s.Model.UnkID = &unk
+	}
+	if !bert && addBOS && sp.bos < 0 {
 		return nil, fmt.Errorf("the tokenizer adds a BOS but tokenizer.ggml.bos_token_id is missing")
 	}
-	if addEOS && sp.eos < 0 {
+	if !bert && addEOS && sp.eos < 0 {
 		return nil, fmt.Errorf("the tokenizer adds an EOS but tokenizer.ggml.eos_token_id is missing")
 	}
-	s.PostProcessor = template(addBOS, addEOS, sp, text)
+	if bert {
+		if err := bertGGUF(s, meta, &sp, text); err != nil {
+			return nil, err
+		}
+	} else {
+		s.PostProcessor = template(addBOS, addEOS, sp, text, s.Model.Type)
+	}
 	t, err := build(s)
 	if err != nil {
 		return nil, err
@@ -232,8 +258,9 @@ func stripPhi3(s *spec) {
 	}
 }
 
-// template writes the post-processor that adds BOS and EOS.
-func template(addBOS, addEOS bool, sp specialIDs, text []string) json.RawMessage {
+// template writes the post-processor that adds BOS and EOS. The second text of a
+// pair has type 1, but 0 in Unigram models (T5), which have no types.
+func template(addBOS, addEOS bool, sp specialIDs, text []string, model string) json.RawMessage {
 	if !addBOS && !addEOS {
 		return nil
 	}
@@ -257,13 +284,17 @@ func template(addBOS, addEOS bool, sp specialIDs, text []string) json.RawMessage
 			special = append(special, entry(sp.eos))
 		}
 	}
+	second := 1
+	if model == "Unigram" {
+		second = 0
+	}
 	pair = append(pair, single...)
 	if addBOS {
-		pair = append(pair, tok(sp.bos, 1))
+		pair = append(pair, tok(sp.bos, second))
 	}
-	pair = append(pair, seq("B", 1))
+	pair = append(pair, seq("B", second))
 	if addEOS {
-		pair = append(pair, tok(sp.eos, 1))
+		pair = append(pair, tok(sp.eos, second))
 	}
 	return json.RawMessage(`{"type":"TemplateProcessing","single":[` + strings.Join(single, ",") +
 		`],"pair":[` + strings.Join(pair, ",") + `],"special_tokens":{` + strings.Join(special, ",") + `}}`)

@@ -13,7 +13,7 @@ import (
 
 // The vocabularies and expected ids of llama.cpp's own tokenizer tests.
 func TestLlamaCppVocabs(t *testing.T) {
-	for _, name := range []string{"gpt-2", "llama-spm", "phi-3"} {
+	for _, name := range []string{"gpt-2", "llama-spm", "phi-3", "bert-bge"} {
 		t.Run(name, func(t *testing.T) {
 			path := testdata.Dir(t, "tokenizers", "ggml-vocab", "ggml-vocab-"+name+".gguf")
 			tok, err := FromGGUF(readMeta(t, path))
@@ -46,12 +46,4 @@ func TestLlamaCppVocabs(t *testing.T) {
 			require.Greater(t, checked, 40)
 		})
 	}
-}
-
-func TestRefuseWordPiece(t *testing.T) {
-	_, err := FromGGUF(readMeta(t, testdata.Dir(t, "tokenizers", "ggml-vocab", "ggml-vocab-bert-bge.gguf")))
-	var u *UnsupportedError
-	require.ErrorAs(t, err, &u)
-	require.Equal(t, "tokenizer.ggml.model", u.Component)
-	require.Contains(t, err.Error(), `"bert"`)
 }

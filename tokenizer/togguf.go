@@ -45,9 +45,14 @@ func (t *Tokenizer) GGUF(vocabSize int) ([]formats.KV, error) {
 		kv.Set(ggml+"add_space_prefix", *cfg.AddPrefixSpace)
 	}
 	var err error
-	if t.byteLevel {
+	switch {
+	case t.spec.Model.Type == "WordPiece":
+		err = t.bertEntries(&kv, vocabSize)
+	case t.spec.Model.Type == "Unigram":
+		err = t.unigramEntries(&kv, vocabSize)
+	case t.byteLevel:
 		err = t.byteLevelEntries(&kv, vocabSize)
-	} else {
+	default:
 		err = t.spmEntries(&kv, vocabSize, &cfg)
 	}
 	if err != nil {
@@ -329,6 +334,12 @@ func (t *Tokenizer) addFlags(kv *formats.Meta, cfg *tokenizerConfig) error {
 // adds, where the flags so far and the reader's defaults do not say so.
 func (t *Tokenizer) checkFlags(kv *formats.Meta) error {
 	addBOS, addEOS := !t.byteLevel, false
+	switch t.spec.Model.Type {
+	case "WordPiece": // always framed by CLS and SEP
+		return nil
+	case "Unigram":
+		addBOS, addEOS = false, true
+	}
 	if p := findPre(kv.Str(ggml + "pre")); p != nil && t.byteLevel {
 		addBOS = p.addBOS
 	}

@@ -30,7 +30,9 @@ func (t *Tokenizer) HF() (map[string][]byte, error) {
 	types, _ := t.meta.Get(ggml + "token_type").([]int32)
 	for i, k := range types {
 		if k == typeUnused && t.tokens[i] == padName(i) {
-			delete(s.Model.vocab, t.tokens[i])
+			if s.Model.pieces == nil { // a Unigram list has no gaps
+				delete(s.Model.vocab, t.tokens[i])
+			}
 		}
 	}
 	if s.Model.scores != nil {
@@ -43,8 +45,9 @@ func (t *Tokenizer) HF() (map[string][]byte, error) {
 	cfg := map[string]any{
 		"clean_up_tokenization_spaces": false,
 		"tokenizer_class":              "PreTrainedTokenizerFast",
-		"add_bos_token":                len(t.prefix) > 0,
-		"add_eos_token":                len(t.suffix) > 0,
+	}
+	if s.Model.Type == "BPE" { // of the others the post-processor says all
+		cfg["add_bos_token"], cfg["add_eos_token"] = len(t.prefix) > 0, len(t.suffix) > 0
 	}
 	decoder := map[string]any{}
 	object := func(a *AddedToken) map[string]any {
