@@ -284,3 +284,17 @@ func TestRealSets(t *testing.T) {
 		})
 	}
 }
+
+func TestLabelFile(t *testing.T) {
+	b, err := WriteLabels([]string{"no", "yes"}, model.SingleLabel)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"id2label":{"0":"no","1":"yes"},"label2id":{"no":0,"yes":1},"problem_type":"single_label_classification"}`, string(b))
+	labels, p, err := ReadLabels(b)
+	require.NoError(t, err)
+	require.Equal(t, []string{"no", "yes"}, labels)
+	require.Equal(t, model.SingleLabel, p)
+	for _, bad := range []string{`{}`, `[`, `{"id2label":{"1":"a"}}`} {
+		_, _, err := ReadLabels([]byte(bad))
+		require.Error(t, err)
+	}
+}

@@ -83,6 +83,10 @@ type headConfig struct {
 	ProblemType   Problem           `json:"problem_type"`
 }
 
+// Resolve returns the options completed by what the checkpoint says, as Build
+// does. The task stays empty when neither says what the model is for.
+func (o Options) Resolve(c *Checkpoint) (Options, error) { return o.resolve(c) }
+
 // resolve fills in what the checkpoint says.
 func (o Options) resolve(c *Checkpoint) (Options, error) {
 	var h headConfig

@@ -118,9 +118,19 @@ func (s *TensorSet) Fill(params ...*nn.Param) error {
 // BuildFor builds the base model of a saved adapter, with the head that its
 // task_type asks for: the model that its tensors are about.
 func BuildFor(a *formats.Adapter, c *model.Checkpoint) (*model.Model, error) {
+	o, err := OptionsFor(a)
+	if err != nil {
+		return nil, err
+	}
+	return model.Build(c, o)
+}
+
+// OptionsFor returns the task of a saved adapter, and as many labels with made-up
+// names as the head that it carries has.
+func OptionsFor(a *formats.Adapter) (model.Options, error) {
 	cfg, err := ParseConfig(a.Config)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", a.Path, err)
+		return model.Options{}, fmt.Errorf("%s: %w", a.Path, err)
 	}
 	o := model.Options{Task: cfg.TaskType}
 	if o.Task == model.SequenceClassification || o.Task == model.TokenClassification {
@@ -130,7 +140,7 @@ func BuildFor(a *formats.Adapter, c *model.Checkpoint) (*model.Model, error) {
 			}
 		}
 	}
-	return model.Build(c, o)
+	return o, nil
 }
 
 // headLabels returns the number of labels of the head that an adapter carries, 0

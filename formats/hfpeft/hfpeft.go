@@ -24,11 +24,11 @@ const (
 	pickleName  = "adapter_model.bin"
 )
 
-// sideFiles are carried as bytes: the model card, and a tokenizer if the
-// adapter brings one.
+// sideFiles are carried as bytes: the model card, the names of a classifier's
+// labels, and a tokenizer if the adapter brings one.
 var sideFiles = []string{
 	"README.md", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-	"chat_template.jinja", "tokenizer.model", "vocab.json", "merges.txt",
+	"chat_template.jinja", "label_map.json", "tokenizer.model", "vocab.json", "merges.txt",
 }
 
 const (
