@@ -75,6 +75,9 @@ func (it *item) copies() bool { return it.typ == it.src.Type && len(it.changes) 
 
 func newJob(ctx context.Context, ck *model.Checkpoint, to formats.ModelWriter, o Options) (*job, error) {
 	j := &job{ctx: ctx, ck: ck, to: to, opt: o, changes: map[string][]peft.Change{}}
+	for _, n := range ck.Notes {
+		j.notes.say("%s", n)
+	}
 	var err error
 	if j.config, err = parseObject(ck.Config); err != nil {
 		return nil, fmt.Errorf("%s: config.json: %w", ck.Source.Path, err)
@@ -168,7 +171,7 @@ func (j *job) plan() error {
 func (j *job) leftOut(entries []model.Entry) {
 	known := map[string]bool{}
 	for _, e := range entries {
-		known[e.HF], known[e.GGUF] = true, true
+		known[e.HF], known[e.GGUF], known[e.Stored] = true, true, true
 	}
 	for _, t := range j.ck.Source.Tensors {
 		if !known[t.Name] {
@@ -181,6 +184,17 @@ func (j *job) leftOut(entries []model.Entry) {
 func (j *job) add(e model.Entry) error {
 	it := &item{name: e.HF, gguf: e.GGUF, src: e.T, shape: e.T.Shape, changes: j.changes[e.HF]}
 	if j.to.Naming() == formats.GGUF {
+		if e.Unused {
+			j.notes.about("left out: no task computes with it, and GGUF has no place for it", e.HF)
+			return nil
+		}
+		if e.InGGUF != nil {
+			if len(it.changes) > 0 {
+				return describe(e.HF, fmt.Errorf("changed by an adapter, and kept with fewer rows in GGUF: %w; merge to a Hugging Face folder and convert that", model.ErrUnsupported))
+			}
+			e.T = e.InGGUF
+			it.src, it.shape = e.T, e.T.Shape
+		}
 		it.name = e.GGUF
 		it.place = j.names.StoredRow[trimParameter(e.HF)]
 	}

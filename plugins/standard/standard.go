@@ -8,6 +8,10 @@ import (
 	_ "github.com/peftkit/peftkit/formats/hfpeft"
 	_ "github.com/peftkit/peftkit/formats/llama2c"
 	_ "github.com/peftkit/peftkit/model/bart"
+	_ "github.com/peftkit/peftkit/model/bert"
+	_ "github.com/peftkit/peftkit/model/distilbert"
 	_ "github.com/peftkit/peftkit/model/llama"
+	_ "github.com/peftkit/peftkit/model/roberta"
+	_ "github.com/peftkit/peftkit/plugins/ia3"
 	_ "github.com/peftkit/peftkit/plugins/lora"
 )

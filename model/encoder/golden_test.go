@@ -1,0 +1,152 @@
+package encoder_test
+
+import (
+	"encoding/json"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/peftkit/peftkit/formats"
+	"github.com/peftkit/peftkit/model"
+	_ "github.com/peftkit/peftkit/model/bert"
+	_ "github.com/peftkit/peftkit/model/distilbert"
+	_ "github.com/peftkit/peftkit/model/roberta"
+	"github.com/peftkit/peftkit/nn"
+	"github.com/peftkit/peftkit/tensor"
+)
+
+// golden is a case of testdata/golden.json.
+type golden struct {
+	Name     string
+	Config   json.RawMessage
+	Params   map[string][]int
+	Tokens   [][]int32
+	Types    [][]int32
+	Rows     [][]float32
+	Labels   json.RawMessage
+	Targets  [][]float32
+	Loss     float64
+	Watched  string
+	Gradient []float64
+}
+
+// cases reads testdata/golden.json.
+func cases(t *testing.T) []golden {
+	raw, err := os.ReadFile("testdata/golden.json")
+	require.NoError(t, err)
+	var out []golden
+	require.NoError(t, json.Unmarshal(raw, &out))
+	return out
+}
+
+// values repeats the formula of golden.py.
+func values(name string, n int) []float32 {
+	state := uint64(0xCBF29CE484222325)
+	for _, b := range []byte(name) {
+		state = (state ^ uint64(b)) * 0x100000001B3
+	}
+	out := make([]float32, n)
+	norm := (strings.Contains(name, "norm") || strings.Contains(name, "LayerNorm")) && strings.HasSuffix(name, ".weight")
+	for i := range out {
+		state += 0x9E3779B97F4A7C15
+		z := (state ^ state>>30) * 0xBF58476D1CE4E5B9
+		z = (z ^ z>>27) * 0x94D049BB133111EB
+		out[i] = float32(float64((z^z>>31)>>40)/(1<<24) - 0.5)
+		if norm {
+			out[i] = out[i]*0.5 + 1
+		}
+	}
+	return out
+}
+
+// source is the case as an opened folder.
+func (g golden) source() *formats.Model {
+	m := &formats.Model{Path: g.Name, Naming: formats.HF, Config: g.Config}
+	var names []string
+	for name := range g.Params {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		n := 1
+		for _, d := range g.Params[name] {
+			n *= d
+		}
+		m.Tensors = append(m.Tensors, tensor.FromFloats(name, g.Params[name], values(name, n)))
+	}
+	return m
+}
+
+// model builds the case.
+func (g golden) model(t *testing.T) *model.Model {
+	ck, err := model.FromFile(g.source())
+	require.NoError(t, err)
+	m, err := model.Build(ck, model.Options{})
+	require.NoError(t, err)
+	require.Empty(t, m.Fresh)
+	return m
+}
+
+// batch packs the sequences of the case.
+func (g golden) batch(t *testing.T) *model.Batch {
+	b := &model.Batch{}
+	for i, ids := range g.Tokens {
+		b.Seqs = append(b.Seqs, nn.Span{Start: len(b.Tokens), End: len(b.Tokens) + len(ids)})
+		b.Tokens = append(b.Tokens, ids...)
+		for p := range ids {
+			b.Pos = append(b.Pos, int32(p))
+		}
+		if g.Types != nil {
+			b.Types = append(b.Types, g.Types[i]...)
+		}
+	}
+	b.Targets = slices.Concat(g.Targets...)
+	if g.Labels == nil {
+		return b
+	}
+	if json.Unmarshal(g.Labels, &b.Labels) != nil {
+		var nested [][]int32
+		require.NoError(t, json.Unmarshal(g.Labels, &nested))
+		b.Labels = slices.Concat(nested...)
+	}
+	return b
+}
+
+// Logits, hidden states, losses and a gradient are transformers'.
+func TestTransformers(t *testing.T) {
+	for _, g := range cases(t) {
+		t.Run(g.Name, func(t *testing.T) {
+			m, b := g.model(t), g.batch(t)
+			tape := nn.NewTape()
+			defer tape.Close()
+			got := m.Logits(tape, b, nil)
+			require.Equal(t, []int{len(g.Rows), len(g.Rows[0])}, []int{got.Rows, got.Cols})
+			for i, want := range slices.Concat(g.Rows...) {
+				require.InDelta(t, want, got.Data[i], 2e-5, i)
+			}
+			if g.Watched == "" {
+				return
+			}
+			w := m.Module(strings.TrimSuffix(g.Watched, ".weight")).Weight().Unfreeze()
+			tape.Reset()
+			tape.Train = true
+			_, n := m.Loss(tape, b, 0)
+			tape.Reset()
+			sum, _ := m.Loss(tape, b, 1/float32(n))
+			tape.Backward()
+			require.InDelta(t, g.Loss, sum/float64(n), 1e-5)
+			var all, abs float64
+			for _, v := range w.V.Grad {
+				all += float64(v)
+				abs += max(float64(v), -float64(v))
+			}
+			scale := max(g.Gradient[1], 1e-3)
+			require.InDelta(t, g.Gradient[0], all, 1e-4*scale)
+			require.InDelta(t, g.Gradient[1], abs, 1e-4*scale)
+			require.InDelta(t, g.Gradient[2], float64(w.V.Grad[3*w.Shape[1]+5]), 1e-5*scale)
+		})
+	}
+}
