@@ -87,19 +87,39 @@ func ToGGUF(a *formats.Adapter, names *model.Names) (*formats.OutAdapter, []stri
 	return conv.ToGGUF(a, names)
 }
 
-// Attach opens an adapter and attaches it to the model for inference, its effect
-// multiplied by scale.
+// Attach opens an adapter, or all parts of a combination, and attaches it to the
+// model, its effect multiplied by scale.
 func Attach(m *model.Model, path string, scale float32) (Adapter, error) {
-	a, err := Open(path, m.Checkpoint)
+	parts, err := Parts(path)
 	if err != nil {
 		return nil, err
+	}
+	c := &Combination{}
+	for _, p := range parts {
+		ad, info, err := attach(m, p, scale)
+		if err != nil {
+			return nil, err
+		}
+		c.Parts, c.Infos = append(c.Parts, ad), append(c.Infos, info)
+	}
+	if len(parts) == 1 {
+		return c.Parts[0], nil
+	}
+	return c, nil
+}
+
+func attach(m *model.Model, path string, scale float32) (Adapter, Info, error) {
+	a, err := Open(path, m.Checkpoint)
+	if err != nil {
+		return nil, Info{}, err
 	}
 	defer a.Close()
 	method, err := MethodOf(a)
 	if err != nil {
-		return nil, err
+		return nil, Info{}, err
 	}
-	return method.Load(m, a, scale)
+	ad, err := method.Load(m, a, scale)
+	return ad, method.Info(), err
 }
 
 // Changes opens an adapter's effect on a base model's weights. The adapter must

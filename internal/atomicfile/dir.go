@@ -17,6 +17,8 @@ type DirOptions struct {
 	// Owned tells by name which entries of an existing folder belong to what is
 	// written and are replaced by it. nil owns none.
 	Owned func(name string) bool
+	// OwnedDirs says that folders can be owned too; otherwise only files are.
+	OwnedDirs bool
 	// Marker is the file without which readers do not accept the folder. When
 	// a folder cannot be replaced by one rename, it is taken away first and
 	// put back last, so that a crash in between cannot pass for a whole folder.
@@ -100,7 +102,7 @@ func survey(path string, opt DirOptions) (target, error) {
 		case strings.HasPrefix(e.Name(), Prefix) && (e.IsDir() || !opt.KeepOthers):
 			// left behind by a crash: it goes when the new content is in place
 			t.owned = append(t.owned, e.Name())
-		case opt.Owned(e.Name()) && !e.IsDir():
+		case opt.Owned(e.Name()) && (opt.OwnedDirs || !e.IsDir()):
 			t.owned = append(t.owned, e.Name())
 			if err := refuseSource(filepath.Join(path, e.Name()), opt.Sources); err != nil {
 				return target{}, err
@@ -280,13 +282,22 @@ func moveIn(stage, path string, old target, opt DirOptions) (err error) {
 	return syncDir(path)
 }
 
-// copyTree copies the plain files of from into to and syncs them.
+// copyTree copies the files and folders of from into to and syncs them.
 func copyTree(from, to string) error {
 	entries, err := os.ReadDir(from)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
+		if e.IsDir() {
+			if err := os.Mkdir(filepath.Join(to, e.Name()), 0o777); err != nil {
+				return err
+			}
+			if err := copyTree(filepath.Join(from, e.Name()), filepath.Join(to, e.Name())); err != nil {
+				return err
+			}
+			continue
+		}
 		src, err := os.Open(filepath.Join(from, e.Name()))
 		if err != nil {
 			return err
