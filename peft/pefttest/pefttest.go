@@ -16,7 +16,10 @@ import (
 	_ "github.com/peftkit/peftkit/formats/hfpeft" // adapters are saved and loaded through it
 	"github.com/peftkit/peftkit/internal/testmodel"
 	"github.com/peftkit/peftkit/model"
-	_ "github.com/peftkit/peftkit/model/llama" // the family of the test models
+	_ "github.com/peftkit/peftkit/model/bert" // the families of the test models
+	_ "github.com/peftkit/peftkit/model/distilbert"
+	_ "github.com/peftkit/peftkit/model/llama"
+	_ "github.com/peftkit/peftkit/model/roberta"
 	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/tensor"
