@@ -12,22 +12,32 @@ type Activation struct {
 	Name string
 	// F is the function, D its derivative; both compute in float64 inside.
 	F, D func(x float64) float64
+
+	// Twins of F and D on at most sliceLen elements, many times as fast and right to
+	// about 3e-7; nil for none.
+	fs, ds func(dst, x []float32)
 }
 
 // The activations of transformers that PEFT methods and model families use.
 var (
-	ReLU    = Activation{"relu", func(x float64) float64 { return max(x, 0) }, func(x float64) float64 { return step01(x) }}
-	Sigmoid = Activation{"sigmoid", sigmoid, func(x float64) float64 { s := sigmoid(x); return s * (1 - s) }}
-	Tanh    = Activation{"tanh", math.Tanh, func(x float64) float64 { t := math.Tanh(x); return 1 - t*t }}
+	ReLU = Activation{Name: "relu", fs: reluTo, ds: reluSlope,
+		F: func(x float64) float64 { return max(x, 0) }, D: func(x float64) float64 { return step01(x) }}
+	Sigmoid = Activation{Name: "sigmoid", fs: kernels.Sigmoid, ds: sigmoidSlope,
+		F: sigmoid, D: func(x float64) float64 { s := sigmoid(x); return s * (1 - s) }}
+	Tanh = Activation{Name: "tanh", fs: tanhTo, ds: tanhSlope,
+		F: math.Tanh, D: func(x float64) float64 { t := math.Tanh(x); return 1 - t*t }}
 	// SiLU is x*sigmoid(x), also called swish.
-	SiLU = Activation{"silu", func(x float64) float64 { return x * sigmoid(x) },
-		func(x float64) float64 { s := sigmoid(x); return s * (1 + x*(1-s)) }}
+	SiLU = Activation{Name: "silu", fs: siluTo, ds: siluSlope,
+		F: func(x float64) float64 { return x * sigmoid(x) },
+		D: func(x float64) float64 { s := sigmoid(x); return s * (1 + x*(1-s)) }}
 	// GELU is x*Phi(x) with the exact normal distribution (Hendrycks and Gimpel 2016).
-	GELU = Activation{"gelu", func(x float64) float64 { return x * phi(x) },
-		func(x float64) float64 { return phi(x) + x*math.Exp(-x*x/2)/math.Sqrt(2*math.Pi) }}
+	GELU = Activation{Name: "gelu", fs: geluExact, ds: geluExactSlope,
+		F: func(x float64) float64 { return x * phi(x) },
+		D: func(x float64) float64 { return phi(x) + x*math.Exp(-x*x/2)/math.Sqrt(2*math.Pi) }}
 	// GELUTanh is GELU's tanh approximation: gelu_new of GPT-2, gelu_pytorch_tanh.
-	GELUTanh = Activation{"gelu_new", func(x float64) float64 { return x / 2 * (1 + math.Tanh(geluInner(x))) },
-		func(x float64) float64 {
+	GELUTanh = Activation{Name: "gelu_new", fs: geluTanhTo, ds: geluTanhSlope,
+		F: func(x float64) float64 { return x / 2 * (1 + math.Tanh(geluInner(x))) },
+		D: func(x float64) float64 {
 			t := math.Tanh(geluInner(x))
 			return (1+t)/2 + x/2*(1-t*t)*math.Sqrt(2/math.Pi)*(1+3*0.044715*x*x)
 		}}
@@ -64,13 +74,18 @@ func ActivationByName(name string) (Activation, bool) {
 
 // Apply returns f of every element of x. The output can be recomputed.
 func Apply(t *Tape, x *Var, f Activation) *Var {
+	fs, ds, size := f.fs, f.ds, grain
+	if fs == nil || ds == nil {
+		fs, ds, size = elements(f.F), elements(f.D), sliceLen
+	}
 	out := t.New(x.Rows, x.Cols)
 	out.Needs = x.Needs
 	apply := func(dst kernels.Mat) {
 		src := x.Mat().Data
-		kernels.Parallel(len(src), grain/16, func(lo, hi int) {
-			for i, v := range src[lo:hi] {
-				dst.Data[lo+i] = float32(f.F(float64(v)))
+		kernels.Parallel(len(src), size, func(lo, hi int) {
+			for ; lo < hi; lo += sliceLen {
+				end := min(lo+sliceLen, hi)
+				fs(dst.Data[lo:end], src[lo:end])
 			}
 		})
 	}
@@ -79,13 +94,13 @@ func Apply(t *Tape, x *Var, f Activation) *Var {
 	t.record(out, func() {
 		src, dy := x.Mat().Data, out.Grad
 		m, acc := t.Grad(x)
-		kernels.Parallel(len(src), grain/16, func(lo, hi int) {
-			for i := lo; i < hi; i++ {
-				d := dy[i] * float32(f.D(float64(src[i])))
-				if acc {
-					d += m.Data[i]
-				}
-				m.Data[i] = d
+		each(len(src), func(lo, hi int, tmp []float32) {
+			ds(tmp, src[lo:hi])
+			if acc {
+				kernels.Mul(tmp, tmp, dy[lo:hi])
+				kernels.Add(m.Data[lo:hi], m.Data[lo:hi], tmp)
+			} else {
+				kernels.Mul(m.Data[lo:hi], tmp, dy[lo:hi])
 			}
 		})
 	}, x)
