@@ -158,11 +158,13 @@ func checkPrompt(m *model.Model, prompt []int32) error {
 	return nil
 }
 
-// writer holds the state of one growing sequence.
+// writer holds the state of one growing sequence. n counts its tokens: the cache
+// also holds rows that a method has put before them.
 type writer struct {
 	m     *model.Model
 	tape  *nn.Tape
 	cache *model.Cache
+	n     int
 }
 
 // read computes the prompt in chunks and returns the logits after its last token.
@@ -174,10 +176,11 @@ func (w *writer) read(ctx context.Context, prompt []int32, chunk int) ([]float32
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		b := model.Sequence(prompt[:chunk], w.cache.Len())
+		b := model.Sequence(prompt[:chunk], w.n)
 		b.Cache = w.cache
 		w.tape.Reset()
 		w.m.Hidden(w.tape, b)
+		w.n += chunk
 		prompt = prompt[chunk:]
 	}
 	if err := ctx.Err(); err != nil {
@@ -191,9 +194,10 @@ func (w *writer) step(tokens []int32) []float32 {
 	if w.cache.Room(len(tokens)) != nil {
 		w.cache.Grow(min(w.m.MaxPositions, 2*(w.cache.Len()+len(tokens))))
 	}
-	b := model.Sequence(tokens, w.cache.Len())
+	b := model.Sequence(tokens, w.n)
 	b.Cache = w.cache
 	w.tape.Reset()
+	w.n += len(tokens)
 	return w.m.Logits(w.tape, b, []int32{int32(len(tokens) - 1)}).Mat().Row(0)
 }
 

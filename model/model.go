@@ -279,6 +279,15 @@ type Model struct {
 	Writing *Writing
 	// Run computes what the head reads.
 	Run func(t *nn.Tape, b *Batch) *States
+
+	reserved int
+}
+
+// Reserve takes n of MaxPositions away for rows or keys that a method puts before
+// every sequence. Detach gives them back.
+func (m *Model) Reserve(n int) {
+	m.MaxPositions -= n
+	m.reserved += n
 }
 
 // Module returns the module of a path, nil when there is none.
@@ -339,6 +348,8 @@ func (m *Model) Loss(t *nn.Tape, b *Batch, gradScale float32) (sum float64, n in
 
 // Detach removes all methods from the model.
 func (m *Model) Detach() {
+	m.MaxPositions += m.reserved
+	m.reserved = 0
 	for _, mod := range m.Modules {
 		mod.Detach()
 	}
