@@ -27,6 +27,7 @@ type Tokenizer struct {
 
 	raw, normalized *matcher // added tokens found before and after normalisation
 	normalize       func(string) string
+	starts          func(string) bool // see newStarts
 	steps           []step
 	model           subwords
 	byteLevel       bool // the model works on bytes
@@ -122,6 +123,13 @@ func build(s *spec) (*Tokenizer, error) {
 	if c, err = parse("pre_tokenizer", s.PreTokenizer); err != nil {
 		return nil, err
 	}
+	n, err := parse("normalizer", s.Normalizer)
+	if err != nil {
+		return nil, err
+	}
+	if t.starts, err = newStarts(n, c); err != nil {
+		return nil, err
+	}
 	if t.steps, t.byteLevel, err = newPreTokenizer(c); err != nil {
 		return nil, err
 	}
@@ -169,7 +177,7 @@ func (t *Tokenizer) Encode(text string, addSpecial bool) []int32 {
 	token := func(a *AddedToken) { s.out = append(s.out, a.ID) }
 	begins := false
 	t.raw.split(text, func(part string, at int) {
-		begins = at == 0
+		begins = at == 0 && (t.starts == nil || t.starts(part))
 		if t.normalize != nil {
 			part = t.normalize(part)
 		}
