@@ -60,6 +60,16 @@ type Calibrator interface {
 	Calibrate(ctx context.Context, m *model.Model, batches iter.Seq[*model.Batch]) error
 }
 
+// TextStarter is implemented by adapters that begin from the tokens of texts:
+// methods know no tokenizer, so whoever made a fresh adapter gives them, before
+// training.
+type TextStarter interface {
+	// StartTexts lists the texts, as a user wrote them.
+	StartTexts() []string
+	// StartTokens takes the tokens of each text, special tokens included.
+	StartTokens(tokens [][]int32) error
+}
+
 // Saver is implemented by adapters that are not saved as a Hugging Face PEFT
 // folder.
 type Saver interface {

@@ -1,0 +1,27 @@
+package prompts
+
+import (
+	"fmt"
+
+	"github.com/peftkit/peftkit/nn"
+	"github.com/peftkit/peftkit/peft"
+)
+
+// Embed sets the embeddings of a [Direct] encoder to those of tokens, one for
+// each row, as the model's input layer gives them (scaled where it scales).
+func Embed(a *Adapter, tokens []int32) error {
+	d, ok := a.Encoder.(*Direct)
+	if !ok || len(tokens) != d.P.V.Rows {
+		return fmt.Errorf("%d tokens for %d rows: %w", len(tokens), a.Geometry.Rows(), peft.ErrConfig)
+	}
+	in := a.Model.Inputs[0].Embedding
+	for _, id := range tokens {
+		if id < 0 || int(id) >= in.W.Out {
+			return fmt.Errorf("token %d is not in the model's vocabulary of %d: %w", id, in.W.Out, peft.ErrConfig)
+		}
+	}
+	t := nn.NewTape()
+	defer t.Close()
+	copy(d.P.V.Data, in.Forward(t, tokens).Mat().Data)
+	return nil
+}
