@@ -25,6 +25,8 @@ type golden struct {
 	Params   map[string][]int
 	Tokens   [][]int32
 	Types    [][]int32
+	Modules  []string
+	Prompt   int
 	Rows     [][]float32
 	Labels   json.RawMessage
 	Targets  [][]float32
@@ -120,6 +122,10 @@ func TestTransformers(t *testing.T) {
 	for _, g := range cases(t) {
 		t.Run(g.Name, func(t *testing.T) {
 			m, b := g.model(t), g.batch(t)
+			if g.Prompt > 0 {
+				p := &nn.Var{Rows: g.Prompt, Cols: m.HiddenSize, Data: values("prompt", g.Prompt*m.HiddenSize)}
+				m.Inputs[0].Hook(func(t *nn.Tape, r *model.Rows) { r.Insert(t, p, g.Prompt) })
+			}
 			tape := nn.NewTape()
 			defer tape.Close()
 			got := m.Logits(tape, b, nil)
@@ -148,5 +154,30 @@ func TestTransformers(t *testing.T) {
 			require.InDelta(t, g.Gradient[1], abs, 1e-4*scale)
 			require.InDelta(t, g.Gradient[2], float64(w.V.Grad[3*w.Shape[1]+5]), 1e-5*scale)
 		})
+	}
+}
+
+// Modules have transformers' paths in transformers' order; three classes differ
+// in where they list the head, and a bare model has no prefix.
+func TestModules(t *testing.T) {
+	for _, g := range cases(t) {
+		var got []string
+		for _, mod := range g.model(t).Modules {
+			got = append(got, mod.Path)
+		}
+		want := g.Modules
+		switch {
+		case strings.HasSuffix(g.Name, "-bare"):
+			base, _, _ := strings.Cut(g.Name, "-")
+			for i := range want {
+				want[i] = base + "." + want[i]
+			}
+			if base == "roberta" { // its pooler is no place: nothing reads it
+				want = want[:len(want)-1]
+			}
+		case g.Name == "xlm-roberta" || g.Name == "camembert":
+			want = append(want[2:], want[:2]...)
+		}
+		require.Equal(t, want, got, g.Name)
 	}
 }

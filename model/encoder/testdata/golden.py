@@ -49,7 +49,8 @@ TAGS = {"labels": [[-100, 1, 2, 0, 2, -100], [-100, 0, -100], [-100, 0, 1, 2, 2,
 CASES = []
 
 
-def case(name, cls, wanted=None, tokens=TOKENS, types=None, **keys):
+def case(name, cls, wanted=None, tokens=TOKENS, types=None, prompt=0, **keys):
+    """prompt rows are put before every sequence, as HF PEFT's prompt tuning does."""
     cls = getattr(tf, cls)
     config = cls.config_class(**(DISTIL if "DistilBert" in cls.__name__ else SHAPE) | keys)
     model = cls(config).eval()
@@ -59,12 +60,18 @@ def case(name, cls, wanted=None, tokens=TOKENS, types=None, **keys):
     model.tie_weights()
     rows = []
     for i, ids in enumerate(tokens):
-        kw = {"token_type_ids": torch.tensor([types[i]])} if types else {}
+        kw = {"token_type_ids": torch.tensor([[0] * prompt + types[i]])} if types else {}
         with torch.no_grad():
-            out = model(torch.tensor([ids]), **kw)
-        rows += (out.logits if "logits" in out else out.last_hidden_state)[0].reshape(-1, (out.logits if "logits" in out else out.last_hidden_state).shape[-1]).tolist()
+            if prompt:
+                before = values("prompt", (prompt, 32))
+                out = model(inputs_embeds=torch.cat([before, model.get_input_embeddings()(torch.tensor(ids))])[None], **kw)
+            else:
+                out = model(torch.tensor([ids]), **kw)
+        out = (out.logits if "logits" in out else out.last_hidden_state)[0]
+        rows += out[None].tolist() if out.dim() == 1 else out[prompt:].tolist()
+    leaves = [n for n, m in model.named_modules() if not list(m.children()) and list(m.parameters())]
     it = {"name": name, "config": json.loads(config.to_json_string(use_diff=False)), "params": {k: list(v.shape) for k, v in state.items()},
-          "tokens": tokens, "types": types, "rows": rows}
+          "modules": leaves, "tokens": tokens, "types": types, "prompt": prompt, "rows": rows}
     if wanted:
         longest = max(map(len, tokens))
         pad = lambda rows, fill: torch.tensor([r + [fill] * (longest - len(r)) for r in rows])
@@ -103,6 +110,9 @@ case("distilbert", "DistilBertForSequenceClassification", CLASSES, num_labels=3)
 case("distilbert-regression", "DistilBertForSequenceClassification", VALUE, num_labels=1, activation="relu")
 case("distilbert-tokens", "DistilBertForTokenClassification", TAGS, num_labels=3)
 case("distilbert-bare", "DistilBertModel", sinusoidal_pos_embds=True)
+case("bert-prompt", "BertForSequenceClassification", types=TYPES, prompt=3, num_labels=3)
+case("roberta-prompt", "RobertaForSequenceClassification", tokens=PADS, prompt=3, num_labels=3)
+case("distilbert-tokens-prompt", "DistilBertForTokenClassification", prompt=2, num_labels=3)
 
 with open(Path(__file__).with_name("golden.json"), "w") as f:
     f.write("[\n" + ",\n".join(json.dumps(c) for c in CASES) + "\n]\n")
