@@ -35,11 +35,6 @@ func newCharsmap(b []byte) (*charsmap, error) {
 	if !utf8.ValidString(c.texts) {
 		return nil, fmt.Errorf("precompiled_charsmap: the replacements are no UTF-8")
 	}
-	for _, u := range c.units { // leaves that a walk may read
-		if u>>31 == 1 && uint64(u&^(1<<31)) >= 1<<31 {
-			return nil, fmt.Errorf("precompiled_charsmap: broken unit %#x", u)
-		}
-	}
 	for r := range c.ascii {
 		s := string(rune(r))
 		if to, ok := c.transform(s); ok {
@@ -51,42 +46,74 @@ func newCharsmap(b []byte) (*charsmap, error) {
 }
 
 // transform returns the replacement of the shortest start of s that has one.
-// The tokenizers library takes the shortest, SentencePiece the longest.
 func (c *charsmap) transform(s string) (string, bool) {
+	to, n := "", 0
+	c.starts(s, func(text string, length int) bool {
+		to, n = text, length
+		return false
+	})
+	return to, n > 0
+}
+
+// starts calls yield for every start of s that has a replacement, the shortest
+// first, until yield returns false.
+func (c *charsmap) starts(s string, yield func(to string, length int) bool) {
 	if len(c.units) == 0 {
-		return "", false
+		return
 	}
 	at := offset(c.units[0])
 	for i := 0; i < len(s) && s[i] != 0; i++ {
 		at ^= uint32(s[i])
 		if uint64(at) >= uint64(len(c.units)) {
-			return "", false
+			return
 		}
 		u := c.units[at]
 		if u&(1<<31|0xFF) != uint32(s[i]) {
-			return "", false
+			return
 		}
 		at ^= offset(u)
 		if u>>8&1 == 0 {
 			continue
 		}
 		if uint64(at) >= uint64(len(c.units)) {
-			return "", false
+			return
 		}
 		from := uint64(c.units[at] &^ (1 << 31))
 		if from >= uint64(len(c.texts)) || !utf8.RuneStart(c.texts[from]) {
-			return "", false
+			return
 		}
 		to, _, _ := strings.Cut(c.texts[from:], "\x00")
-		return to, true
+		if !yield(to, i+1) {
+			return
+		}
 	}
-	return "", false
 }
 
 // offset returns the distance from a unit to its children.
 func offset(u uint32) uint32 { return u >> 10 << (u & (1 << 9) >> 6) }
 
-// normalize replaces what readers see as one character (a grapheme cluster) of
+// longest replaces the longest start that has a replacement, again and again, as
+// SentencePiece and llama.cpp do.
+func (c *charsmap) longest(s string) string {
+	var b strings.Builder
+	b.Grow(len(s) + len(s)/8)
+	for i := 0; i < len(s); {
+		to, n := "", 0
+		c.starts(s[i:], func(text string, length int) bool {
+			to, n = text, length
+			return true
+		})
+		if n == 0 {
+			_, n = utf8.DecodeRuneInString(s[i:])
+			to = s[i : i+n]
+		}
+		b.WriteString(to)
+		i += n
+	}
+	return b.String()
+}
+
+// normalize does as the tokenizers library does. It replaces what readers see as one character (a grapheme cluster) of
 // less than six bytes as a whole where it can, else character by character.
 func (c *charsmap) normalize(s string) string {
 	var b strings.Builder
@@ -131,6 +158,9 @@ func newPrecompiled(c *component) (func(string) string, error) {
 	m, err := newCharsmap(b)
 	if err != nil {
 		return nil, err
+	}
+	if c.longest {
+		return m.longest, nil
 	}
 	return m.normalize, nil
 }

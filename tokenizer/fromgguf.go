@@ -21,7 +21,8 @@ const (
 const ggml = "tokenizer.ggml."
 
 // FromGGUF reads the tokenizer.ggml.* entries of a GGUF file. It gives the ids
-// of llama.cpp with special tokens parsed.
+// of llama.cpp with special tokens parsed; of model bert those of BERT itself,
+// from which llama.cpp departs for rare texts.
 func FromGGUF(meta formats.Meta) (*Tokenizer, error) {
 	t, err := fromGGUF(meta)
 	if err != nil {

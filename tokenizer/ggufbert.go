@@ -40,8 +40,9 @@ func toPhantom(token string, kind int32) string {
 	return mark + token
 }
 
-// bertGGUF describes a tokenizer of model bert. It normalizes as BERT's own does;
-// llama.cpp keeps combining marks, which differs for text that is not composed.
+// bertGGUF describes a tokenizer of model bert. It is BERT's own, from which
+// llama.cpp departs for words of more than 100 characters, Hangul syllables and
+// characters of Unicode after version 8.
 func bertGGUF(s *spec, meta formats.Meta, sp *specialIDs, text []string) error {
 	names := make([]string, len(bertTokens))
 	for i, id := range []*int32{&sp.unk, &sp.sep, &sp.pad, &sp.cls, &sp.mask} {

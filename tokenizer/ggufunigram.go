@@ -23,7 +23,7 @@ func unigramGGUF(s *spec, meta formats.Meta, text []string, types []int32) error
 		return fmt.Errorf("tokenizer.ggml.scores is %T of %d entries, want a list of float32 for %d tokens", meta.Get(ggml+"scores"), len(scores), len(text))
 	}
 	m := &s.Model
-	m.Type = "Unigram"
+	m.Type, s.longest = "Unigram", true
 	m.pieces = make([]scoredWord, len(text))
 	for i, t := range text {
 		m.pieces[i] = scoredWord{t, float64(scores[i])}

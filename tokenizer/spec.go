@@ -15,6 +15,10 @@ type spec struct {
 	PostProcessor json.RawMessage `json:"post_processor"`
 	Decoder       json.RawMessage `json:"decoder"`
 	Model         modelJSON       `json:"model"`
+
+	// longest makes Precompiled normalize as SentencePiece does, where the
+	// tokenizers library does not quite. Never in a tokenizer.json.
+	longest bool
 }
 
 type addedJSON struct {
@@ -59,6 +63,8 @@ type modelJSON struct {
 // component is any normalizer, pre-tokenizer, post-processor or decoder.
 type component struct {
 	Type string `json:"type"`
+
+	longest bool // see spec
 
 	Normalizers   []component `json:"normalizers"`
 	Pretokenizers []component `json:"pretokenizers"`

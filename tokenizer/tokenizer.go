@@ -110,6 +110,9 @@ func build(s *spec) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, p := range flattenNormalizers(c) {
+		p.longest = s.longest
+	}
 	if t.normalize, err = newNormalizer(c); err != nil {
 		return nil, err
 	}
