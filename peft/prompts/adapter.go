@@ -93,10 +93,30 @@ func (m *Method) Load(mod *model.Model, f *formats.Adapter, scale float32) (peft
 	if full {
 		set.Take(Saved) // what the encoder gives
 	}
-	if err := set.Fill(a.Params()...); err != nil {
+	// The parameters of the head may also be those of another adapter on the model,
+	// so they keep the names that all other methods use.
+	params := a.Params()
+	names := make([]string, len(params))
+	for i, p := range params {
+		names[i], p.Name = p.Name, a.savedName(p)
+	}
+	err = set.Fill(params...)
+	for i, p := range params {
+		p.Name = names[i]
+	}
+	if err != nil {
 		return nil, err
 	}
 	return m.finish(a, false)
+}
+
+// savedName is a parameter's name in the file: PEFT does not wrap the model for
+// prompts, which shortens the names of modules.
+func (a *Adapter) savedName(p *nn.Param) string {
+	if slices.Contains(a.whole, p) {
+		return "base_model." + strings.TrimPrefix(p.Name, peft.Prefix)
+	}
+	return p.Name
 }
 
 // make declares the parameters.
@@ -113,11 +133,7 @@ func (m *Method) make(mod *model.Model, cfg *peft.Config, output bool) (*Adapter
 		if !cfg.Saves(module.Path) {
 			continue
 		}
-		for _, p := range peft.WholeModule(module) {
-			// PEFT does not wrap the model for prompts, which shortens the names.
-			p.Name = "base_model." + strings.TrimPrefix(p.Name, peft.Prefix)
-			a.whole = append(a.whole, p)
-		}
+		a.whole = append(a.whole, peft.WholeModule(module)...)
 	}
 	return a, nil
 }
@@ -147,7 +163,9 @@ func (a *Adapter) Export() ([]formats.OutTensor, error) {
 	copy(p.V.Data, e.Mat().Data)
 	var out []formats.OutTensor
 	for _, p := range slices.Concat([]*nn.Param{p}, a.Beside, a.whole) {
-		out = append(out, peft.OutParam(p))
+		o := peft.OutParam(p)
+		o.Name = a.savedName(p)
+		out = append(out, o)
 	}
 	return out, nil
 }
