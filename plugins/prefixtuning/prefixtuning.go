@@ -1,0 +1,198 @@
+// Package prefixtuning is prefix tuning (Li and Liang 2021, arXiv 2101.00190) as a
+// peftkit method: trained keys and values stand before those of every text, in
+// every layer. Files are those of Hugging Face PEFT's PREFIX_TUNING.
+package prefixtuning
+
+import (
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/nn"
+	"github.com/peftkit/peftkit/peft"
+	"github.com/peftkit/peftkit/peft/prompts"
+)
+
+func init() { peft.Register(Method) }
+
+// Method is prefix tuning.
+var Method = &prompts.Method{
+	Facts: peft.Info{
+		Name: "prefix-tuning", Aliases: []string{"prefix_tuning", "prefix"}, PeftType: "PREFIX_TUNING", Group: peft.PromptBased,
+		Doc:          "trains keys and values that stand before those of every text, in every layer",
+		Reference:    "Li and Liang 2021, arXiv 2101.00190",
+		NotMergeable: "its keys and values stand before those of the text: no weight of the model holds them",
+		LearningRate: 1e-2,
+		Options: []peft.Option{
+			{Key: "num_virtual_tokens", Flag: "virtual-tokens", Default: 20, Doc: "number of trained keys and values of each layer"},
+			{Key: "prefix_projection", Flag: "prefix-projection", Default: false, Doc: "train them through a network of two layers, as the paper does; only what it gives is saved"},
+			{Key: "encoder_hidden_size", Doc: "size of that network's hidden layer (default: that of the keys)"},
+			{Key: "init_weights", Doc: "\"zero\" begins with zeros instead of random numbers"},
+			{Key: "prefix_placement", Doc: "where in an encoder-decoder model: \"decoder\" before the decoder's self-attention, as PEFT does, or \"all\": encoder, decoder and cross-attention, which PEFT cannot load"},
+			{Key: "modules_to_save", Doc: "modules to train in full and keep in the adapter"},
+		},
+	},
+	Prefix:  true,
+	Encoder: encoder,
+	Attach:  attach,
+}
+
+const (
+	inDecoder = "decoder"
+	inAll     = "all"
+)
+
+type config struct {
+	Projection bool   `json:"prefix_projection"`
+	Hidden     int    `json:"encoder_hidden_size"`
+	Init       string `json:"init_weights"`
+	Placement  string `json:"prefix_placement"`
+}
+
+// read checks the method's own keys.
+func read(a *prompts.Adapter) (config, error) {
+	c := config{Hidden: a.Geometry.Width, Placement: inDecoder}
+	if err := a.Cfg.Decode(&c); err != nil {
+		return c, err
+	}
+	switch {
+	case c.Init != "" && c.Init != "zero":
+		return c, fmt.Errorf("init_weights is %q, expected \"zero\" or nothing: %w", c.Init, peft.ErrConfig)
+	case c.Placement != inDecoder && c.Placement != inAll:
+		return c, fmt.Errorf("prefix_placement is %q, expected %q or %q: %w", c.Placement, inDecoder, inAll, peft.ErrConfig)
+	case c.Placement == inAll && a.Geometry.Submodules == 1:
+		return c, fmt.Errorf("prefix_placement %q is for encoder-decoder language models: leave it out: %w", c.Placement, peft.ErrConfig)
+	case c.Hidden < 1:
+		return c, fmt.Errorf("encoder_hidden_size is %d, expected 1 or more: %w", c.Hidden, peft.ErrConfig)
+	}
+	return c, nil
+}
+
+func encoder(a *prompts.Adapter, output bool) (prompts.Encoder, error) {
+	c, err := read(a)
+	if err != nil {
+		return nil, err
+	}
+	a.Cfg.Set("encoder_hidden_size", c.Hidden)
+	s, err := sites(a, c)
+	if err != nil {
+		return nil, err
+	}
+	cols := 2 * a.Geometry.Layers * a.Geometry.Width
+	if c.Placement == inAll {
+		cols = 2 * len(s) * a.Geometry.Width
+	}
+	if !c.Projection || output {
+		d := prompts.NewDirect(a.Geometry.Tokens, cols)
+		d.Zero = c.Init == "zero"
+		return d, nil
+	}
+	return &projection{
+		table: prompts.NewEmbedding(a.Geometry.Tokens, a.Geometry.Width),
+		in:    prompts.NewLinear("transform.0", c.Hidden, a.Geometry.Width),
+		out:   prompts.NewLinear("transform.2", cols, c.Hidden),
+		zero:  c.Init == "zero",
+	}, nil
+}
+
+// projection computes the prefix from a small table: the paper's
+// reparametrisation, which learns more steadily.
+type projection struct {
+	table   *prompts.Embedding
+	in, out *prompts.Linear
+	zero    bool
+}
+
+// Params implements prompts.Encoder.
+func (p *projection) Params() []*nn.Param {
+	return append(append([]*nn.Param{p.table.P}, p.in.Params()...), p.out.Params()...)
+}
+
+// Init implements prompts.Encoder.
+func (p *projection) Init(rng *rand.Rand) {
+	p.table.Init(rng)
+	p.in.Init(rng)
+	if p.out.Init(rng); p.zero {
+		p.out.Zero()
+	}
+}
+
+// Forward implements prompts.Encoder.
+func (p *projection) Forward(t *nn.Tape) *nn.Var {
+	return p.out.Forward(t, nn.Apply(t, p.in.Forward(t, p.table.P.V), nn.Tanh))
+}
+
+// Describe says what the encoder is.
+func (p *projection) Describe() string {
+	return fmt.Sprintf("through a network of %d units", p.in.W.V.Rows)
+}
+
+// site is an attention with the places of its keys and values among the columns
+// of the embeddings, counted in widths.
+type site struct {
+	at   *model.Attention
+	k, v int
+}
+
+// sites lists where the prefix goes. PEFT joins the embeddings of an
+// encoder-decoder model to themselves and cuts the whole in four parts per layer,
+// of which the decoder's self-attention gets the first two: layer l reads the
+// places 4l and 4l+1 of twice 2*layers. The other two are dropped.
+func sites(a *prompts.Adapter, c config) ([]site, error) {
+	var out []site
+	for _, at := range a.Model.Attentions {
+		s := site{at, 2 * at.Layer, 2*at.Layer + 1}
+		switch {
+		case c.Placement == inAll:
+			s.k, s.v = 2*len(out), 2*len(out)+1
+		case a.Geometry.Submodules == 2:
+			if at.Cross || at.Stack != model.Decoder {
+				continue
+			}
+			if at.Layer >= a.Geometry.Layers {
+				return nil, fmt.Errorf("the decoder has more layers than the encoder (%d), and PEFT makes prefixes for as many: %w; prefix_placement %q fits", a.Geometry.Layers, peft.ErrNoFit, inAll)
+			}
+			s.k, s.v = 4*at.Layer%(2*a.Geometry.Layers), (4*at.Layer+1)%(2*a.Geometry.Layers)
+		case at.Cross || at.Stack != a.Model.Attentions[0].Stack:
+			continue // a classifier made of an encoder-decoder model: the encoder's alone
+		}
+		if w := at.KVHeads * at.HeadDim; w != a.Geometry.Width {
+			return nil, fmt.Errorf("%s has keys of %d features, the prefix has %d for every layer: %w", at.Path, w, a.Geometry.Width, peft.ErrNoFit)
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+// attach computes the prefix where a stack begins and hands each layer its part.
+func attach(a *prompts.Adapter) error {
+	c, err := read(a)
+	if err != nil {
+		return err
+	}
+	list, err := sites(a, c)
+	if err != nil {
+		return err
+	}
+	now := map[model.Stack]*nn.Var{} // of the forward pass under way
+	for _, s := range list {
+		stack, w := s.at.Stack, a.Geometry.Width
+		now[stack] = nil
+		prompts.AttachKeyValues(s.at, func(t *nn.Tape) (k, v *nn.Var) {
+			e := now[stack]
+			return nn.Columns(t, e, s.k*w, (s.k+1)*w), nn.Columns(t, e, s.v*w, (s.v+1)*w)
+		}, c.Placement == inAll)
+	}
+	for _, in := range a.Model.Inputs {
+		if _, ok := now[in.Stack]; !ok {
+			continue
+		}
+		in.Hook(func(t *nn.Tape, r *model.Rows) {
+			now[in.Stack] = a.Encoder.Forward(t)
+			if c.Placement == inDecoder {
+				r.Shift(a.Geometry.Tokens)
+			}
+		})
+	}
+	return nil
+}
