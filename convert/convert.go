@@ -73,6 +73,8 @@ type Report struct {
 	// the output type: the projection of the rounded change onto the exact one,
 	// 1 for float32. It is 0 when nothing was merged.
 	Survived float64 `json:"survived,omitempty"`
+	// Left lists the parts of a combination that cannot be merged and stay adapters.
+	Left []string `json:"left,omitempty"`
 	// Adapters tells the same of each adapter.
 	Adapters []AdapterReport `json:"adapters,omitempty"`
 	// PeakBytes is the largest resident memory of the process, mapped files

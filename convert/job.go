@@ -3,6 +3,7 @@ package convert
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -30,6 +31,8 @@ type job struct {
 	// head, when not nil, is an output embedding that the base model ties and the
 	// output does not.
 	head *tensor.Tensor
+	// fresh are tensors that the base does not have: the head of a task.
+	fresh []*tensor.Tensor
 	// dropHead says that the base stores a copy of the tied head.
 	dropHead bool
 	// vocab is the number of tokens when an adapter changes it, else 0; files
@@ -82,7 +85,10 @@ func newJob(ctx context.Context, ck *model.Checkpoint, to formats.ModelWriter, o
 	if j.config, err = parseObject(ck.Config); err != nil {
 		return nil, fmt.Errorf("%s: config.json: %w", ck.Source.Path, err)
 	}
-	if j.names, err = ck.Family.GGUFNames(ck.Config); err != nil {
+	j.names, err = ck.Family.GGUFNames(ck.Config)
+	if errors.Is(err, model.ErrUnsupported) && ck.Source.Naming == formats.HF && to.Naming() == formats.HF {
+		j.names = &model.Names{} // a family that GGUF does not know
+	} else if err != nil {
 		return nil, fmt.Errorf("%s: %w", ck.Source.Path, err)
 	}
 	if j.policy, err = newPolicy(o.Type, ck.Source.Naming, to.Naming(), &j.notes); err != nil {
@@ -102,6 +108,7 @@ func newJob(ctx context.Context, ck *model.Checkpoint, to formats.ModelWriter, o
 }
 
 // headName and embedName are the Hugging Face names of the two embeddings.
+// They are of no tensor in a family that GGUF does not know.
 func (j *job) headName() string  { return j.names.ToHF["output"] + ".weight" }
 func (j *job) embedName() string { return j.names.ToHF["token_embd"] + ".weight" }
 
@@ -150,6 +157,9 @@ func (j *job) plan() error {
 	}
 	if j.head != nil {
 		entries = append(entries, model.Entry{HF: j.headName(), GGUF: "output.weight", T: j.head})
+	}
+	for _, t := range j.fresh {
+		entries = append(entries, model.Entry{HF: t.Name, GGUF: j.ggufName(t.Name), T: t})
 	}
 	j.leftOut(entries)
 	for _, e := range entries {
@@ -234,6 +244,16 @@ func (j *job) add(e model.Entry) error {
 	}
 	j.total += n
 	return nil
+}
+
+// ggufName is the name in GGUF of a tensor that the base does not have, "" when
+// there is none.
+func (j *job) ggufName(hf string) string {
+	mod := trimParameter(hf)
+	if g := j.names.ToGGUF[mod]; g != "" {
+		return g + hf[len(mod):]
+	}
+	return ""
 }
 
 // trimParameter returns the module of a tensor name.

@@ -2,8 +2,13 @@ package convert
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/peftkit/peftkit/formats"
@@ -47,16 +52,29 @@ func Merge(ctx context.Context, base string, adapters []AdapterRef, dst string, 
 	if err != nil {
 		return nil, err
 	}
-	m := &merging{job: j, owner: map[string]string{}}
-	for _, ref := range adapters {
+	m := &merging{job: j, owner: map[string]string{}, replaced: map[string]peft.Change{}}
+	refs, err := expand(adapters)
+	if err != nil {
+		return nil, err
+	}
+	for _, ref := range refs {
 		a, err := peft.Open(ref.Path, ck)
 		if err != nil {
 			return nil, err
 		}
 		defer a.Close() // its tensors are read while the output is written
-		if err := m.adapter(a, ref); err != nil {
+		if ref.part && m.stays(a) {
+			continue
+		}
+		if err := m.adapter(a, ref.AdapterRef); err != nil {
 			return nil, err
 		}
+	}
+	if len(m.report.Adapters) == 0 {
+		return nil, fmt.Errorf("%s: none of its parts can be merged: use them as adapters with --adapter: %w", adapters[0].Path, peft.ErrNotMergeable)
+	}
+	if err := m.heads(); err != nil {
+		return nil, err
 	}
 	if err := m.embeddings(); err != nil {
 		return nil, err
@@ -74,13 +92,21 @@ func Merge(ctx context.Context, base string, adapters []AdapterRef, dst string, 
 type merging struct {
 	*job
 	owner map[string]string // tensor -> last adapter that changed it
-	grown *formats.Adapter  // the adapter that changes the vocabulary
+	// replaced holds what replaces a tensor, by tensor.
+	replaced map[string]peft.Change
+	task     model.Task // of the head that an adapter brings
+	// labels are the keys of config.json about its labels.
+	labels map[string]json.RawMessage
+	grown  *formats.Adapter // the adapter that changes the vocabulary
 }
 
 // adapter adds one adapter's changes.
 func (m *merging) adapter(a *formats.Adapter, ref AdapterRef) error {
 	set, err := peft.Changes(a, m.ck, ref.Scale)
 	if err != nil {
+		return err
+	}
+	if err := m.readTask(a); err != nil {
 		return err
 	}
 	m.report.Matched += set.Matched
@@ -101,6 +127,10 @@ func (m *merging) adapter(a *formats.Adapter, ref AdapterRef) error {
 	changed := map[string]bool{}
 	for _, c := range set.Changes {
 		if c.Replace != nil {
+			if old, twice := m.replaced[c.Tensor]; twice && sameChange(old, c) {
+				continue // parts of a combination share the head of a task
+			}
+			m.replaced[c.Tensor] = c
 			if first := m.owner[c.Tensor]; first != "" {
 				return fmt.Errorf("%s: replaces %s, which %s has changed before: merge it first: %w", ref.Path, c.Tensor, first, peft.ErrTensors)
 			}
@@ -117,6 +147,143 @@ func (m *merging) adapter(a *formats.Adapter, ref AdapterRef) error {
 	}
 	m.sources = append(m.sources, a.Sources...)
 	m.report.Adapters = append(m.report.Adapters, AdapterReport{Path: ref.Path, Scale: ref.Scale, Matched: set.Matched, Changed: len(changed)})
+	return nil
+}
+
+// expanded is an adapter, perhaps a part of a combination.
+type expanded struct {
+	AdapterRef
+	part bool
+}
+
+// expand replaces combinations by their parts.
+func expand(adapters []AdapterRef) ([]expanded, error) {
+	var out []expanded
+	for _, a := range adapters {
+		parts, err := peft.Parts(a.Path)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range parts {
+			out = append(out, expanded{AdapterRef{p, a.Scale}, len(parts) > 1})
+		}
+	}
+	return out, nil
+}
+
+// stays notes a part of a combination that weights cannot hold: it stays an adapter.
+func (m *merging) stays(a *formats.Adapter) bool {
+	method, err := peft.MethodOf(a)
+	if err != nil {
+		return false // told when it is merged
+	}
+	_, merges := method.(peft.Merger)
+	why := method.Info().NotMergeable
+	if merges && why == "" {
+		return false
+	}
+	m.report.Left = append(m.report.Left, a.Path)
+	m.notes.say("%s (%s) stays an adapter: %s; use it with the merged model: --adapter %s", a.Path, method.Info().Name, why, a.Path)
+	return true
+}
+
+// sameChange reports whether two changes put the same values in a tensor's place.
+func sameChange(a, b peft.Change) bool {
+	if a.Replace == nil || b.Replace == nil || a.Apply != nil || b.Apply != nil || !slices.Equal(a.Shape, b.Shape) {
+		return false
+	}
+	n := 1
+	for _, d := range a.Shape {
+		n *= d
+	}
+	rows := 1
+	if len(a.Shape) > 1 {
+		rows = a.Shape[0]
+	}
+	x, y := make([]float32, n), make([]float32, n)
+	return a.Replace(x, 0, rows) == nil && b.Replace(y, 0, rows) == nil && slices.Equal(x, y)
+}
+
+// heads makes tensors for the head of a task that an adapter brings and the base
+// lacks, and has the configuration say what the model then is.
+func (m *merging) heads() error {
+	for _, name := range slices.Sorted(maps.Keys(m.changes)) {
+		list := m.changes[name]
+		if m.target(name) != nil || len(list) == 0 || !list[0].New {
+			continue
+		}
+		n := 1
+		for _, d := range list[0].Shape {
+			n *= d
+		}
+		m.fresh = append(m.fresh, tensor.FromFloats(name, list[0].Shape, make([]float32, n)))
+		m.notes.about("the head of the task: the base model has none, the adapter brings it", name)
+	}
+	if m.task == "" || m.task.Generates() {
+		return nil
+	}
+	var classes []string
+	if raw := m.config.get("architectures"); raw != nil {
+		if err := json.Unmarshal(raw, &classes); err != nil {
+			return fmt.Errorf("config.json: architectures: %w", err)
+		}
+	}
+	if len(classes) > 0 {
+		if now := model.Architecture(classes[0], m.task); now != classes[0] {
+			m.notes.say("architectures: %s -> %s", classes[0], now)
+			if err := m.config.set("architectures", []string{now}); err != nil {
+				return err
+			}
+		}
+	}
+	for _, key := range []string{"id2label", "label2id", "problem_type"} {
+		if v, ok := m.labels[key]; ok {
+			if err := m.config.set(key, v); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// labelFile names the classes of the head that an adapter carries, with the keys
+// of config.json.
+const labelFile = "label_map.json"
+
+// readTask notes the task of an adapter and the names of its labels. Those of a
+// combination lie beside its index.
+func (m *merging) readTask(a *formats.Adapter) error {
+	o, err := peft.OptionsFor(a)
+	if err != nil || o.Task == "" {
+		return err
+	}
+	if m.task != "" && m.task != o.Task {
+		return fmt.Errorf("%s: it is for task %s, another adapter for %s: %w", a.Path, o.Task, m.task, peft.ErrConfig)
+	}
+	m.task = o.Task
+	if len(o.Labels) == 0 {
+		return nil
+	}
+	raw := a.Files[labelFile]
+	if raw == nil {
+		raw, err = os.ReadFile(filepath.Join(filepath.Dir(a.Path), labelFile))
+		if _, missing := os.Stat(filepath.Join(filepath.Dir(a.Path), peft.IndexName)); err != nil || missing != nil {
+			raw = nil
+		}
+	}
+	if raw != nil {
+		if err := json.Unmarshal(raw, &m.labels); err != nil {
+			return fmt.Errorf("%s: %s: %w", a.Path, labelFile, err)
+		}
+		return nil
+	}
+	ids := map[string]string{}
+	for i, l := range o.Labels {
+		ids[strconv.Itoa(i)] = l
+	}
+	if b, err := json.Marshal(ids); err == nil && m.config.get("id2label") == nil {
+		m.labels = map[string]json.RawMessage{"id2label": b}
+	}
 	return nil
 }
 
@@ -156,6 +323,11 @@ func (m *merging) resize(a *formats.Adapter, c peft.Change) error {
 // target returns the base tensor that a change starts from.
 func (m *merging) target(name string) *tensor.Tensor {
 	t := m.ck.Tensor(name)
+	for _, f := range m.fresh {
+		if f.Name == name {
+			t = f
+		}
+	}
 	if t == nil && name == m.headName() {
 		return m.ck.Tensor(m.embedName())
 	}

@@ -32,6 +32,8 @@ func TestRefusals(t *testing.T) {
 	require.NoError(t, os.Mkdir(in("full"), 0o777))
 	require.NoError(t, os.WriteFile(in("full/notes.txt"), []byte("mine"), 0o666))
 	adapter := testdata.Dir(t, "adapters", "smollm-medical")
+	mamba := small.write(t, nil)
+	require.NoError(t, os.WriteFile(filepath.Join(mamba, "config.json"), []byte(`{"architectures":["MambaForCausalLM"],"model_type":"mamba"}`), 0o666))
 	for name, c := range map[string]struct {
 		src, dst string
 		o        Options
@@ -60,7 +62,8 @@ func TestRefusals(t *testing.T) {
 		"LFS pointer":                   {src: testdata.Dir(t, "refuse", "lfs-pointer.safetensors"), dst: in("x.gguf"), is: formats.ErrLFSPointer},
 		"pickle":                        {src: testdata.Dir(t, "refuse", "training_args.bin"), dst: in("x.gguf")},
 		"vocabulary only":               {src: testdata.Dir(t, "tokenizers", "ggml-vocab", "ggml-vocab-llama-spm.gguf"), dst: in("x")},
-		"other family":                  {src: testdata.Dir(t, "tokenizers", "ggml-vocab", "ggml-vocab-gpt-2.gguf"), dst: in("x"), is: model.ErrUnsupported},
+		"vocabulary of another kind":    {src: testdata.Dir(t, "tokenizers", "ggml-vocab", "ggml-vocab-gpt-2.gguf"), dst: in("x"), is: model.ErrMismatch},
+		"other family":                  {src: mamba, dst: in("x"), is: model.ErrUnsupported, says: "mamba"},
 		"adapter without its base":      {src: adapter, dst: in("x.gguf"), is: ErrBase, says: "--base"},
 		"adapter with no such base":     {src: adapter, dst: in("x.gguf"), o: Options{Base: in("none")}, is: os.ErrNotExist},
 		"adapter of another model":      {src: adapter, dst: in("x.gguf"), o: Options{Base: gguf}},
