@@ -14,4 +14,7 @@ import (
 	_ "github.com/peftkit/peftkit/model/roberta"
 	_ "github.com/peftkit/peftkit/plugins/ia3"
 	_ "github.com/peftkit/peftkit/plugins/lora"
+	_ "github.com/peftkit/peftkit/plugins/prefixtuning"
+	_ "github.com/peftkit/peftkit/plugins/prompttuning"
+	_ "github.com/peftkit/peftkit/plugins/ptuning"
 )
