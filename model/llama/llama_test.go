@@ -13,6 +13,7 @@ import (
 	"github.com/peftkit/peftkit/internal/testdata"
 	"github.com/peftkit/peftkit/internal/testmodel"
 	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/model/decoder"
 	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/tensor"
 )
@@ -39,7 +40,7 @@ func TestRefuses(t *testing.T) {
 	}{
 		"other family":        {map[string]any{"architectures": []string{"MambaForCausalLM"}, "model_type": "mamba"}, model.ErrUnsupported, "MambaForCausalLM"},
 		"activation":          {map[string]any{"hidden_act": "gelu"}, model.ErrUnsupported, "gelu"},
-		"rope type":           {map[string]any{"rope_scaling": map[string]any{"rope_type": "yarn", "factor": 4.0}}, model.ErrUnsupported, "yarn"},
+		"rope type":           {map[string]any{"rope_scaling": map[string]any{"rope_type": "dynamic", "factor": 4.0}}, model.ErrUnsupported, "dynamic"},
 		"llama3 without keys": {map[string]any{"rope_scaling": map[string]any{"rope_type": "llama3", "factor": 8.0}}, model.ErrMismatch, "low_freq_factor"},
 		"absurd layers":       {map[string]any{"num_hidden_layers": 1 << 40}, model.ErrMismatch, "num_hidden_layers"},
 		"negative":            {map[string]any{"hidden_size": -32}, model.ErrMismatch, "hidden_size"},
@@ -130,11 +131,11 @@ func TestLlama3RopeBothWays(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, float32(1), f[0])
 	require.Equal(t, float32(8), f[len(f)-1])
-	got, err := llama3FromFactors("x", f, 8, 500000)
+	got, err := decoder.Llama3FromFactors("x", f, 8, 500000)
 	require.NoError(t, err)
 	require.Equal(t, 8192, got["original_max_position_embeddings"])
 	f[1] *= 1.5
-	_, err = llama3FromFactors("x", f, 8, 500000)
+	_, err = decoder.Llama3FromFactors("x", f, 8, 500000)
 	require.ErrorIs(t, err, model.ErrUnsupported)
 }
 
