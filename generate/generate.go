@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"time"
 
@@ -36,8 +35,11 @@ type Options struct {
 	TopK int
 	// Seed decides the samples.
 	Seed uint64
-	// Stop lists the tokens that end the text; they are not part of it.
+	// Stop lists the tokens that end the text; they are not part of it. An
+	// encoder-decoder model's end of text (eos_token_id) need not be among them.
 	Stop []int32
+	// Task numbers the task, for methods that know several.
+	Task int32
 	// Chunk is the number of prompt tokens computed at once, 256 when 0.
 	Chunk int
 }
@@ -89,38 +91,37 @@ func (r *Result) PromptTokensPerSecond() float64 {
 	return float64(r.PromptTokens) / r.PromptTime.Seconds()
 }
 
-// Tokens continues a prompt. emit, when not nil, gets each token as it is
-// written; its error ends the text. A cancelled context returns what was written
-// so far beside the context's error.
+// Tokens continues a prompt; an encoder-decoder model reads the prompt with its
+// encoder and writes from its start token on. emit, when not nil, gets each token
+// as it is written; its error ends the text. A cancelled context returns what was
+// written so far beside the context's error.
 func Tokens(ctx context.Context, m *model.Model, prompt []int32, o Options, emit func(id int32) error) (*Result, error) {
-	if err := o.check(); err != nil {
+	p, err := newPlan(m, o)
+	if err != nil {
 		return nil, err
 	}
-	if err := checkPrompt(m, prompt); err != nil {
+	if err := p.check(prompt); err != nil {
 		return nil, err
 	}
-	room := m.MaxPositions - len(prompt)
-	if o.MaxTokens == 0 || o.MaxTokens > room {
-		o.MaxTokens = room
-	}
+	p.limit(len(prompt))
 	r := &Result{StopToken: -1, PromptTokens: len(prompt)}
 	// The cache grows by doubling: the limit may be far beyond what is written.
-	w := &writer{m: m, tape: nn.NewTape(), cache: m.NewCache(len(prompt) + min(o.MaxTokens, 256))}
+	w := &writer{plan: p, tape: nn.NewTape(), cache: m.NewCache(p.begin(len(prompt)) + min(p.o.MaxTokens, 256))}
 	defer w.tape.Close()
 	begin := time.Now()
-	logits, err := w.read(ctx, prompt, o.Chunk)
+	logits, err := w.read(ctx, prompt)
 	if err != nil {
 		return r, err
 	}
 	r.PromptTime = time.Since(begin)
 	begin = time.Now()
-	s := newSampler(o)
-	for len(r.Tokens) < o.MaxTokens {
-		id := s.next(logits)
+	s := newSampler(p.o)
+	for len(r.Tokens) < p.o.MaxTokens {
+		id := p.pick(s, logits, len(r.Tokens))
 		if id < 0 {
 			return r, fmt.Errorf("token %d: the model's logits are not numbers", len(r.Tokens)+1)
 		}
-		if slices.Contains(o.Stop, id) {
+		if p.stops(id) {
 			r.StopToken = id
 			break
 		}
@@ -131,7 +132,7 @@ func Tokens(ctx context.Context, m *model.Model, prompt []int32, o Options, emit
 				return r, err
 			}
 		}
-		if len(r.Tokens) == o.MaxTokens {
+		if len(r.Tokens) == p.o.MaxTokens {
 			break
 		}
 		if err := ctx.Err(); err != nil {
@@ -143,32 +144,28 @@ func Tokens(ctx context.Context, m *model.Model, prompt []int32, o Options, emit
 	return r, nil
 }
 
-func checkPrompt(m *model.Model, prompt []int32) error {
-	if len(prompt) == 0 {
-		return fmt.Errorf("%w: it has no tokens, and the model's tokenizer adds none", ErrPrompt)
-	}
-	if len(prompt) >= m.MaxPositions {
-		return fmt.Errorf("%w: it has %d tokens, the model takes %d with what it writes", ErrPrompt, len(prompt), m.MaxPositions)
-	}
-	for i, id := range prompt {
-		if id < 0 || int(id) >= m.VocabSize {
-			return fmt.Errorf("%w: token %d is %d, the vocabulary has %d", ErrPrompt, i+1, id, m.VocabSize)
-		}
-	}
-	return nil
-}
-
-// writer holds the state of one growing sequence. n counts its tokens: the cache
-// also holds rows that a method has put before them.
+// writer holds the state of one growing sequence.
 type writer struct {
-	m     *model.Model
+	*plan
 	tape  *nn.Tape
 	cache *model.Cache
-	n     int
+	// pos counts the tokens in the cache, which also holds rows that methods have
+	// put before them.
+	pos    int
+	source *model.Batch // for an encoder that has not run yet
 }
 
-// read computes the prompt in chunks and returns the logits after its last token.
-func (w *writer) read(ctx context.Context, prompt []int32, chunk int) ([]float32, error) {
+// read computes the prompt in chunks and returns the logits after its last
+// token; of an encoder-decoder model those after the start token.
+func (w *writer) read(ctx context.Context, prompt []int32) ([]float32, error) {
+	if w.seq2seq {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		w.source = w.batch(prompt, 0)
+		return w.step([]int32{w.m.Start}), nil
+	}
+	chunk := w.o.Chunk
 	if chunk < 1 {
 		chunk = 256
 	}
@@ -176,11 +173,8 @@ func (w *writer) read(ctx context.Context, prompt []int32, chunk int) ([]float32
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		b := model.Sequence(prompt[:chunk], w.n)
-		b.Cache = w.cache
 		w.tape.Reset()
-		w.m.Hidden(w.tape, b)
-		w.n += chunk
+		w.m.Run(w.tape, w.next(prompt[:chunk]))
 		prompt = prompt[chunk:]
 	}
 	if err := ctx.Err(); err != nil {
@@ -189,26 +183,30 @@ func (w *writer) read(ctx context.Context, prompt []int32, chunk int) ([]float32
 	return w.step(prompt), nil
 }
 
+// next returns the batch of the tokens that follow.
+func (w *writer) next(tokens []int32) *model.Batch {
+	b := w.batch(tokens, w.pos)
+	b.Cache, b.Source = w.cache, w.source
+	w.pos += len(tokens)
+	w.source = nil
+	return b
+}
+
 // step appends tokens to the sequence and returns the logits after the last one.
 func (w *writer) step(tokens []int32) []float32 {
-	if w.cache.Room(len(tokens)) != nil {
-		w.cache.Grow(min(w.m.MaxPositions, 2*(w.cache.Len()+len(tokens))))
-	}
-	b := model.Sequence(tokens, w.n)
-	b.Cache = w.cache
 	w.tape.Reset()
-	w.n += len(tokens)
-	return w.m.Logits(w.tape, b, []int32{int32(len(tokens) - 1)}).Mat().Row(0)
+	return w.m.Logits(w.tape, w.next(tokens), []int32{int32(len(tokens) - 1)}).Mat().Row(0)
 }
 
 // Text continues a prompt and decodes what is written. emit, when not nil, gets
 // the text in pieces of whole characters.
 func Text(ctx context.Context, m *model.Model, tok *tokenizer.Tokenizer, prompt []int32, o Options, emit func(piece string) error) (string, *Result, error) {
-	d := tok.NewDecoder()
-	for _, id := range prompt {
-		d.Push(id) // the first token of a text may lose a space; ours is not the first
+	var d *tokenizer.StreamDecoder
+	if m.EncoderDecoder() {
+		d = tok.Target().NewDecoder()
+	} else {
+		d = behind(tok, prompt)
 	}
-	d.Flush()
 	var text strings.Builder
 	write := func(piece string) error {
 		text.WriteString(piece)
@@ -222,6 +220,17 @@ func Text(ctx context.Context, m *model.Model, tok *tokenizer.Tokenizer, prompt 
 		err = e
 	}
 	return text.String(), r, err
+}
+
+// behind returns a decoder of what stands behind a prompt: the first token of a
+// text may lose a space; one behind a prompt is not the first.
+func behind(tok *tokenizer.Tokenizer, prompt []int32) *tokenizer.StreamDecoder {
+	d := tok.NewDecoder()
+	for _, id := range prompt {
+		d.Push(id)
+	}
+	d.Flush()
+	return d
 }
 
 // rng returns the generator of a seed.

@@ -63,15 +63,17 @@ func TestCacheEqualsOnePass(t *testing.T) {
 	tape := nn.NewTape()
 	whole := m.Logits(tape, model.Sequence(ids, 0), nil).Mat()
 	for _, chunk := range []int{1, 3, 7, 100} {
-		w := &writer{m: m, tape: nn.NewTape(), cache: m.NewCache(2)} // grows
+		p, err := newPlan(m, Options{Chunk: chunk})
+		require.NoError(t, err)
+		w := &writer{plan: p, tape: nn.NewTape(), cache: m.NewCache(2)} // grows
 		var got []float32
 		for part := range slices.Chunk(ids, chunk) {
 			got = w.step(part)
 		}
 		require.Equal(t, len(ids), w.cache.Len())
 		require.InDeltaSlice(t, whole.Row(len(ids)-1), got, 1e-4, "chunks of %d", chunk)
-		w = &writer{m: m, tape: nn.NewTape(), cache: m.NewCache(len(ids))}
-		got, err := w.read(t.Context(), ids, chunk)
+		w = &writer{plan: p, tape: nn.NewTape(), cache: m.NewCache(len(ids))}
+		got, err = w.read(t.Context(), ids)
 		require.NoError(t, err)
 		require.InDeltaSlice(t, whole.Row(len(ids)-1), got, 1e-4, "prompt in chunks of %d", chunk)
 	}
@@ -201,7 +203,9 @@ func TestExactMatch(t *testing.T) {
 		stop int32
 		want []bool
 	}{{eos, []bool{false, false, false}}, {next.Tokens[0], []bool{false, true, false}}} {
-		s := &scorer{m: m, tok: tok, stop: []int32{c.stop}, tape: nn.NewTape()}
+		p, err := newPlan(m, Options{})
+		require.NoError(t, err)
+		s := &scorer{plan: p, m: m, tok: tok, target: tok, stop: []int32{c.stop}, tape: nn.NewTape()}
 		var group []task
 		for i := range ds.Examples {
 			x, ok := s.task(&ds.Examples[i])

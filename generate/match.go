@@ -48,8 +48,17 @@ func ExactMatch(ctx context.Context, m *model.Model, tok *tokenizer.Tokenizer, d
 		return nil, fmt.Errorf("exact match: %w: the data set is plain text; it needs prompt and completion, or messages", ErrNoAnswers)
 	}
 	r := &MatchResult{}
-	s := &scorer{m: m, tok: tok, stop: tok.EOGs(), tape: nn.NewTape()}
+	s := &scorer{m: m, tok: tok, target: tok, stop: tok.EOGs(), tape: nn.NewTape()}
 	defer s.tape.Close()
+	if m.EncoderDecoder() {
+		s.target = tok.Target()
+		s.stop = s.target.EOGs()
+		return r, s.translate(ctx, ds, r, each)
+	}
+	var err error
+	if s.plan, err = newPlan(m, Options{Stop: s.stop}); err != nil {
+		return nil, err
+	}
 	for at := 0; at < len(ds.Examples); {
 		if err := ctx.Err(); err != nil {
 			return r, err
@@ -76,18 +85,59 @@ func ExactMatch(ctx context.Context, m *model.Model, tok *tokenizer.Tokenizer, d
 			if err != nil {
 				return r, fmt.Errorf("%s:%d: %w", c.File, c.Line, err)
 			}
-			if r.Examples++; c.Equal {
-				r.Equal++
-			}
-			if each != nil {
-				each(c)
-			}
+			r.count(c, each)
 		}
 	}
 	if r.Examples == 0 {
 		return nil, fmt.Errorf("exact match: %w", ErrNoAnswers)
 	}
 	return r, nil
+}
+
+func (r *MatchResult) count(c Match, each func(Match)) {
+	if r.Examples++; c.Equal {
+		r.Equal++
+	}
+	if each != nil {
+		each(c)
+	}
+}
+
+// translate writes the answers of an encoder-decoder model, a group at a time.
+func (s *scorer) translate(ctx context.Context, ds *data.Dataset, r *MatchResult, each func(Match)) error {
+	for at := 0; at < len(ds.Examples); {
+		var group []task
+		var prompts [][]int32
+		o := Options{Stop: s.stop}
+		for tokens := 0; at < len(ds.Examples) && tokens < groupTokens; at++ {
+			ex := &ds.Examples[at]
+			t, ok := s.task(ex)
+			if !ok || len(ex.Source) == 0 {
+				continue
+			}
+			group, prompts = append(group, t), append(prompts, ex.Source)
+			tokens += len(ex.Source)
+			o.MaxTokens = max(o.MaxTokens, 2*(t.end-t.start)+8)
+		}
+		if len(group) == 0 {
+			break
+		}
+		written, err := Batch(ctx, s.m, prompts, o)
+		if err != nil {
+			return err
+		}
+		for i, t := range group {
+			c := Match{File: t.ex.File, Line: t.ex.Line, Prompt: s.tok.Decode(t.ex.Source)}
+			c.Want = strings.TrimSpace(s.target.Decode(t.ex.Tokens[t.start:t.end]))
+			c.Got = strings.TrimSpace(s.target.Decode(written[i].Tokens))
+			c.Equal = c.Want == c.Got
+			r.count(c, each)
+		}
+	}
+	if r.Examples == 0 {
+		return fmt.Errorf("exact match: %w", ErrNoAnswers)
+	}
+	return nil
 }
 
 // scoreTokens is about how many tokens go through the network at once;
@@ -107,10 +157,12 @@ type task struct {
 }
 
 type scorer struct {
-	m    *model.Model
-	tok  *tokenizer.Tokenizer
-	stop []int32
-	tape *nn.Tape
+	*plan
+	m *model.Model
+	// target is the tokenizer of answers.
+	tok, target *tokenizer.Tokenizer
+	stop        []int32
+	tape        *nn.Tape
 }
 
 func (s *scorer) task(ex *data.Example) (t task, ok bool) {
@@ -133,7 +185,7 @@ func (s *scorer) certain(group []task) error {
 	b := &model.Batch{}
 	var rows []int32 // those that predict the answers and what follows them
 	for _, t := range group {
-		if err := checkPrompt(s.m, t.ex.Tokens[:t.end]); err != nil {
+		if err := s.check(t.ex.Tokens[:t.end]); err != nil {
 			return fmt.Errorf("%s:%d: %w", t.ex.File, t.ex.Line, err)
 		}
 		at := len(b.Tokens)
@@ -192,11 +244,7 @@ func (s *scorer) match(ctx context.Context, t *task) (Match, error) {
 
 // text decodes tokens as they stand behind a prompt.
 func (s *scorer) text(prompt, ids []int32) string {
-	d := s.tok.NewDecoder()
-	for _, id := range prompt {
-		d.Push(id)
-	}
-	d.Flush()
+	d := behind(s.tok, prompt)
 	var b strings.Builder
 	for _, id := range ids {
 		b.WriteString(d.Push(id))

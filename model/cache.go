@@ -10,13 +10,13 @@ import (
 // each new token costs one row; and for an encoder-decoder model those of the
 // source, so that the encoder runs once.
 type Cache struct {
-	max, width, n int // rows of room and rows held, of each sequence
-	k, v          []*nn.Var
-	// slots are the sequences still written, by their place in k and v:
-	// [places*max, width].
-	slots  []int
-	places int
-	cross  *crossCache
+	max, width int       // rows of room for each sequence, features of a row
+	k, v       []*nn.Var // per layer: [places*max, width]
+	places     int
+	// slots are the places of the sequences that are still written, lens the rows
+	// that each place holds, adding those that the batch under way adds to them.
+	slots, lens, adding []int
+	cross               *crossCache
 }
 
 // crossCache holds what the decoder sees of the sources.
@@ -31,7 +31,7 @@ func (m *Model) NewCache(max int) *Cache { return m.NewBatchCache(1, max) }
 // NewBatchCache makes room for sequences of max rows each. Only families whose
 // attention goes through [Cache.Extend] can use more than one sequence.
 func (m *Model) NewBatchCache(sequences, max int) *Cache {
-	c := &Cache{max: max, width: m.KVSize, places: sequences}
+	c := &Cache{max: max, width: m.KVSize, places: sequences, lens: make([]int, sequences)}
 	for i := range sequences {
 		c.slots = append(c.slots, i)
 	}
@@ -45,9 +45,15 @@ func (c *Cache) buffer(max int) *nn.Var {
 	return &nn.Var{Rows: c.places * max, Cols: c.width, Data: make([]float32, c.places*max*c.width)}
 }
 
-// Len returns the number of rows held of each sequence: of its tokens and of
-// what methods have put before them.
-func (c *Cache) Len() int { return c.n }
+// Len returns the number of rows held of the longest sequence: of its tokens
+// and of what methods have put before them.
+func (c *Cache) Len() int {
+	n := 0
+	for _, slot := range c.slots {
+		n = max(n, c.lens[slot])
+	}
+	return n
+}
 
 // Grow makes room for max rows in all and keeps those that are held.
 func (c *Cache) Grow(max int) {
@@ -58,7 +64,7 @@ func (c *Cache) Grow(max int) {
 		for i, old := range side {
 			x := c.buffer(max)
 			for s := range c.places {
-				copy(x.Data[s*max*c.width:], old.Data[s*c.max*c.width:(s*c.max+c.n)*c.width])
+				copy(x.Data[s*max*c.width:], old.Data[s*c.max*c.width:(s*c.max+c.lens[s])*c.width])
 			}
 			side[i] = x
 		}
@@ -68,8 +74,8 @@ func (c *Cache) Grow(max int) {
 
 // Room returns an error when k more rows do not fit.
 func (c *Cache) Room(k int) error {
-	if c.n+k > c.max {
-		return fmt.Errorf("key/value cache of %d tokens is full: %d held, %d more wanted", c.max, c.n, k)
+	if n := c.Len(); n+k > c.max {
+		return fmt.Errorf("key/value cache of %d tokens is full: %d held, %d more wanted", c.max, n, k)
 	}
 	return nil
 }
@@ -77,46 +83,53 @@ func (c *Cache) Room(k int) error {
 // Past returns the keys and values of layer that precede the one sequence of
 // the batch; nil when the cache is empty.
 func (c *Cache) Past(layer int) (k, v *nn.Var) {
-	if c.n == 0 {
+	n := c.lens[c.slots[0]]
+	if n == 0 {
 		return nil, nil
 	}
 	view := func(x *nn.Var) *nn.Var {
 		at := c.slots[0] * c.max * c.width
-		return &nn.Var{Rows: c.n, Cols: c.width, Data: x.Data[at : at+c.n*c.width]}
+		return &nn.Var{Rows: n, Cols: c.width, Data: x.Data[at : at+n*c.width]}
 	}
 	return view(c.k[layer]), view(c.v[layer])
 }
 
-// Append stores the batch's keys and values of layer behind the past, making
-// room where a method has put rows before the tokens. The tokens count as held
-// once Advance was called after the last layer.
+// Append stores the keys and values of layer of a batch of one sequence behind
+// the past, making room where a method has put rows before the tokens. The rows
+// count as held once Advance was called after the last layer.
 func (c *Cache) Append(layer int, k, v *nn.Var) {
 	c.store(layer, k, v, []nn.Span{{Start: 0, End: k.Rows}})
 }
 
 func (c *Cache) store(layer int, k, v *nn.Var, seqs []nn.Span) {
-	for _, s := range seqs {
-		if rows := s.End - s.Start; c.n+rows > c.max {
-			c.Grow(max(2*c.max, c.n+rows))
+	if len(seqs) != len(c.slots) {
+		panic(fmt.Sprintf("model: a batch of %d sequences for a cache of %d", len(seqs), len(c.slots)))
+	}
+	c.adding = c.adding[:0]
+	for i, s := range seqs {
+		n := c.lens[c.slots[i]] + s.End - s.Start
+		if n > c.max {
+			c.Grow(max(2*c.max, n))
 		}
+		c.adding = append(c.adding, s.End-s.Start)
 	}
 	for _, side := range []struct{ dst, src *nn.Var }{{c.k[layer], k}, {c.v[layer], v}} {
 		src := side.src.Mat().Data
 		for i, s := range seqs {
-			at := (c.slots[i]*c.max + c.n) * c.width
+			at := (c.slots[i]*c.max + c.lens[c.slots[i]]) * c.width
 			copy(side.dst.Data[at:], src[s.Start*c.width:s.End*c.width])
 		}
 	}
 }
 
-// Extend stores the batch's keys and values of layer and returns the keys and
-// values that its attention reads, having put into the specification where they
-// lie: the past of one sequence goes to PastK and PastV; several sequences that
-// are continued by one row each read the cache itself. Continuing several by
-// more rows at once is refused.
+// Extend stores the batch's keys and values of layer and returns those that its
+// attention reads, having put into the specification where they lie: the past of
+// one sequence goes to PastK and PastV; several sequences that are continued by
+// one row each read the cache itself. Continuing several by more rows at once is
+// refused.
 func (c *Cache) Extend(layer int, k, v *nn.Var, s *nn.AttnSpec) (keys, values *nn.Var) {
 	c.store(layer, k, v, s.Seqs)
-	if c.n == 0 {
+	if c.Len() == 0 {
 		return k, v
 	}
 	if c.places == 1 {
@@ -125,27 +138,39 @@ func (c *Cache) Extend(layer int, k, v *nn.Var, s *nn.AttnSpec) (keys, values *n
 	}
 	s.Causal = false
 	s.KeySeqs = make([]nn.Span, len(s.Seqs))
-	for i, sp := range s.Seqs {
-		if sp.End-sp.Start != 1 {
+	for i := range s.Seqs {
+		if c.adding[i] != 1 {
 			panic("model: a cache of several sequences takes one more row of each at a time")
 		}
-		from, to := c.slots[i]*c.max, c.slots[i]*c.max+c.n+1
+		place := c.slots[i]
+		from, to := place*c.max, place*c.max+c.lens[place]+1
 		if s.Window > 0 {
 			from = max(from, to-s.Window)
 		}
 		s.KeySeqs[i] = nn.Span{Start: from, End: to}
 	}
 	s.Window = 0
-	if s.Bias != nil {
+	if s.Bias != nil { // the sequences of models with a bias have one length
 		bias := *s.Bias
-		bias.Offset += c.n // where the query stands among the keys
+		bias.Offset += c.Len() // where the query stands among the keys
 		s.Bias = &bias
 	}
 	return c.k[layer], c.v[layer]
 }
 
-// Advance counts rows of each sequence as held.
-func (c *Cache) Advance(rows int) { c.n += rows }
+// Advance counts the rows of the batch as held, once all layers have stored
+// them. rows is the number of rows of one sequence; with several the number of
+// each is that which was stored.
+func (c *Cache) Advance(rows int) {
+	if c.places == 1 {
+		c.lens[0] += rows
+		return
+	}
+	for i, n := range c.adding {
+		c.lens[c.slots[i]] += n
+	}
+	c.adding = c.adding[:0]
+}
 
 // Keep goes on with the given sequences alone, by their index among those that
 // the cache holds: the batches that follow have these.

@@ -243,8 +243,8 @@ func (n *network) decode(t *nn.Tape, b *model.Batch) *model.States {
 	if !cached {
 		t.Discard(mem.x)
 	}
-	if b.Cache != nil && len(in.Seqs) > 0 {
-		b.Cache.Advance(in.Seqs[0].End - in.Seqs[0].Start)
+	if b.Cache != nil {
+		b.Cache.Advance(in.X.Rows)
 	}
 	return in.States(n.dec.leave(t, x))
 }
