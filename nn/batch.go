@@ -81,63 +81,6 @@ func BatchMatMul(t *Tape, a, b *Var, n int, transA, transB bool) *Var {
 	return out
 }
 
-// columnsOf views columns c0 to c1.
-func columnsOf(m kernels.Mat, c0, c1 int) kernels.Mat {
-	return kernels.Mat{Data: m.Data[min(c0, len(m.Data)):], Rows: m.Rows, Cols: c1 - c0, Stride: m.Stride}
-}
-
-// BlockDiag returns x, [rows, blocks*b], times the block-diagonal matrix whose
-// blocks of b x b lie one below the other in r, or with transpose times the
-// transposed blocks. r is [blocks*b, b], or [b, b] for one that all share.
-func BlockDiag(t *Tape, x, r *Var, blocks int, transpose bool) *Var {
-	b := r.Cols
-	if blocks < 1 || x.Cols != blocks*b || r.Rows != blocks*b && r.Rows != b {
-		panic(fmt.Sprintf("nn: BlockDiag of [%d,%d] by %d blocks in [%d,%d]", x.Rows, x.Cols, blocks, r.Rows, r.Cols))
-	}
-	out := t.New(x.Rows, x.Cols)
-	out.Needs = x.Needs || r.Needs
-	// One block for all is one product of rows of b elements.
-	part := func(m kernels.Mat, i int) kernels.Mat { return columnsOf(m, i*b, (i+1)*b) }
-	n := blocks
-	if r.Rows == b {
-		part = func(m kernels.Mat, _ int) kernels.Mat { return kernels.MatOf(m.Data, m.Rows*blocks, b) }
-		n = 1
-	}
-	xm, rm, o := x.Mat(), r.Mat(), out.Mat()
-	eachMatrix(n, func(i int) {
-		kernels.Gemm(part(o, i), false, kernels.Term{A: part(xm, i), B: rm.RowsOf(i*b, (i+1)*b), TransB: transpose})
-	})
-	var saved []*Var
-	if x.Needs {
-		saved = append(saved, r)
-	}
-	if r.Needs {
-		saved = append(saved, x)
-	}
-	t.record(out, func() {
-		dy := out.gradMat()
-		if x.Needs {
-			m, acc := t.Grad(x)
-			rm := r.Mat()
-			eachMatrix(n, func(i int) {
-				kernels.Gemm(part(m, i), acc, kernels.Term{A: part(dy, i), B: rm.RowsOf(i*b, (i+1)*b), TransB: !transpose})
-			})
-		}
-		if r.Needs {
-			m, acc := t.Grad(r)
-			xm := x.Mat()
-			eachMatrix(n, func(i int) {
-				term := kernels.Term{A: part(xm, i), TransA: true, B: part(dy, i)}
-				if transpose {
-					term = kernels.Term{A: part(dy, i), TransA: true, B: part(xm, i)}
-				}
-				kernels.Gemm(m.RowsOf(i*b, (i+1)*b), acc, term)
-			})
-		}
-	}, saved...)
-	return out
-}
-
 // Kron returns the Kronecker product of [p,q] and [r,s], [p*r, q*s]: block (i,j)
 // is a[i,j] times b.
 func Kron(t *Tape, a, b *Var) *Var {

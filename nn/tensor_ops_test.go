@@ -197,10 +197,12 @@ func tensorCases() []opCase {
 		}
 	}
 	for _, s := range []struct {
-		blocks        int
+		blocks, b     int
 		shared, trans bool
-	}{{1, false, false}, {3, false, false}, {3, false, true}, {20, false, true}, {4, true, false}, {4, true, true}} {
-		const rows, b = 9, 5
+	}{{1, 5, false, false}, {3, 5, false, false}, {3, 5, false, true}, {2, 8, false, false}, {3, 9, false, false}, {3, 9, false, true},
+		{20, 10, false, true}, {4, 5, true, false}, {4, 5, true, true}} {
+		const rows = 9
+		b := s.b
 		size := [2]int{s.blocks * b, b}
 		if s.shared {
 			size[0] = b
