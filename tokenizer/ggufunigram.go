@@ -42,7 +42,8 @@ func unigramGGUF(s *spec, meta formats.Meta, text []string, types []int32) error
 	scheme := "never"
 	switch {
 	case extra:
-		parts = append(parts, `{"type":"Strip","strip_left":true,"strip_right":true}`, `{"type":"Replace","pattern":{"Regex":" {2,}"},"content":" "}`)
+		replace := `{"type":"Replace","pattern":{"Regex":%s},"content":%q}`
+		parts = append(parts, fmt.Sprintf(replace, mustJSON(spaceEnds), ""), fmt.Sprintf(replace, mustJSON(spaceRuns), " "))
 		if prefix {
 			scheme = "always"
 		}
@@ -145,7 +146,9 @@ func (t *Tokenizer) unigramSteps() (charsmap []byte, prefix, extra bool, err err
 			}
 		case p.Type == "Strip":
 			left, right = left || orTrue(p.StripLeft), right || orTrue(p.StripRight)
-		case p.Type == "Replace" && p.Pattern.Regex != nil && *p.Pattern.Regex == " {2,}" && (p.Content == " " || p.Content == mark):
+		case p.Type == "Replace" && p.Pattern.Regex != nil && *p.Pattern.Regex == spaceEnds && p.Content == "":
+			left, right = true, true
+		case p.Type == "Replace" && p.Pattern.Regex != nil && *p.Pattern.Regex == spaceRuns && (p.Content == " " || p.Content == mark):
 			runs = true
 		case p.Type == "Prepend" && (p.Prepend == " " || p.Prepend == mark):
 			prefix = true

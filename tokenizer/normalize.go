@@ -58,6 +58,10 @@ func newNormalizer(c *component) (func(string) string, error) {
 		case c.Pattern.String != nil && *c.Pattern.String != "":
 			from := *c.Pattern.String
 			return func(s string) string { return strings.ReplaceAll(s, from, c.Content) }, nil
+		case c.Pattern.Regex != nil && *c.Pattern.Regex == spaceRuns:
+			return func(s string) string { return replaceRuns(s, c.Content) }, nil
+		case c.Pattern.Regex != nil && *c.Pattern.Regex == spaceEnds && c.Content == "":
+			return func(s string) string { return strings.Trim(s, " ") }, nil
 		case c.Pattern.Regex != nil:
 			re, err := regexp2.Compile(*c.Pattern.Regex, regexp2.None)
 			if err != nil {
@@ -89,6 +93,29 @@ func newNormalizer(c *component) (func(string) string, error) {
 		}, nil
 	}
 	return nil, &UnsupportedError{"normalizer", c.Type, normalizers}
+}
+
+// Patterns of SentencePiece tokenizers that are done by hand.
+const (
+	spaceRuns = ` {2,}`
+	spaceEnds = `\A +| +\z`
+)
+
+// replaceRuns replaces every run of two spaces or more.
+func replaceRuns(s, by string) string {
+	i := strings.Index(s, "  ")
+	if i < 0 {
+		return s
+	}
+	var b strings.Builder
+	for i >= 0 {
+		b.WriteString(s[:i])
+		b.WriteString(by)
+		s = strings.TrimLeft(s[i:], " ")
+		i = strings.Index(s, "  ")
+	}
+	b.WriteString(s)
+	return b.String()
 }
 
 // nmt drops control characters and makes every kind of space a space, as
