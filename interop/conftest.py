@@ -17,7 +17,7 @@ from peers import adapters, models, peftkit, where
 
 def pytest_configure(config):
     """Nothing skips for want of a peer or the binary: that is an error of the set-up."""
-    for what, path in [("peftkit", where.PEFTKIT), ("SmolLM2", where.SMOLLM2), ("llama.cpp", where.LLAMACPP)]:
+    for what, path in [("peftkit", where.PEFTKIT), ("SmolLM2", where.SMOLLM2), ("MiniLM", where.MINILM), ("llama.cpp", where.LLAMACPP)]:
         if not path.exists():
             pytest.exit(f"{what} not found at {path}: run interop/run.sh (or `make interop`)", returncode=3)
     torch.set_num_threads(os.cpu_count() or 1)

