@@ -60,6 +60,10 @@ type item struct {
 	// place gives for each logical row the row of the output, nil when they agree.
 	place   []int32
 	changes []peft.Change
+	// turn says that the output is the transpose of what the changes apply to, shift
+	// what it is larger by.
+	turn  bool
+	shift float32
 }
 
 // rows and cols are those of the output, which may have more rows than src.
@@ -74,7 +78,32 @@ func (it *item) rows() int {
 func (it *item) cols() int { return it.src.Cols() }
 
 // copies reports whether the stored bytes are the output's.
-func (it *item) copies() bool { return it.typ == it.src.Type && len(it.changes) == 0 }
+func (it *item) copies() bool {
+	return it.typ == it.src.Type && len(it.changes) == 0 && !it.turn && it.shift == 0 && !it.src.Transposed && it.src.Shift == 0
+}
+
+// orient settles how the output's orientation and values differ from Hugging
+// Face's. Where the source differs in the same way, its stored tensor is taken as
+// it is.
+func (it *item) orient(n *model.Names, gguf bool) {
+	mod := trimParameter(it.name)
+	if gguf {
+		mod = n.ToHF[mod]
+	}
+	weight := strings.HasSuffix(it.name, ".weight")
+	it.turn = gguf && weight && n.Transposed[mod]
+	if gguf && weight {
+		it.shift = n.Shift[mod]
+	}
+	if len(it.changes) == 0 && it.turn == it.src.Transposed && it.shift == -it.src.Shift {
+		it.src = it.src.Stored()
+		it.shape, it.turn, it.shift = it.src.Shape, false, 0
+		return
+	}
+	if it.turn {
+		it.shape = []int{it.shape[1], it.shape[0]}
+	}
+}
 
 func newJob(ctx context.Context, ck *model.Checkpoint, to formats.ModelWriter, o Options) (*job, error) {
 	j := &job{ctx: ctx, ck: ck, to: to, opt: o, changes: map[string][]peft.Change{}}
@@ -221,8 +250,11 @@ func (j *job) add(e model.Entry) error {
 			it.shape = c.Shape
 		}
 	}
+	it.orient(j.names, j.to.Naming() == formats.GGUF)
+	view := *it.src
+	view.Shape = it.shape
 	var err error
-	if it.typ, err = j.policy.pick(it.name, e.GGUF, e.T); err != nil {
+	if it.typ, err = j.policy.pick(it.name, e.GGUF, &view); err != nil {
 		return err
 	}
 	if it.typ != e.T.Type && len(it.changes) > 0 && it.typ == j.policy.narrow {

@@ -55,6 +55,8 @@ func (j *job) write(w io.Writer, it *item) error {
 		return j.emit(w, it, it.src.Data)
 	case len(it.shape) < 2:
 		return j.vector(w, it)
+	case it.turn || it.src.Transposed:
+		return j.turned(w, it)
 	}
 	return j.encode(w, it)
 }
@@ -160,6 +162,11 @@ func (j *job) vector(w io.Writer, it *item) error {
 			return fmt.Errorf("element %d becomes %v: %w", i, x[i], ErrNotFinite)
 		}
 		st.observe(old, x)
+	}
+	if it.shift != 0 {
+		for i := range x {
+			x[i] += it.shift
+		}
 	}
 	if it.place != nil {
 		moved := make([]float32, n)
