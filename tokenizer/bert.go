@@ -45,6 +45,8 @@ func cleanText(s string, clean, chinese bool) string {
 	b.WriteString(s[:ok])
 	for _, r := range s[ok:] {
 		switch {
+		case r >= ' ' && r < 0x7F:
+			b.WriteByte(byte(r))
 		case clean && (r == 0 || r == utf8.RuneError || isControl(r)):
 		case clean && unicode.IsSpace(r):
 			b.WriteByte(' ')

@@ -15,6 +15,7 @@ type charsmap struct {
 	texts string
 	// ascii holds what becomes of each ASCII character by itself.
 	ascii [utf8.RuneSelf]string
+	same  [utf8.RuneSelf]bool // it stays as it is
 }
 
 // newCharsmap reads the trie's size in bytes (uint32, little endian), the trie
@@ -40,7 +41,7 @@ func newCharsmap(b []byte) (*charsmap, error) {
 		if to, ok := c.transform(s); ok {
 			s = to
 		}
-		c.ascii[r] = s
+		c.ascii[r], c.same[r] = s, s == string(rune(r)) && r != '\r'
 	}
 	return c, nil
 }
@@ -121,6 +122,14 @@ func (c *charsmap) normalize(s string) string {
 	for i := 0; i < len(s); {
 		// An ASCII character with another behind it stands alone, but for a
 		// line break of two.
+		from := i
+		for i < len(s) && s[i] < utf8.RuneSelf && c.same[s[i]] && (i+1 == len(s) || s[i+1] < utf8.RuneSelf) {
+			i++
+		}
+		if i > from {
+			b.WriteString(s[from:i])
+			continue
+		}
 		if s[i] < utf8.RuneSelf && (i+1 == len(s) || s[i+1] < utf8.RuneSelf && s[i] != '\r') {
 			b.WriteString(c.ascii[s[i]])
 			i++

@@ -83,8 +83,7 @@ func newPreTokenizer(c *component) (steps []step, byteLevel bool, err error) {
 			}
 			steps = append(steps, s)
 		case "WhitespaceSplit":
-			s, _ := cutter("Removed", false, runes(unicode.IsSpace))
-			steps = append(steps, s)
+			steps = append(steps, whiteSplit)
 		case "Whitespace":
 			s, _ := cutter("Removed", true, words)
 			steps = append(steps, s)
@@ -112,6 +111,23 @@ func pattern(next func(string) int) step {
 			yield(s[:n], start)
 			s, start = s[n:], false
 		}
+	}
+}
+
+// whiteSplit cuts at white space and drops it.
+func whiteSplit(s string, start bool, yield func(string, bool)) {
+	from := 0
+	for i, r := range s {
+		if !unicode.IsSpace(r) {
+			continue
+		}
+		if i > from {
+			yield(s[from:i], start && from == 0)
+		}
+		from = i + utf8.RuneLen(r)
+	}
+	if from < len(s) {
+		yield(s[from:], start && from == 0)
 	}
 }
 

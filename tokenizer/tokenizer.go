@@ -1,11 +1,16 @@
 // Package tokenizer turns text into the token ids of a model and back: byte-level
-// BPE (GPT-2, Llama 3, Qwen, SmolLM) and SentencePiece-style BPE (Llama 2,
-// TinyLlama, Phi-3), read from Hugging Face's tokenizer.json or from the metadata
-// of a GGUF file, and written as either.
+// BPE (GPT-2, RoBERTa, BART, Llama 3, Qwen, SmolLM), SentencePiece-style BPE
+// (Llama 2, TinyLlama, Phi-3), WordPiece (BERT, DistilBERT, MiniLM), Unigram (T5,
+// mBART, Marian) and single characters (Misaki's pronunciation models), read from
+// Hugging Face's tokenizer.json, vocab.txt or config.json or from the metadata of
+// a GGUF file, and written as tokenizer.json or GGUF.
 //
 // A tokenizer.json gives the ids of Hugging Face's tokenizers library, a GGUF
 // file those of llama.cpp. What the package cannot do exactly it refuses with an
 // UnsupportedError instead of coming close.
+//
+// Encode serves single texts, EncodePair pairs of them with token types, Target
+// the other side of an encoder-decoder model.
 //
 // A Tokenizer does not change after it was made: all its methods may be called
 // from several goroutines at once.

@@ -26,18 +26,12 @@ type scoredWord struct {
 
 // UnmarshalJSON reads a list of a text and a score.
 func (w *scoredWord) UnmarshalJSON(b []byte) error {
-	pair := [2]any{&w.text, &w.score}
-	var parts []json.RawMessage
-	if err := json.Unmarshal(b, &parts); err != nil {
+	pair := [2]any{&w.text, &w.score} // the decoder fills what the pointers point to
+	if err := json.Unmarshal(b, &pair); err != nil {
 		return err
 	}
-	if len(parts) != 2 {
-		return fmt.Errorf("an entry has %d parts, want a token and its score", len(parts))
-	}
-	for i, p := range parts {
-		if err := json.Unmarshal(p, pair[i]); err != nil {
-			return err
-		}
+	if pair[0] == nil || pair[1] == nil {
+		return fmt.Errorf("an entry is %s, want a token and its score", b)
 	}
 	return nil
 }
