@@ -13,30 +13,23 @@ type plan struct {
 	m       *model.Model
 	o       Options
 	seq2seq bool
-	// room is the number of positions of the stack that writes, sourceRoom that of
-	// the stack that reads the prompt (the same one in a decoder-only model); vocab
-	// is what the latter knows.
-	room, sourceRoom, vocab int
+	// room is the number of positions that methods leave, vocab what the stack that
+	// reads the prompt knows.
+	room, vocab int
 }
 
 func newPlan(m *model.Model, o Options) (*plan, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	p := &plan{m: m, o: o, seq2seq: m.EncoderDecoder(), room: m.MaxPositions, sourceRoom: m.MaxPositions, vocab: m.VocabSize}
+	p := &plan{m: m, o: o, seq2seq: m.EncoderDecoder(), room: m.MaxPositions, vocab: m.VocabSize}
 	if t := m.Options.Task; t != "" && !t.Generates() {
 		return nil, fmt.Errorf("task %s: %w: it writes no text", t, model.ErrUnsupported)
 	}
-	if in := m.Input(model.Decoder); in != nil {
-		p.room -= in.Shift()
-	}
 	if !p.seq2seq {
-		p.sourceRoom = p.room
 		return p, nil
 	}
-	in := m.Input(model.Encoder)
-	p.sourceRoom -= in.Shift()
-	p.vocab = in.Embedding.W.Out
+	p.vocab = m.Input(model.Encoder).Embedding.W.Out
 	if m.Start < 0 || int(m.Start) >= m.VocabSize {
 		return nil, fmt.Errorf("the configuration's decoder_start_token_id is missing or not in the vocabulary of %d: %w", m.VocabSize, model.ErrMismatch)
 	}
@@ -49,8 +42,8 @@ func (p *plan) check(prompt []int32) error {
 		return fmt.Errorf("%w: it has no tokens, and the model's tokenizer adds none", ErrPrompt)
 	}
 	switch {
-	case p.seq2seq && len(prompt) > p.sourceRoom:
-		return fmt.Errorf("%w: it has %d tokens, the encoder takes %d", ErrPrompt, len(prompt), p.sourceRoom)
+	case p.seq2seq && len(prompt) > p.room:
+		return fmt.Errorf("%w: it has %d tokens, the encoder takes %d", ErrPrompt, len(prompt), p.room)
 	case !p.seq2seq && len(prompt) >= p.room:
 		return fmt.Errorf("%w: it has %d tokens, the model takes %d with what it writes", ErrPrompt, len(prompt), p.room)
 	}

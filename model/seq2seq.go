@@ -1,6 +1,10 @@
 package model
 
-import "github.com/peftkit/peftkit/nn"
+import (
+	"slices"
+
+	"github.com/peftkit/peftkit/nn"
+)
 
 // Input returns the place where the tokens of a stack enter, nil when the model
 // has no such stack.
@@ -17,11 +21,39 @@ func (m *Model) Input(s Stack) *Input {
 // writes with another.
 func (m *Model) EncoderDecoder() bool { return m.Input(Encoder) != nil && m.Input(Decoder) != nil }
 
-// Shift returns how many positions further on the tokens stand because of what
-// methods put before them: so many fewer tokens fit.
-func (in *Input) Shift() int {
-	t := nn.NewTape()
-	defer t.Close()
-	r := in.Forward(t, Sequence([]int32{0}, 0))
-	return int(r.Pos[len(r.Pos)-1])
+// Reread returns the batch with which an encoder-decoder model classifies texts:
+// the decoder reads the tokens of the encoder moved on by one place behind the
+// token start, and the row of the last of the tokens eos counts, or the last row
+// of a text without one (transformers' BART and T5 for sequence classification).
+// rows are those of the decoder's batch.
+func Reread(text *Batch, start int32, eos []int32) (b *Batch, rows []int32) {
+	b = &Batch{Tokens: make([]int32, len(text.Tokens)), Pos: text.Pos, Seqs: text.Seqs, Tasks: text.Tasks, Source: text}
+	rows = make([]int32, len(text.Seqs))
+	for i, s := range text.Seqs {
+		if s.End == s.Start {
+			continue
+		}
+		b.Tokens[s.Start] = start
+		copy(b.Tokens[s.Start+1:s.End], text.Tokens[s.Start:])
+		rows[i] = int32(s.End - 1)
+		for r := s.End - 1; r >= s.Start; r-- {
+			if slices.Contains(eos, text.Tokens[r]) {
+				rows[i] = int32(r)
+				break
+			}
+		}
+	}
+	return b, rows
+}
+
+// Pick returns the given rows of the tokens of a batch.
+func (s *States) Pick(t *nn.Tape, rows []int32) *nn.Var {
+	if s.Own != nil {
+		own := make([]int32, len(rows))
+		for i, r := range rows {
+			own[i] = s.Own[r]
+		}
+		rows = own
+	}
+	return nn.GatherRows(t, s.X, rows)
 }

@@ -95,6 +95,11 @@ func (f family) Open(m *formats.Model) (*model.Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
+	for i := range entries {
+		if named != m && strings.HasPrefix(entries[i].HF, "model.") {
+			entries[i].Stored = strings.TrimPrefix(entries[i].HF, "model.")
+		}
+	}
 	ck := &model.Checkpoint{Family: f, Source: m, Config: m.Config, Entries: entries}
 	return ck, copiesAgree(ck, c)
 }

@@ -1,8 +1,6 @@
 package bart
 
 import (
-	"slices"
-
 	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/nn"
 )
@@ -35,36 +33,15 @@ func (n *network) buildClassifier(m *model.Model, o model.Options) error {
 
 // runClassifier reads a text with both sides and returns what the output layer
 // of the head reads: a row for each text. The batch is the text itself, or has
-// it as its source; the decoder reads the same tokens moved on by one place, as
-// in transformers, and the row of the last end of text counts.
+// it as its source.
 func (n *network) runClassifier(t *nn.Tape, b *model.Batch) *model.States {
 	text := b
 	if b.Source != nil {
 		text = b.Source
 	}
-	d := &model.Batch{Tokens: make([]int32, len(text.Tokens)), Pos: text.Pos, Seqs: text.Seqs, Tasks: text.Tasks, Source: text}
-	rows := make([]int32, len(text.Seqs))
-	for i, s := range text.Seqs {
-		if s.End == s.Start {
-			continue
-		}
-		d.Tokens[s.Start] = n.begin()
-		copy(d.Tokens[s.Start+1:s.End], text.Tokens[s.Start:])
-		rows[i] = int32(s.End - 1)
-		for r := s.End - 1; r >= s.Start; r-- {
-			if slices.Contains(n.c.EOS, text.Tokens[r]) {
-				rows[i] = int32(r)
-				break
-			}
-		}
-	}
+	d, rows := model.Reread(text, n.begin(), n.c.EOS)
 	s := n.decode(t, d)
-	if s.Own != nil {
-		for i, r := range rows {
-			rows[i] = s.Own[r]
-		}
-	}
-	x := nn.GatherRows(t, s.X, rows)
+	x := s.Pick(t, rows)
 	h := n.dense.Forward(t, x)
 	y := nn.Apply(t, h, nn.Tanh)
 	discard(t, s.X, x, h)
