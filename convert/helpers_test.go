@@ -184,6 +184,9 @@ func (s *loraSpec) write(t testing.TB) string {
 	for _, p := range s.pairs {
 		targets = append(targets, p.module)
 	}
+	if len(s.pairs) == 0 { // an adapter always has targets: one without effect
+		targets = append(targets, "o_proj")
+	}
 	cfg := map[string]any{"peft_type": "LORA", "r": s.rank, "lora_alpha": s.alpha, "target_modules": targets, "bias": "none", "task_type": "CAUSAL_LM"}
 	for k, v := range s.config {
 		cfg[k] = v
@@ -216,6 +219,10 @@ func (s *loraSpec) write(t testing.TB) string {
 		}
 		add(prefix+".lora_A.weight", A, s.rank, p.in)
 		add(prefix+".lora_B.weight", B, p.out, s.rank)
+	}
+	if len(s.pairs) == 0 {
+		add("base_model.model.model.layers.0.self_attn.o_proj.lora_A.weight", make([]float32, s.rank*32), s.rank, 32)
+		add("base_model.model.model.layers.0.self_attn.o_proj.lora_B.weight", make([]float32, 32*s.rank), 32, s.rank)
 	}
 	for name, shape := range s.whole {
 		n := 1

@@ -1,6 +1,7 @@
 package peft
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"regexp"
@@ -102,6 +103,31 @@ func PatternValue(patterns []Pattern, path string) (float64, bool, error) {
 type Pattern struct {
 	Key   string
 	Value float64
+}
+
+// Patterns reads {"pattern": number} keeping the order, which decides when
+// several patterns fit. null and nothing are no patterns.
+func Patterns(raw json.RawMessage) ([]Pattern, error) {
+	if len(raw) == 0 || string(raw) == "null" {
+		return nil, nil
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	if tok, err := d.Token(); err != nil || tok != json.Delim('{') {
+		return nil, fmt.Errorf("expected an object of numbers, found %.40s", raw)
+	}
+	var out []Pattern
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		var v float64
+		if err := d.Decode(&v); err != nil {
+			return nil, fmt.Errorf("%v: %w", key, err)
+		}
+		out = append(out, Pattern{Key: key.(string), Value: v})
+	}
+	return out, nil
 }
 
 var layerIndex = regexp.MustCompile(`.*?\.[^.]*\.(\d+)\.`)

@@ -2,6 +2,7 @@ package tuner
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/kernels"
@@ -12,22 +13,43 @@ import (
 
 // Changes implements peft.Merger: it builds the model that the adapter is about
 // without attaching, and asks each site for its change of the stored weight.
+//
+// Whole tensors of the file (modules_to_save, biases, saved embeddings, which may
+// have more tokens than the base) replace the base's before anything is added.
 func (m *Method) Changes(a *formats.Adapter, c *model.Checkpoint, scale float32) (*peft.ChangeSet, error) {
 	mod, err := peft.BuildFor(a, c)
 	if err != nil {
 		return nil, err
 	}
-	ad, err := m.read(mod, a)
+	f, err := open(a)
 	if err != nil {
 		return nil, err
 	}
-	if scale != 1 && len(ad.whole) > 0 {
-		return nil, fmt.Errorf("%s: a scale of %g cannot apply to the biases and whole modules that the adapter carries: %w", a.Path, scale, peft.ErrConfig)
+	if err := f.ownBases(mod, true); err != nil {
+		return nil, err
 	}
-	out := &peft.ChangeSet{Matched: len(a.Tensors)}
-	// Whole tensors replace the base's before anything is added.
-	for _, p := range ad.whole {
-		out.Changes = append(out.Changes, peft.ReplaceBy(p, mod))
+	ad, err := m.read(mod, f)
+	if err != nil {
+		return nil, err
+	}
+	out := &peft.ChangeSet{Matched: len(a.Tensors), Changes: f.bases}
+	out.Changes = append(out.Changes, f.wholes(c, ad)...)
+	var rest []*nn.Param
+	for _, p := range ad.saved {
+		switch {
+		case f.replaced[p.Name]:
+		case slices.Contains(ad.whole, p) && f.set.Has(p.Name):
+			out.Changes = append(out.Changes, peft.ReplaceBy(p, mod))
+			rest = append(rest, p)
+		default:
+			rest = append(rest, p)
+		}
+	}
+	if scale != 1 && len(out.Changes) > 0 {
+		return nil, wholeScale(a, scale)
+	}
+	if err := f.set.Fill(rest...); err != nil {
+		return nil, err
 	}
 	for i, s := range ad.Sites {
 		ch, err := change(s, ad.Places[i], scale)

@@ -24,8 +24,8 @@ type Method struct {
 	Facts peft.Info
 	// Configure reads the method's own keys of a configuration and checks them.
 	Configure func(c *peft.Config) (Tuner, error)
-	// Targets chooses the modules of a fresh adapter whose target_modules nobody
-	// gave and Facts has no default for; it may set other keys. nil when Facts has.
+	// Targets chooses the modules of an adapter without target_modules; it may set
+	// other keys. nil when there is no such choice.
 	Targets func(c *peft.Config, m *model.Model) error
 }
 
@@ -198,11 +198,6 @@ func (m *Method) NewAdapter(mod *model.Model, o peft.Options, seed uint64) (*Ada
 	if err != nil {
 		return nil, err
 	}
-	if cfg.TargetModules.Empty() && m.Targets != nil {
-		if err := m.Targets(cfg, mod); err != nil {
-			return nil, err
-		}
-	}
 	ad, err := m.build(mod, cfg)
 	if err != nil {
 		return nil, err
@@ -233,36 +228,42 @@ func (m *Method) New(mod *model.Model, o peft.Options, seed uint64) (peft.Adapte
 
 // Load implements peft.Method.
 func (m *Method) Load(mod *model.Model, a *formats.Adapter, scale float32) (peft.Adapter, error) {
-	ad, err := m.read(mod, a)
+	f, err := open(a)
 	if err != nil {
 		return nil, err
 	}
+	if err := f.ownBases(mod, false); err != nil {
+		return nil, err
+	}
+	ad, err := m.read(mod, f)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.set.Fill(ad.saved...); err != nil {
+		return nil, err
+	}
 	if scale != 1 && len(ad.whole) > 0 {
-		return nil, fmt.Errorf("%s: a scale of %g cannot apply to the biases and whole modules that the adapter carries: %w", a.Path, scale, peft.ErrConfig)
+		return nil, wholeScale(a, scale)
 	}
 	return ad, ad.attach(scale)
 }
 
-// read builds the sites of a file and fills their parameters.
-func (m *Method) read(mod *model.Model, a *formats.Adapter) (*Adapter, error) {
-	cfg, err := peft.ParseConfig(a.Config)
+func wholeScale(a *formats.Adapter, scale float32) error {
+	return fmt.Errorf("%s: a scale of %g cannot apply to the biases and whole modules that the adapter carries: %w", a.Path, scale, peft.ErrConfig)
+}
+
+// read builds the sites that a file is about.
+func (m *Method) read(mod *model.Model, f *file) (*Adapter, error) {
+	ad, err := m.build(mod, f.cfg)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", a.Path, err)
-	}
-	set, err := peft.NewTensorSet(a)
-	if err != nil {
-		return nil, err
-	}
-	ad, err := m.build(mod, cfg)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", a.Path, err)
+		return nil, fmt.Errorf("%s: %w", f.a.Path, err)
 	}
 	if l, ok := ad.Tuner.(Loader); ok {
-		if err := l.Loading(ad, set); err != nil {
-			return nil, fmt.Errorf("%s: %w", a.Path, err)
+		if err := l.Loading(ad, f.set); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.a.Path, err)
 		}
 	}
-	return ad, set.Fill(ad.saved...)
+	return ad, nil
 }
 
 // Loader is a Tuner that takes tensors from a file by itself, or changes what is
@@ -279,6 +280,11 @@ func (a *Adapter) Drop(p *nn.Param) {
 
 // build finds the targets and declares zeroed parameters for them.
 func (m *Method) build(mod *model.Model, cfg *peft.Config) (*Adapter, error) {
+	if cfg.TargetModules.Empty() && m.Targets != nil {
+		if err := m.Targets(cfg, mod); err != nil {
+			return nil, err
+		}
+	}
 	t, err := m.Configure(cfg)
 	if err != nil {
 		return nil, err

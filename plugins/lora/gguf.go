@@ -18,19 +18,23 @@ import (
 // pair as adapter.lora.alpha divided by the pair's rank; where rsLoRA or patterns
 // want another scale, the ratio is folded into B and noted.
 func (method) ToGGUF(a *formats.Adapter, n *model.Names) (*formats.OutAdapter, []string, error) {
-	cfg, err := parse(a.Config)
+	common, err := peft.ParseConfig(a.Config)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: adapter_config.json: %w", a.Path, err)
+		return nil, nil, fmt.Errorf("%s: %w", a.Path, err)
 	}
-	set, err := readTensors(a)
+	cfg, err := parse(common)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", a.Path, err)
+	}
+	set, err := peft.NewTensorSet(a)
 	if err != nil {
 		return nil, nil, err
 	}
-	pairs, err := set.pairs(a.Path)
+	pairs, err := readPairs(set, a.Path)
 	if err != nil {
 		return nil, nil, err
 	}
-	if rest := set.rest(); len(rest) > 0 {
+	if rest := set.Rest(); len(rest) > 0 {
 		return nil, nil, fmt.Errorf("%s: a GGUF adapter holds factor pairs only, this one also has %s (%d tensors); merge it with peftkit merge-lora instead: %w", a.Path, rest[0], len(rest), peft.ErrConfig)
 	}
 	scales := make([]float64, len(pairs))
@@ -82,6 +86,33 @@ func (method) ToGGUF(a *formats.Adapter, n *model.Names) (*formats.OutAdapter, [
 		notes = append(notes, fmt.Sprintf("%d modules have a scale of their own: its ratio to alpha/rank is folded into their B", folded))
 	}
 	return out, notes, nil
+}
+
+// pair is the two factors of one module, by its path.
+type pair struct {
+	path      string
+	a, b      *tensor.Tensor
+	embedding bool
+}
+
+// readPairs collects the factor pairs of a file and takes them from the set.
+func readPairs(set *peft.TensorSet, file string) ([]pair, error) {
+	var out []pair
+	for _, name := range set.Rest() {
+		path, partner, embedding, ok := pairName(name)
+		if !ok {
+			continue
+		}
+		p := pair{path: path, a: set.Take(name), b: set.Take(partner), embedding: embedding}
+		if p.b == nil {
+			return nil, fmt.Errorf("%s: %s has no partner %s: %w", file, name, partner, peft.ErrTensors)
+		}
+		if len(p.a.Shape) != 2 || len(p.b.Shape) != 2 || p.a.Shape[0] != p.b.Shape[1] {
+			return nil, fmt.Errorf("%s: %s: A %v and B %v are no pair of factors (r,in) and (out,r): %w", file, p.path, p.a.Shape, p.b.Shape, peft.ErrTensors)
+		}
+		out = append(out, p)
+	}
+	return out, nil
 }
 
 // commonAlpha returns the value of scale times rank that most pairs share.
@@ -189,9 +220,9 @@ func (method) FromGGUF(a *formats.Adapter, n *model.Names) (*formats.Adapter, []
 				return nil, nil, err
 			}
 			at = *tensor.FromFloats("", []int{t.Shape[1], t.Shape[0]}, transpose(v, t.Shape[0], t.Shape[1]))
-			at.Name, bt.Name = prefix+path+".lora_embedding_A", prefix+path+".lora_embedding_B"
+			at.Name, bt.Name = peft.Prefix+path+".lora_embedding_A", peft.Prefix+path+".lora_embedding_B"
 		} else {
-			at.Name, bt.Name = prefix+path+".lora_A.weight", prefix+path+".lora_B.weight"
+			at.Name, bt.Name = peft.Prefix+path+".lora_A.weight", peft.Prefix+path+".lora_B.weight"
 			if stored := n.StoredRow[path]; stored != nil {
 				if len(stored) != b.Shape[0] {
 					return nil, nil, fmt.Errorf("%s: %s has %d rows, the base's weight has %d: %w", a.Path, b.Name, b.Shape[0], len(stored), peft.ErrTensors)
@@ -232,7 +263,7 @@ func (method) FromGGUF(a *formats.Adapter, n *model.Names) (*formats.Adapter, []
 	}
 	slices.Sort(paths)
 	targets := paths
-	if short := shortNames(paths); coversExactly(short, paths, n) {
+	if short := peft.ShortNames(paths); coversExactly(short, paths, n) {
 		targets = short
 	}
 	cfg, err := json.MarshalIndent(map[string]any{

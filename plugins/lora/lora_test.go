@@ -18,7 +18,7 @@ func TestConformance(t *testing.T) {
 	untied.Untied = true
 	biased := plain
 	biased.Bias = true
-	pefttest.Run(t, method{}, []pefttest.Case{
+	pefttest.Run(t, Method, []pefttest.Case{
 		{Name: "all linear", Model: plain, Options: peft.Options{"rank": 4}, Identity: true},
 		{Name: "q and v", Model: plain, Options: peft.Options{"r": 2, "target_modules": "q_proj,v_proj"}, Identity: true},
 		{Name: "rslora with patterns", Model: plain, Identity: true, Options: peft.Options{"rank": 4, "alpha": 3.0, "use_rslora": true,
@@ -56,7 +56,7 @@ func TestOptions(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			_, err := method{}.New(openModel(t), c.o, 1)
+			_, err := Method.New(openModel(t), c.o, 1)
 			require.ErrorIs(t, err, c.want)
 			require.ErrorContains(t, err, c.says)
 		})
@@ -79,7 +79,7 @@ func TestRefusesWhatItDoesNotCompute(t *testing.T) {
 		`{"peft_type":"LORA","target_parameters":["x"]}`, `{"peft_type":"LORA","alora_invocation_tokens":[1]}`,
 		`{"peft_type":"LORA","init_lora_weights":"pissa"}`, `{"peft_type":"LORA","init_lora_weights":"olora"}`,
 	} {
-		_, err := method{}.Load(openModel(t), &formats.Adapter{Path: "a", Config: []byte(cfg)}, 1)
+		_, err := Method.Load(openModel(t), &formats.Adapter{Path: "a", Config: []byte(cfg)}, 1)
 		require.ErrorIs(t, err, peft.ErrConfig, cfg)
 	}
 }

@@ -1,0 +1,87 @@
+package tuner
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/peftkit/peftkit/formats"
+	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/nn"
+	"github.com/peftkit/peftkit/peft"
+	"github.com/peftkit/peftkit/tensor"
+)
+
+// file is an adapter file on its way into a model.
+type file struct {
+	a   *formats.Adapter
+	cfg *peft.Config
+	set *peft.TensorSet
+	// bases replace weights of the base model; replaced lists the saved names of
+	// whole tensors that changes were made of.
+	bases    []peft.Change
+	replaced map[string]bool
+}
+
+func open(a *formats.Adapter) (*file, error) {
+	cfg, err := peft.ParseConfig(a.Config)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", a.Path, err)
+	}
+	set, err := peft.NewTensorSet(a)
+	if err != nil {
+		return nil, err
+	}
+	return &file{a: a, cfg: cfg, set: set, replaced: map[string]bool{}}, nil
+}
+
+const baseLayer = ".base_layer.weight"
+
+// ownBases gives modules the weights that the file carries for them beside a
+// change (save_embedding_layers). Only a merge can take one with more tokens than
+// the model has.
+func (f *file) ownBases(mod *model.Model, grow bool) error {
+	for _, m := range mod.Modules {
+		t := f.set.Take(peft.Prefix + m.Path + baseLayer)
+		if t == nil {
+			continue
+		}
+		old := m.Weight()
+		w := &nn.Weight{Name: t.Name, Out: t.Rows(), In: t.Cols()}
+		if len(t.Shape) != 2 || w.In != old.In || w.Out != old.Out && !(grow && w.Out > old.Out) {
+			return fmt.Errorf("%s: %s has shape %v, the model has [%d %d]; an adapter with a resized vocabulary must be merged with peftkit merge-lora: %w", f.a.Path, t.Name, t.Shape, old.Out, old.In, peft.ErrTensors)
+		}
+		frozen, err := t.Weight()
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.a.Path, err)
+		}
+		copied := *frozen
+		copied.Data = append([]byte(nil), copied.Data...) // outlives the file
+		w.Frozen = &copied
+		m.SetWeight(w)
+		f.bases = append(f.bases, replaceBy(m.Path+".weight", t))
+	}
+	return nil
+}
+
+// wholes takes the tensors of the file that replace one of the base model's, but
+// for those that a site has.
+func (f *file) wholes(c *model.Checkpoint, ad *Adapter) []peft.Change {
+	own := map[string]bool{}
+	for _, p := range ad.saved[:len(ad.saved)-len(ad.whole)] {
+		own[p.Name] = true
+	}
+	var out []peft.Change
+	for _, name := range f.set.Rest() {
+		target := strings.TrimPrefix(strings.Replace(name, ".base_layer.", ".", 1), peft.Prefix)
+		if own[name] || c.Shape(target) == nil && !strings.HasSuffix(target, "lm_head.weight") {
+			continue
+		}
+		out = append(out, replaceBy(target, f.set.Take(name)))
+		f.replaced[name] = true
+	}
+	return out
+}
+
+func replaceBy(target string, t *tensor.Tensor) peft.Change {
+	return peft.Change{Tensor: target, Shape: t.Shape, Replace: t.Floats}
+}
