@@ -83,3 +83,9 @@ type Saver interface {
 type Recogniser interface {
 	Recognises(config json.RawMessage) bool
 }
+
+// Tasker is implemented by methods whose files say elsewhere than in task_type
+// what the adapter's head is for.
+type Tasker interface {
+	OptionsFor(a *formats.Adapter) (model.Options, error)
+}

@@ -38,12 +38,24 @@ type TensorSet struct {
 // NewTensorSet indexes an adapter's tensors under the names that PEFT 0.21
 // writes; some tools leave the adapter's name ("default") or modules_to_save in.
 func NewTensorSet(a *formats.Adapter) (*TensorSet, error) {
-	s := &TensorSet{path: a.Path, byName: map[string]*tensor.Tensor{}}
-	for _, t := range a.Tensors {
-		name := strings.Replace(t.Name, ".modules_to_save.default.", ".", 1)
+	return tensorSet(a, func(name string) string {
+		name = strings.Replace(name, ".modules_to_save.default.", ".", 1)
 		if i := strings.LastIndex(name, ".default"); i >= 0 && (i+8 == len(name) || name[i+8:] == ".weight" || name[i+8:] == ".bias") {
 			name = name[:i] + name[i+8:]
 		}
+		return name
+	})
+}
+
+// ExactTensorSet indexes an adapter's tensors under the names in the file.
+func ExactTensorSet(a *formats.Adapter) (*TensorSet, error) {
+	return tensorSet(a, func(name string) string { return name })
+}
+
+func tensorSet(a *formats.Adapter, rename func(string) string) (*TensorSet, error) {
+	s := &TensorSet{path: a.Path, byName: map[string]*tensor.Tensor{}}
+	for _, t := range a.Tensors {
+		name := rename(t.Name)
 		if s.byName[name] != nil {
 			return nil, fmt.Errorf("%s: two tensors are named %s: %w", a.Path, name, ErrTensors)
 		}
@@ -55,6 +67,9 @@ func NewTensorSet(a *formats.Adapter) (*TensorSet, error) {
 
 // Has reports whether a tensor is there and was not taken.
 func (s *TensorSet) Has(name string) bool { return s.byName[name] != nil }
+
+// Peek returns a tensor that was not taken, nil when there is none.
+func (s *TensorSet) Peek(name string) *tensor.Tensor { return s.byName[name] }
 
 // Take returns a tensor and marks it as used; nil when there is none.
 func (s *TensorSet) Take(name string) *tensor.Tensor {
@@ -128,6 +143,11 @@ func BuildFor(a *formats.Adapter, c *model.Checkpoint) (*model.Model, error) {
 // OptionsFor returns the task of a saved adapter, and as many labels with made-up
 // names as the head that it carries has.
 func OptionsFor(a *formats.Adapter) (model.Options, error) {
+	if m, err := MethodOf(a); err == nil {
+		if t, ok := m.(Tasker); ok {
+			return t.OptionsFor(a)
+		}
+	}
 	cfg, err := ParseConfig(a.Config)
 	if err != nil {
 		return model.Options{}, fmt.Errorf("%s: %w", a.Path, err)

@@ -13,7 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/peftkit/peftkit/formats"
-	_ "github.com/peftkit/peftkit/formats/hfpeft" // adapters are saved and loaded through it
+	_ "github.com/peftkit/peftkit/formats/adapterhub" // adapters are saved and loaded through these
+	_ "github.com/peftkit/peftkit/formats/hfpeft"
 	"github.com/peftkit/peftkit/internal/testmodel"
 	"github.com/peftkit/peftkit/model"
 	_ "github.com/peftkit/peftkit/model/bert" // the families of the test models
@@ -214,10 +215,12 @@ func save(t *testing.T, ad peft.Adapter, dir string) {
 
 func files(t *testing.T, dir string) map[string]string {
 	out := map[string]string{}
-	for _, name := range []string{"adapter_config.json", "adapter_model.safetensors"} {
-		b, err := os.ReadFile(filepath.Join(dir, name))
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	for _, e := range entries {
+		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
 		require.NoError(t, err)
-		out[name] = string(b)
+		out[e.Name()] = string(b)
 	}
 	return out
 }

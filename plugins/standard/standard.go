@@ -3,6 +3,7 @@
 package standard
 
 import (
+	_ "github.com/peftkit/peftkit/formats/adapterhub"
 	_ "github.com/peftkit/peftkit/formats/gguf"
 	_ "github.com/peftkit/peftkit/formats/hfmodel"
 	_ "github.com/peftkit/peftkit/formats/hfpeft"
@@ -20,14 +21,19 @@ import (
 	_ "github.com/peftkit/peftkit/model/roberta"
 	_ "github.com/peftkit/peftkit/model/smollm3"
 	_ "github.com/peftkit/peftkit/plugins/adaptionprompt"
+	_ "github.com/peftkit/peftkit/plugins/attentionprefix"
 	_ "github.com/peftkit/peftkit/plugins/bitfit"
+	_ "github.com/peftkit/peftkit/plugins/bottleneck"
+	_ "github.com/peftkit/peftkit/plugins/compacter"
 	_ "github.com/peftkit/peftkit/plugins/full"
 	_ "github.com/peftkit/peftkit/plugins/ia3"
 	_ "github.com/peftkit/peftkit/plugins/lastlayer"
 	_ "github.com/peftkit/peftkit/plugins/lntuning"
 	_ "github.com/peftkit/peftkit/plugins/lora"
+	_ "github.com/peftkit/peftkit/plugins/mam"
 	_ "github.com/peftkit/peftkit/plugins/multitaskprompt"
 	_ "github.com/peftkit/peftkit/plugins/prefixtuning"
 	_ "github.com/peftkit/peftkit/plugins/prompttuning"
 	_ "github.com/peftkit/peftkit/plugins/ptuning"
+	_ "github.com/peftkit/peftkit/plugins/unipelt"
 )

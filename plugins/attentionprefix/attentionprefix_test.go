@@ -1,0 +1,28 @@
+package attentionprefix_test
+
+import (
+	"testing"
+
+	"github.com/peftkit/peftkit/internal/testmodel"
+	"github.com/peftkit/peftkit/peft"
+	"github.com/peftkit/peftkit/peft/pefttest"
+	"github.com/peftkit/peftkit/plugins/attentionprefix"
+)
+
+func TestConformance(t *testing.T) {
+	small := func(kv ...any) peft.Options {
+		out := peft.Options{"prefix_length": 3, "bottleneck_size": 6}
+		for i := 0; i < len(kv); i += 2 {
+			out[kv[i].(string)] = kv[i+1]
+		}
+		return out
+	}
+	pefttest.Run(t, attentionprefix.Method, []pefttest.Case{
+		{Name: "llama", Options: small()},
+		{Name: "bert", Model: testmodel.BERT(3), Options: small()},
+		{Name: "flat", Model: testmodel.RoBERTa(3), Options: small("flat", true)},
+		{Name: "flat llama", Options: small("flat", true, "leave_out", []any{1})},
+		{Name: "gates", Options: small("use_gating", true, "shared_gating", false)},
+		{Name: "gates bert", Model: testmodel.BERT(3), Options: small("use_gating", true)},
+	})
+}
