@@ -11,7 +11,6 @@ package bert
 
 import (
 	"encoding/json"
-	"fmt"
 
 	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/model/encoder"
@@ -26,99 +25,20 @@ func init() {
 		Base:           "bert",
 		Embeddings:     []string{"word_embeddings", "position_embeddings", "token_type_embeddings", "LayerNorm"},
 		Layers:         "encoder.layer",
-		Layer:          Layer,
+		Layer:          encoder.BERTLayer,
 		Attention:      "attention.self",
 		AttentionOut:   "attention.output",
 		FeedForwardOut: "output",
 		Head:           encoder.Head{Dense: "bert.pooler.dense", Pooled: true, Act: nn.Tanh, Out: "classifier", Modules: []string{"classifier"}},
 		Unused:         []string{"cls.", "qa_outputs."},
 		Config: func(raw json.RawMessage) (*encoder.Config, error) {
-			c, err := Parse(raw, 0)
+			c, err := encoder.ParseBERT(raw, 0)
 			if err != nil {
 				return nil, err
 			}
-			return c.Encoder(), nil
+			return c.Config(), nil
 		},
-		Write: Write,
+		Write: encoder.WriteBERT,
 		GGUF:  func(types, bytesOrPieces bool) bool { return types && !bytesOrPieces },
 	}))
-}
-
-// Layer are the modules of a layer, for families with BERT's names.
-var Layer = [8]string{
-	"attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense", "attention.output.LayerNorm",
-	"intermediate.dense", "output.dense", "output.LayerNorm",
-}
-
-// Config is the part of config.json that the network depends on, with
-// transformers' names and defaults (BertConfig).
-type Config struct {
-	VocabSize             int     `json:"vocab_size"`
-	HiddenSize            int     `json:"hidden_size"`
-	NumHiddenLayers       int     `json:"num_hidden_layers"`
-	NumAttentionHeads     int     `json:"num_attention_heads"`
-	IntermediateSize      int     `json:"intermediate_size"`
-	HiddenAct             string  `json:"hidden_act"`
-	MaxPositionEmbeddings int     `json:"max_position_embeddings"`
-	TypeVocabSize         int     `json:"type_vocab_size"`
-	InitializerRange      float64 `json:"initializer_range"`
-	LayerNormEps          float64 `json:"layer_norm_eps"`
-	PadTokenID            int     `json:"pad_token_id"`
-	PositionEmbeddingType string  `json:"position_embedding_type"`
-	IsDecoder             bool    `json:"is_decoder"`
-	AddCrossAttention     bool    `json:"add_cross_attention"`
-}
-
-// Parse reads config.json of BERT and of families that have its keys. pad is the
-// family's default of pad_token_id.
-func Parse(raw json.RawMessage, pad int) (*Config, error) {
-	c := &Config{
-		VocabSize: 30522, HiddenSize: 768, NumHiddenLayers: 12, NumAttentionHeads: 12, IntermediateSize: 3072, HiddenAct: "gelu",
-		MaxPositionEmbeddings: 512, TypeVocabSize: 2, InitializerRange: 0.02, LayerNormEps: 1e-12, PadTokenID: pad, PositionEmbeddingType: "absolute",
-	}
-	if err := json.Unmarshal(raw, c); err != nil {
-		return nil, err
-	}
-	switch {
-	case c.PositionEmbeddingType != "absolute":
-		return nil, fmt.Errorf("position_embedding_type %q: %w; absolute positions are computed", c.PositionEmbeddingType, model.ErrUnsupported)
-	case c.IsDecoder || c.AddCrossAttention:
-		return nil, fmt.Errorf("is_decoder %v, add_cross_attention %v: %w; the model is computed as an encoder", c.IsDecoder, c.AddCrossAttention, model.ErrUnsupported)
-	case c.TypeVocabSize < 1:
-		return nil, fmt.Errorf("type_vocab_size is %d, expected 1 or more: %w", c.TypeVocabSize, model.ErrMismatch)
-	}
-	return c, nil
-}
-
-// Encoder returns what the engine wants to know.
-func (c *Config) Encoder() *encoder.Config {
-	return &encoder.Config{
-		Vocab: c.VocabSize, Hidden: c.HiddenSize, FFN: c.IntermediateSize, Layers: c.NumHiddenLayers, Heads: c.NumAttentionHeads,
-		Positions: c.MaxPositionEmbeddings, Padding: c.PadTokenID, Types: c.TypeVocabSize,
-		Act: c.HiddenAct, Eps: c.LayerNormEps, Init: c.InitializerRange,
-		Keys: encoder.Keys{
-			Vocab: "vocab_size", Hidden: "hidden_size", FFN: "intermediate_size", Layers: "num_hidden_layers", Heads: "num_attention_heads",
-			Positions: "max_position_embeddings", Act: "hidden_act", Types: "type_vocab_size",
-		},
-	}
-}
-
-// Write gives the keys of config.json to put.
-func Write(c *encoder.Config, put func(key string, v any)) {
-	put("attention_probs_dropout_prob", 0.1)
-	put("hidden_act", c.Act)
-	put("hidden_dropout_prob", 0.1)
-	put("hidden_size", c.Hidden)
-	put("initializer_range", c.Init)
-	put("intermediate_size", c.FFN)
-	put("layer_norm_eps", c.Eps)
-	put("max_position_embeddings", c.Positions)
-	put("num_attention_heads", c.Heads)
-	put("num_hidden_layers", c.Layers)
-	if c.Padding >= 0 {
-		put("pad_token_id", c.Padding)
-	}
-	put("position_embedding_type", "absolute")
-	put("type_vocab_size", c.Types)
-	put("vocab_size", c.Vocab)
 }

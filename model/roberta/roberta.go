@@ -14,7 +14,6 @@ import (
 	"encoding/json"
 
 	"github.com/peftkit/peftkit/model"
-	"github.com/peftkit/peftkit/model/bert"
 	"github.com/peftkit/peftkit/model/encoder"
 	"github.com/peftkit/peftkit/nn"
 )
@@ -30,18 +29,18 @@ func init() {
 		Base:           "roberta",
 		Embeddings:     []string{"word_embeddings", "token_type_embeddings", "LayerNorm", "position_embeddings"},
 		Layers:         "encoder.layer",
-		Layer:          bert.Layer,
+		Layer:          encoder.BERTLayer,
 		Attention:      "attention.self",
 		AttentionOut:   "attention.output",
 		FeedForwardOut: "output",
 		Head:           encoder.Head{Dense: "classifier.dense", Act: nn.Tanh, Out: "classifier.out_proj", Modules: []string{"classifier"}},
 		Unused:         []string{"lm_head.", "qa_outputs.", "roberta.pooler."},
 		Config: func(raw json.RawMessage) (*encoder.Config, error) {
-			c, err := bert.Parse(raw, defaultPad)
+			c, err := encoder.ParseBERT(raw, defaultPad)
 			if err != nil {
 				return nil, err
 			}
-			e := c.Encoder()
+			e := c.Config()
 			e.Offset = e.Padding + 1
 			return e, nil
 		},
@@ -51,7 +50,7 @@ func init() {
 				full.Padding = defaultPad
 			}
 			full.Positions += full.Padding + 1
-			bert.Write(&full, put)
+			encoder.WriteBERT(&full, put)
 		},
 		GGUF: func(types, bytesOrPieces bool) bool { return types && bytesOrPieces },
 	}))
