@@ -29,7 +29,7 @@ const (
 var sideFiles = []string{
 	"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
 	"chat_template.jinja", "chat_template.json", "generation_config.json",
-	"tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt", "merges.txt",
+	"tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "source.spm", "target.spm", "vocab.json", "vocab.txt", "merges.txt",
 }
 
 // maxSideFile bounds a side file; the largest known tokenizer.json has 35 MB.
