@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/train"
 )
 
@@ -16,11 +17,26 @@ func (r *trainRun) card(result *train.Result) string {
 	c := &r.flags.cfg
 	base := *r.flags.model
 	name := strings.TrimSuffix(lastPart(base), ".gguf")
-	fmt.Fprintf(&b, "---\nbase_model: %s\nlibrary_name: peft\npipeline_tag: text-generation\ntags:\n- %s\n- peftkit\n---\n\n", yamlText(base), *r.flags.method)
+	task := r.l.Options.Task
+	tag := map[model.Task]string{model.SequenceClassification: "text-classification", model.TokenClassification: "token-classification", model.Seq2SeqLM: "text2text-generation"}[task]
+	if tag == "" {
+		tag = "text-generation"
+	}
+	fmt.Fprintf(&b, "---\nbase_model: %s\nlibrary_name: peft\npipeline_tag: %s\ntags:\n", yamlText(base), tag)
+	for _, m := range strings.Split(*r.flags.method, "+") {
+		fmt.Fprintf(&b, "- %s\n", yamlText(m))
+	}
+	b.WriteString("- peftkit\n---\n\n")
 	fmt.Fprintf(&b, "# %s, fine-tuned on %s\n\n", name, filepath.Base(*r.flags.data.path))
 	fmt.Fprintf(&b, "An adapter for %s, trained with [peftkit](https://github.com/peftkit/peftkit) on a CPU.\n\n", name)
 	b.WriteString("| | |\n| --- | --- |\n")
 	row := func(k, format string, args ...any) { fmt.Fprintf(&b, "| %s | %s |\n", k, fmt.Sprintf(format, args...)) }
+	if task != "" && task != model.CausalLM {
+		row("task", "%s", taskText(task))
+	}
+	if labels := r.l.Options.Labels; len(labels) > 0 {
+		row("labels", "%s", strings.ReplaceAll(strings.Join(labels, ", "), "|", "\\|"))
+	}
 	row("method", "%s", r.ad.Summary())
 	row("trainable parameters", "%s", countText(trainable(r.ad.Params())))
 	row("data", "%s", dataText(r.ds))
@@ -33,10 +49,22 @@ func (r *trainRun) card(result *train.Result) string {
 			row("last training loss", "%.4f", result.Loss)
 		}
 		if v := result.Valid; v != nil {
-			row("validation loss", "%.4f (perplexity %.4g, top-1 %.1f %%)", v.Loss, v.Perplexity, 100*v.Top1)
+			row("validation", "%s", shortMetrics(v))
 		}
 	}
-	fmt.Fprintf(&b, "\nTry it, or merge it into the model:\n\n```sh\npeftkit generate -m MODEL --lora ADAPTER -p \"...\"\npeftkit merge-lora -m MODEL --lora ADAPTER -o tuned.gguf\n```\n")
+	switch task {
+	case model.SequenceClassification, model.TokenClassification:
+		auto := "AutoModelForSequenceClassification"
+		if task == model.TokenClassification {
+			auto = "AutoModelForTokenClassification"
+		} else {
+			b.WriteString("\nTry it:\n\n```sh\npeftkit classify -m MODEL --lora ADAPTER \"...\"\n```\n")
+		}
+		fmt.Fprintf(&b, "\nThe names of the labels are in label_map.json, under the keys of transformers' configuration:\n\n"+
+			"```python\nbase = %s.from_pretrained(MODEL, **json.load(open(ADAPTER + \"/label_map.json\")))\nmodel = PeftModel.from_pretrained(base, ADAPTER)\n```\n", auto)
+	default:
+		b.WriteString("\nTry it, or merge it into the model:\n\n```sh\npeftkit generate -m MODEL --lora ADAPTER -p \"...\"\npeftkit merge-lora -m MODEL --lora ADAPTER -o tuned.gguf\n```\n")
+	}
 	return b.String()
 }
 

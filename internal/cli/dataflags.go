@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/peftkit/peftkit/data"
+	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/tokenizer"
 	"github.com/peftkit/peftkit/tokenizer/chat"
 )
@@ -21,12 +22,14 @@ type dataFlags struct {
 	template *string
 	chat     *bool
 	trainOn  *string
+	// maxTarget cuts what a decoder writes; nil where there is no flag for it.
+	maxTarget *int
 }
 
 func addDataFlags(f *flags, usage string) *dataFlags {
 	return &dataFlags{
 		path:     f.text("data", "d", "DATA", "", usage),
-		columns:  f.texts("map", "", "FIELD=COLUMN", `take a field from another column, or from a pattern such as "Review: {text}\nSentiment:"; may be repeated`),
+		columns:  f.texts("map", "", "FIELD=COLUMN", `take a field (prompt, completion, text, label, source, target, ...) from another column, or from a pattern such as "Review: {text}\nSentiment:"; may be repeated`),
 		names:    f.text("columns", "", "A,B,...", "", "names of the columns of a CSV or TSV file without a header line"),
 		template: f.text("chat-template", "", "FILE", "", "Jinja file to use instead of the model's chat template, or the word chatml"),
 		chat:     f.Bool("chat", false, "render prompt and completion as a chat"),
@@ -36,7 +39,32 @@ func addDataFlags(f *flags, usage string) *dataFlags {
 
 // options turns the flags into those of package data.
 func (d *dataFlags) options(tok *tokenizer.Tokenizer, maxSeqLen int) (data.Options, error) {
-	o := data.Options{Tokenizer: tok, MaxSeqLen: maxSeqLen, Chat: *d.chat, TrainOn: data.TrainOn(*d.trainOn)}
+	o, err := d.table()
+	if err != nil {
+		return o, err
+	}
+	o.Tokenizer, o.MaxSeqLen, o.Chat, o.TrainOn = tok, maxSeqLen, *d.chat, data.TrainOn(*d.trainOn)
+	if d.maxTarget != nil {
+		o.MaxTargetLen = *d.maxTarget
+	}
+	o.ChatTemplate, err = templateSource(*d.template, tok)
+	return o, err
+}
+
+// source is the data set as one that may decide what a model is for. part is that
+// of a folder to evaluate on.
+func (d *dataFlags) source(part string) (*dataSource, error) {
+	o, err := d.table()
+	if err != nil {
+		return nil, err
+	}
+	o.Part, err = evalPart(*d.path, part)
+	return &dataSource{*d.path, o}, err
+}
+
+// table says which columns are read.
+func (d *dataFlags) table() (data.Options, error) {
+	var o data.Options
 	for _, m := range *d.columns {
 		field, column, ok := strings.Cut(m, "=")
 		if !ok || field == "" || column == "" {
@@ -55,9 +83,7 @@ func (d *dataFlags) options(tok *tokenizer.Tokenizer, maxSeqLen int) (data.Optio
 			o.Names = append(o.Names, strings.TrimSpace(n))
 		}
 	}
-	var err error
-	o.ChatTemplate, err = templateSource(*d.template, tok)
-	return o, err
+	return o, nil
 }
 
 // templateSource reads --chat-template.
@@ -104,11 +130,39 @@ func dataError(err error, path string) error {
 // dataText describes a data set on a line.
 func dataText(d *data.Dataset) string {
 	s := &d.Stats
-	text := fmt.Sprintf("%s (%s), %s tokens, %s trained", plural(s.Examples, "example"), s.Kind, countText(s.Tokens), percentText(s.Trained, s.Tokens))
+	text := fmt.Sprintf("%s (%s), %s tokens", plural(s.Examples, "example"), s.Kind, countText(s.Tokens))
+	switch {
+	case d.Problem == model.Regression:
+		text += ", " + plural(len(d.Labels), "number") + " each"
+	case len(s.Classes) > 0:
+		text += ", " + classText(s)
+	default:
+		text += fmt.Sprintf(", %s trained", percentText(s.Trained, s.Tokens))
+	}
 	if s.Truncated > 0 {
 		text += fmt.Sprintf(", %s cut to %d", percentText(int64(s.Truncated), int64(max(1, s.Records))), d.MaxSeqLen)
 	}
 	return text
+}
+
+// classText lists the most frequent labels with their shares.
+func classText(s *data.Stats) string {
+	var total int64
+	order := make([]int, len(s.Classes))
+	for i, n := range s.Classes {
+		order[i] = i
+		total += int64(n)
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return s.Classes[b] - s.Classes[a] })
+	const most = 4
+	var parts []string
+	for _, i := range order[:min(most, len(order))] {
+		parts = append(parts, fmt.Sprintf("%s (%s)", s.Labels[i], percentText(int64(s.Classes[i]), total)))
+	}
+	if len(order) > most {
+		parts = append(parts, "…")
+	}
+	return fmt.Sprintf("%s: %s", plural(len(order), "label"), strings.Join(parts, ", "))
 }
 
 // evalPart finds the part of a data folder to evaluate on: test, else valid, else train.

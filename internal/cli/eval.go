@@ -9,19 +9,26 @@ import (
 
 	"github.com/peftkit/peftkit/data"
 	"github.com/peftkit/peftkit/generate"
+	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/train"
 	"github.com/spf13/cobra"
 )
 
 // evaluation is the JSON of eval. A loss that is no number is null.
 type evaluation struct {
-	Loss       *float64 `json:"loss"`
-	Perplexity *float64 `json:"perplexity"`
-	Tokens     int      `json:"tokens"`
-	Top1       float64  `json:"top1"`
-	Examples   int      `json:"examples"`
-	ExactMatch *float64 `json:"exact_match,omitempty"`
-	Matched    *int     `json:"matched,omitempty"`
+	Task       model.Task `json:"task"`
+	Loss       *float64   `json:"loss"`
+	Perplexity *float64   `json:"perplexity,omitempty"`
+	// Tokens counts labels: examples for a text classifier.
+	Tokens int `json:"tokens"`
+	// Metrics of the task by name; Score is the value of Metric, the main one.
+	Metrics    map[string]*float64 `json:"metrics"`
+	Metric     string              `json:"metric"`
+	Score      *float64            `json:"score"`
+	Top1       float64             `json:"top1"`
+	Examples   int                 `json:"examples"`
+	ExactMatch *float64            `json:"exact_match,omitempty"`
+	Matched    *int                `json:"matched,omitempty"`
 	// Dropped examples had no token that counts.
 	Dropped   int `json:"dropped"`
 	Truncated int `json:"truncated"`
@@ -34,10 +41,15 @@ func (a *app) evalCommand() *cobra.Command {
 		Long: "Measure how well a model predicts the answers of a data set: loss (mean\n" +
 			"cross-entropy in nats), perplexity, and the share of tokens that had the highest\n" +
 			"probability. --exact-match also lets the model answer every prompt greedily and\n" +
-			"counts the answers that are equal. Of a folder the test part is taken, else valid.",
+			"counts the answers that are equal. Of a folder the test part is taken, else valid.\n\n" +
+			"Classifiers are measured by accuracy, F1 and Matthews correlation, regressions by\n" +
+			"Pearson and Spearman correlation, as scikit-learn and SciPy define them. F1 is that\n" +
+			"of the second of two classes, the mean over more (macro), or for words over all\n" +
+			"tags but O.",
 		Example: "peftkit eval -m model.gguf -d test.jsonl\n" +
 			"peftkit eval -m model.gguf --lora adapters -d data/ --exact-match\n" +
-			"peftkit eval -m model.gguf -d test.tsv --columns text,label --map \"prompt={text} =>\" --map completion=label --json",
+			"peftkit eval -m model.gguf -d test.tsv --columns text,label --map \"prompt={text} =>\" --map completion=label --json\n" +
+			"peftkit eval -m ./minilm --lora adapters -d dev.tsv --columns text,label",
 		Args: noArgs,
 	}
 	f := flagsOf(cmd)
@@ -63,12 +75,16 @@ func (a *app) evalCommand() *cobra.Command {
 		if *answers != "" && !*exact {
 			return usagef("--answers needs --exact-match")
 		}
-		l, err := a.load(cmd, m)
+		src, err := d.source(*part)
+		if err != nil {
+			return dataError(err, *d.path)
+		}
+		l, err := a.load(cmd, m, src)
 		if err != nil {
 			return err
 		}
 		defer l.Close()
-		ds, err := l.evalData(d, *part, *maxLen)
+		ds, err := l.evalData(d, src.options.Part, *maxLen)
 		if err != nil {
 			return dataError(err, *d.path)
 		}
@@ -81,9 +97,18 @@ func (a *app) evalCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		e := &evaluation{Loss: finiteOrNil(r.Loss), Perplexity: finiteOrNil(r.Perplexity), Tokens: r.Tokens, Top1: r.Top1,
-			Examples: len(ds.Examples), Dropped: ds.Stats.Untrained, Truncated: ds.Stats.Truncated}
+		e := &evaluation{Task: r.Task, Loss: finiteOrNil(r.Loss), Tokens: r.Tokens, Top1: r.Top1, Metrics: map[string]*float64{}, Metric: r.Metric,
+			Score: finiteOrNil(r.Score), Examples: len(ds.Examples), Dropped: ds.Stats.Untrained, Truncated: ds.Stats.Truncated}
+		if r.Task.Generates() {
+			e.Perplexity = finiteOrNil(r.Perplexity)
+		}
+		for name, v := range r.Metrics {
+			e.Metrics[name] = finiteOrNil(v)
+		}
 		if *exact {
+			if !r.Task.Generates() {
+				return usagef("--exact-match: a model for %s writes no text", taskText(r.Task))
+			}
 			if err := a.exactMatch(cmd, l, ds, *answers, e); err != nil {
 				return err
 			}
@@ -105,13 +130,8 @@ func (l *loaded) evalData(d *dataFlags, part string, maxLen int) (*data.Dataset,
 	if err != nil {
 		return nil, err
 	}
-	if o.ChatTemplate == "" {
-		o.ChatTemplate = l.template
-	}
-	if o.Part, err = evalPart(*d.path, part); err != nil {
-		return nil, err
-	}
-	return data.Load(*d.path, o)
+	o.Part = part
+	return data.Load(*d.path, l.dataOptions(o))
 }
 
 func (a *app) exactMatch(cmd *cobra.Command, l *loaded, ds *data.Dataset, file string, e *evaluation) (err error) {
@@ -147,6 +167,7 @@ func (a *app) exactMatch(cmd *cobra.Command, l *loaded, ds *data.Dataset, file s
 	}
 	score := r.Score()
 	e.ExactMatch, e.Matched = &score, &r.Equal
+	e.Metrics["exact_match"], e.Metric, e.Score = &score, "exact_match", &score
 	e.Examples = max(e.Examples, r.Examples)
 	return nil
 }
@@ -161,9 +182,9 @@ func finiteOrNil(x float64) *float64 {
 func (a *app) printEvaluation(e *evaluation, r *train.EvalResult, ds *data.Dataset) {
 	f := facts{s: a.out}
 	f.add("data", "%s", dataText(ds))
-	f.add("loss", "%.4f", r.Loss)
-	f.add("perplexity", "%.4g", r.Perplexity)
-	f.add("top-1", "%.2f %% of %s tokens", 100*r.Top1, countText(int64(r.Tokens)))
+	for _, m := range metricTexts(r) {
+		f.add(m[0], "%s", m[1])
+	}
 	if e.ExactMatch != nil {
 		f.add("exact match", "%.2f %% (%d of %d answers)", 100**e.ExactMatch, *e.Matched, e.Examples)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/peftkit/peftkit/generate"
+	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/tokenizer/chat"
 	"github.com/spf13/cobra"
 )
@@ -28,7 +29,8 @@ func (a *app) generateCommand() *cobra.Command {
 		Use: "generate -m MODEL -p PROMPT", GroupID: groupTry, Aliases: []string{"run"},
 		Short: "Let a model answer a prompt",
 		Long: "Let a model answer a prompt. A model with a chat template gets the prompt as a\n" +
-			"message of the user; --raw continues the text as it stands. The text goes to\n" +
+			"message of the user; --raw continues the text as it stands. An encoder-decoder reads\n" +
+			"the prompt with its encoder. The text goes to\n" +
 			"standard output as it is written, the speed to standard error.",
 		Example: "peftkit generate -m model.gguf -p \"Why is the sky blue?\"\n" +
 			"peftkit generate -m model.gguf --lora adapters -p \"I love it\" -n 8\n" +
@@ -67,7 +69,7 @@ func (a *app) generateCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		l, err := a.load(cmd, m)
+		l, err := a.load(cmd, m, nil)
 		if err != nil {
 			return err
 		}
@@ -77,12 +79,15 @@ func (a *app) generateCommand() *cobra.Command {
 				return err
 			}
 		}
+		if t := l.Options.Task; t != "" && !t.Generates() {
+			return withHint(usagef("%s: a model for %s writes no text", *m.model, taskText(t)), "peftkit classify -m %s ...", quote(*m.model))
+		}
 		ids, templated, err := l.prompt(text, *system, *raw)
 		if err != nil {
 			return err
 		}
 		if !*ignoreEOS {
-			o.Stop = l.tok.EOGs()
+			o.Stop = l.tok.Target().EOGs()
 		}
 		return a.generate(cmd, l, ids, o, templated, *asJSON)
 	}
@@ -113,6 +118,13 @@ func isTerminal(f *os.File) bool {
 
 // prompt renders and tokenizes a prompt.
 func (l *loaded) prompt(text, system string, raw bool) (ids []int32, templated bool, err error) {
+	if l.Options.Task == model.Seq2SeqLM {
+		if system != "" {
+			return nil, false, usagef("--system needs a chat template, and an encoder-decoder has none")
+		}
+		ids, _ = l.tok.EncodeSingle(text)
+		return ids, false, nil
+	}
 	t, err := l.chatTemplate()
 	if err != nil && !raw {
 		return nil, false, err
@@ -153,7 +165,7 @@ func (a *app) generate(cmd *cobra.Command, l *loaded, ids []int32, o generate.Op
 	}
 	end := fmt.Sprintf("stopped at %d tokens (-n)", len(r.Tokens))
 	if r.StopToken >= 0 {
-		s := l.tok.Token(r.StopToken)
+		s := l.tok.Target().Token(r.StopToken)
 		g.Stop = &s
 		end = "ended with " + s
 	}

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/peftkit/peftkit/convert"
@@ -15,6 +17,7 @@ import (
 type modelFlags struct {
 	model   *string
 	loras   *[]string
+	task    *taskFlags
 	threads func() error
 }
 
@@ -22,6 +25,7 @@ func addModelFlags(f *flags) *modelFlags {
 	m := &modelFlags{}
 	m.model = f.text("model", "m", "MODEL", "", "GGUF file or Hugging Face folder")
 	m.loras = f.texts("lora", "", "ADAPTER[:SCALE]", "adapter to apply; may be repeated")
+	m.task = addTaskFlags(f)
 	m.threads = threadsFlag(f)
 	return m
 }
@@ -34,8 +38,9 @@ type loaded struct {
 	template string
 }
 
-// load opens the model, its tokenizer and its adapters.
-func (a *app) load(cmd *cobra.Command, f *modelFlags) (*loaded, error) {
+// load opens the model, its tokenizer and its adapters. The head is for what the
+// flags say, else the first adapter, else the model, else src when it is not nil.
+func (a *app) load(cmd *cobra.Command, f *modelFlags, src *dataSource) (*loaded, error) {
 	if err := needFlags(cmd, "model"); err != nil {
 		return nil, err
 	}
@@ -46,7 +51,28 @@ func (a *app) load(cmd *cobra.Command, f *modelFlags) (*loaded, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := a.open(*f.model)
+	o, err := f.task.options()
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range refs {
+		own, err := adapterOptions(r.Path)
+		if err != nil {
+			return nil, err
+		}
+		o = over(o, own)
+	}
+	trained := len(refs) > 0
+	l, err := a.openWith(*f.model, func(c *model.Checkpoint, _ *tokenizer.Tokenizer) (model.Options, error) {
+		if src == nil {
+			return o, nil
+		}
+		o, note, err := src.choose(c, o)
+		if note != "" {
+			a.warn("%s", note)
+		}
+		return o, dataError(err, src.path)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -55,31 +81,12 @@ func (a *app) load(cmd *cobra.Command, f *modelFlags) (*loaded, error) {
 			l.Close()
 			return nil, err
 		}
-		if ad, err := peft.Open(r.Path, l.Checkpoint); err == nil {
-			if t := ad.Files["chat_template.jinja"]; t != nil {
-				l.template = string(t)
-			}
-			ad.Close()
+		if b, err := os.ReadFile(filepath.Join(r.Path, "chat_template.jinja")); err == nil {
+			l.template = string(b)
 		}
 	}
+	a.warnFresh(l, trained)
 	return l, nil
-}
-
-// open opens a model and its tokenizer.
-func (a *app) open(path string) (*loaded, error) {
-	m, err := model.Load(path, model.Options{})
-	if err != nil {
-		return nil, err
-	}
-	tok, err := tokenizer.FromModel(m.Source)
-	if err != nil {
-		m.Close()
-		return nil, withCode(exitFormat, err)
-	}
-	for _, w := range tok.Warnings() {
-		a.warn("tokenizer: %s", w)
-	}
-	return &loaded{Model: m, tok: tok}, nil
 }
 
 func adapterRefs(texts []string) ([]convert.AdapterRef, error) {

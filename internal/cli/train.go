@@ -12,8 +12,10 @@ import (
 	"strings"
 
 	"github.com/peftkit/peftkit/data"
+	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
+	"github.com/peftkit/peftkit/tokenizer"
 	"github.com/peftkit/peftkit/train"
 	"github.com/spf13/cobra"
 )
@@ -22,6 +24,7 @@ import (
 type trainFlags struct {
 	model, method, init *string
 	data                *dataFlags
+	task                *taskFlags
 	valid               *string
 	valSplit            *float64
 	maxLen              *int
@@ -51,6 +54,10 @@ func (a *app) trainCommand() *cobra.Command {
 			"output, or text; what they are is detected. The loss counts the answers only. The\n" +
 			"same seed gives the same bytes on any number of threads. Ctrl-C leaves a checkpoint\n" +
 			"that --resume continues to the same result.\n\n" +
+			"An encoder (BERT, ...) learns to classify: its data have text and label (text_pair\n" +
+			"for two texts, labels for several), or tokens and tags. A bare encoder gets a new\n" +
+			"head, which is trained in full and saved in the adapter, with the names of the\n" +
+			"labels in label_map.json. An encoder-decoder (T5, BART, ...) reads source and target.\n\n" +
 			"-c reads settings from a YAML file whose keys are the names of these flags (rank,\n" +
 			"lr, max_steps, ...; names of other tools such as lora_r, learning_rate and\n" +
 			"num_train_epochs work too). A flag given here beats the file.",
@@ -58,6 +65,8 @@ func (a *app) trainCommand() *cobra.Command {
 			"peftkit train -m model.gguf -d data/ --rank 8 --epochs 3 --val-split 0.05\n" +
 			"peftkit train -m model.gguf -d qa.csv --map prompt=question --map completion=answer\n" +
 			"peftkit train -m ./SmolLM2-135M -d chat.jsonl --target-modules q_proj,v_proj --set use_rslora=true\n" +
+			"peftkit train -m ./minilm -d sst2/ --columns text,label --epochs 3\n" +
+			"peftkit train -m ./t5-small -d e2e.csv --map source=mr --map target=ref --method lora+prompt\n" +
 			"peftkit train -c run.yaml --lr 1e-4\n" +
 			"peftkit train -m model.gguf -d chat.jsonl -o adapters --resume",
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -81,21 +90,23 @@ func newTrainFlags(f *flags) *trainFlags {
 	t.valid = f.text("valid", "", "FILE", "", "data to validate on")
 	t.valSplit = f.Float64("val-split", 0, "share of the data to put aside for validation")
 	t.maxLen = f.Int("max-seq-len", 512, "cut examples to this many tokens")
+	t.data.maxTarget = f.Int("max-target-len", 0, "cut what a decoder writes to this many tokens; 0 for the same")
+	t.task = addTaskFlags(f)
 	t.config = f.text("config", "c", "FILE", "", "YAML file with settings")
 
 	f.section("Method")
-	t.method = f.text("method", "", "NAME", "lora", "one of: "+methodNames())
-	t.set = f.texts("set", "", "KEY=VALUE", "set any option of the method (see peftkit plugins NAME); may be repeated")
+	t.method = f.text("method", "", "NAME", "lora", "a method (peftkit methods lists them), or several joined by +")
+	t.set = f.texts("set", "", "KEY=VALUE", "set any option of the method (see peftkit methods NAME); of one method of several with its name: lora.r=8; may be repeated")
 	t.init = f.text("init-adapter", "", "ADAPTER", "", "start from a saved adapter instead of a fresh one")
 
 	f.section("Training")
-	t.lr = f.Float64("lr", 0, "peak learning rate (default: that of the method, "+methodRates()+")")
+	t.lr = f.Float64("lr", 0, "peak learning rate (default: that of the method)")
 	t.schedule = f.oneOf("schedule", "", string(train.Cosine), "course of the learning rate", string(train.Cosine), string(train.Linear), string(train.Constant))
 	f.Float64Var(&t.cfg.Warmup, "warmup", t.cfg.Warmup, "warm-up: a share of all steps, or a number of steps from 1 on")
 	f.Float64Var(&t.cfg.Epochs, "epochs", t.cfg.Epochs, "passes over the data")
 	f.IntVar(&t.cfg.MaxSteps, "max-steps", t.cfg.MaxSteps, "number of steps instead of whole epochs")
-	f.IntVarP(&t.cfg.BatchSize, "batch-size", "b", t.cfg.BatchSize, "sequences in a micro-batch")
-	f.IntVar(&t.cfg.GradAccum, "grad-accum", t.cfg.GradAccum, "micro-batches in a step")
+	f.IntVarP(&t.cfg.BatchSize, "batch-size", "b", t.cfg.BatchSize, "sequences in a micro-batch (default 1; 16 for classifiers and encoder-decoders)")
+	f.IntVar(&t.cfg.GradAccum, "grad-accum", t.cfg.GradAccum, "micro-batches in a step (default 8; 1 for classifiers and encoder-decoders)")
 	t.wd = f.Float64("weight-decay", 0, "AdamW's weight decay (default: that of the method)")
 	f.Float64Var(&t.cfg.Clip, "clip", t.cfg.Clip, "largest norm of the gradient; 0 for no limit")
 	t.noPacking = f.Bool("no-packing", false, "one example in a sequence")
@@ -117,22 +128,6 @@ func newTrainFlags(f *flags) *trainFlags {
 	t.methodFlags(f)
 	f.mark()
 	return t
-}
-
-func methodNames() string {
-	var names []string
-	for _, m := range peft.Methods() {
-		names = append(names, m.Info().Name)
-	}
-	return strings.Join(names, ", ")
-}
-
-func methodRates() string {
-	var parts []string
-	for _, m := range peft.Methods() {
-		parts = append(parts, m.Info().Name+" "+floatText(m.Info().LearningRate))
-	}
-	return strings.Join(parts, ", ")
 }
 
 // methodFlags adds a flag for each method option that names one. It comes last:
@@ -219,16 +214,18 @@ func (t *trainFlags) read(cmd *cobra.Command) (peft.Options, error) {
 			options[name] = *v
 		}
 	}
-	m, err := peft.ByName(*t.method)
+	methods, err := peft.ParseMethods(*t.method)
 	if err != nil {
 		return nil, err
 	}
 	// What the command line says beats the file, under either name of an option.
 	for key, v := range fromFile {
 		flag := key
-		for _, o := range m.Info().Options {
-			if o.Key == key && o.Flag != "" {
-				flag = o.Flag
+		for _, m := range methods {
+			for _, o := range m.Info().Options {
+				if o.Key == key && o.Flag != "" {
+					flag = o.Flag
+				}
 			}
 		}
 		_, byKey := options[key]
@@ -262,15 +259,18 @@ func (t *trainFlags) settings(cmd *cobra.Command) error {
 		return usagef("--val-split and --valid exclude each other")
 	case *t.maxLen < 2:
 		return usagef("--max-seq-len %d: expected 2 or more", *t.maxLen)
+	case *t.data.maxTarget < 0 || *t.data.maxTarget == 1:
+		return usagef("--max-target-len %d: expected 2 or more, or 0", *t.data.maxTarget)
 	case *t.overwrite && *t.resume != "":
 		return usagef("--overwrite and --resume exclude each other")
 	}
-	m, err := peft.ByName(*t.method)
+	methods, err := peft.ParseMethods(*t.method)
 	if err != nil {
 		return err
 	}
 	c := &t.cfg
-	c.LearningRate, c.WeightDecay = m.Info().LearningRate, m.Info().WeightDecay
+	// A combination's other parts keep their ratio to the first.
+	c.LearningRate, c.WeightDecay = methods[0].Info().LearningRate, methods[0].Info().WeightDecay
 	if f.Changed("lr") {
 		c.LearningRate = *t.lr
 	}
@@ -297,11 +297,12 @@ func (a *app) train(cmd *cobra.Command, t *trainFlags) error {
 			return err
 		}
 	}
-	l, err := a.open(*t.model)
+	l, err := t.open(a)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
+	t.forTask(cmd, a, l)
 	ds, valid, err := t.load(l)
 	if err != nil {
 		return dataError(err, *t.data.path)
@@ -310,6 +311,16 @@ func (a *app) train(cmd *cobra.Command, t *trainFlags) error {
 	ad, err := t.attach(l, options)
 	if err != nil {
 		return err
+	}
+	if *t.init == "" {
+		if err := startTexts(ad, l); err != nil {
+			return err
+		}
+	}
+	if *t.init == "" {
+		if err := startTexts(ad, l); err != nil {
+			return err
+		}
 	}
 	if *t.overwrite && !*t.dryRun {
 		if err := removeRun(t.cfg.Output); err != nil {
@@ -387,7 +398,56 @@ func removeRun(dir string) error {
 			return err
 		}
 	}
+	// What the new adapter may not bring must not speak for it.
+	for _, name := range []string{data.LabelFile, "chat_template.jinja"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
 	return nil
+}
+
+// open opens the model with the head that flags, the adapter to start from, the
+// model or the data ask for.
+func (t *trainFlags) open(a *app) (*loaded, error) {
+	o, err := t.task.options()
+	if err != nil {
+		return nil, err
+	}
+	if *t.init != "" {
+		own, err := adapterOptions(*t.init)
+		if err != nil {
+			return nil, err
+		}
+		o = over(o, own)
+	}
+	src, err := t.data.source("train")
+	if err != nil {
+		return nil, dataError(err, *t.data.path)
+	}
+	return a.openWith(*t.model, func(c *model.Checkpoint, _ *tokenizer.Tokenizer) (model.Options, error) {
+		o, note, err := src.choose(c, o)
+		if note != "" {
+			a.warn("%s", note)
+		}
+		o.Seed = t.cfg.Seed
+		return o, dataError(err, src.path)
+	})
+}
+
+// forTask sets what suits tasks whose batches are whole examples.
+func (t *trainFlags) forTask(cmd *cobra.Command, a *app, l *loaded) {
+	if l.Options.Task == model.CausalLM || l.Options.Task == "" {
+		return
+	}
+	f := cmd.Flags()
+	if !f.Changed("batch-size") && !f.Changed("grad-accum") {
+		t.cfg.BatchSize, t.cfg.GradAccum = 16, 1
+	}
+	if f.Changed("no-packing") && t.cfg.Pack {
+		a.warn("packing is for text generation: the batches of %s are whole examples", taskText(l.Options.Task))
+	}
+	t.cfg.Pack = false
 }
 
 // load reads the training and validation data.
@@ -397,6 +457,7 @@ func (t *trainFlags) load(l *loaded) (ds, valid *data.Dataset, err error) {
 		return nil, nil, err
 	}
 	l.template = o.ChatTemplate
+	o = l.dataOptions(o)
 	if *t.valid == "" {
 		return data.LoadSplits(*t.data.path, *t.valSplit, t.cfg.Seed, o)
 	}
@@ -412,26 +473,47 @@ func (t *trainFlags) load(l *loaded) (ds, valid *data.Dataset, err error) {
 // attach makes a fresh adapter, or loads the one to start from.
 func (t *trainFlags) attach(l *loaded, options peft.Options) (peft.Adapter, error) {
 	if *t.init == "" {
-		m, err := peft.ByName(*t.method)
+		methods, err := peft.ParseMethods(*t.method)
 		if err != nil {
 			return nil, err
 		}
-		return m.New(l.Model, options, t.cfg.Seed)
+		if len(methods) == 1 { // its own error lists what it has
+			for key, v := range options {
+				if own, ok := strings.CutPrefix(key, methods[0].Info().Name+"."); ok {
+					delete(options, key)
+					options[own] = v
+				}
+			}
+			return methods[0].New(l.Model, options, t.cfg.Seed)
+		}
+		parts, err := peft.SplitOptions(methods, options)
+		if err != nil {
+			return nil, err
+		}
+		return peft.New(l.Model, parts, t.cfg.Seed)
 	}
 	if len(options) > 0 {
 		return nil, usagef("--init-adapter brings its own configuration; leave out %s", strings.Join(slices.Sorted(maps.Keys(options)), ", "))
 	}
-	a, err := peft.Open(*t.init, l.Checkpoint)
+	folders, err := peft.Parts(*t.init)
 	if err != nil {
 		return nil, err
 	}
-	defer a.Close()
-	m, err := peft.MethodOf(a)
-	if err != nil {
-		return nil, err
+	var names []string
+	for _, folder := range folders {
+		a, err := peft.Open(folder, l.Checkpoint)
+		if err != nil {
+			return nil, err
+		}
+		m, err := peft.MethodOf(a)
+		a.Close()
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, m.Info().Name)
 	}
-	*t.method = m.Info().Name
-	return m.Load(l.Model, a, 1)
+	*t.method = strings.Join(names, "+")
+	return peft.Attach(l.Model, *t.init, 1)
 }
 
 // trainRun is one run of the trainer and what is told about it.
@@ -496,6 +578,11 @@ func (r *trainRun) files(result *train.Result) map[string][]byte {
 	out := map[string][]byte{"README.md": []byte(r.card(result))}
 	if r.l.template != "" {
 		out["chat_template.jinja"] = []byte(r.l.template)
+	}
+	if o := r.l.Options; len(o.Labels) > 0 {
+		if b, err := data.WriteLabels(o.Labels, o.Problem); err == nil {
+			out[data.LabelFile] = b
+		}
 	}
 	return out
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/guptarohit/asciigraph"
 	"github.com/peftkit/peftkit/kernels"
+	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/train"
 )
@@ -172,7 +173,7 @@ func (v *trainView) row(st *train.Step) {
 		line := fmt.Sprintf("step %d/%d  loss %s  lr %s  norm %s  %s tok/s  memory %s  ETA %s", st.Step, st.Total, lossText(loss),
 			rateText(st.LearningRate), digits(st.GradNorm), digits(st.TokensPerSecond()), memory, durationText(st.ETA))
 		if st.Valid != nil {
-			line += fmt.Sprintf("  val_loss %s", lossText(st.Valid.Loss))
+			line += fmt.Sprintf("  val_loss %s", lossText(st.Valid.Loss)) + scoreText(st.Valid)
 		}
 		fmt.Fprintln(s, line)
 		return
@@ -180,9 +181,17 @@ func (v *trainView) row(st *train.Step) {
 	line := fmt.Sprintf("  %s  %s %s  %7s  %5s  %6s   %s", padLeft(fmt.Sprintf("%d/%d", st.Step, st.Total), 9), padLeft(lossText(loss), 7), arrow,
 		rateText(st.LearningRate), digits(st.GradNorm), digits(st.TokensPerSecond()), memory)
 	if st.Valid != nil {
-		line += s.paint(bold, fmt.Sprintf("  val %s", lossText(st.Valid.Loss)))
+		line += s.paint(bold, fmt.Sprintf("  val %s", lossText(st.Valid.Loss))+scoreText(st.Valid))
 	}
 	fmt.Fprintln(s, line)
+}
+
+// scoreText is the main metric of a classifier after its loss.
+func scoreText(r *train.EvalResult) string {
+	if r.Task.Generates() || r.Metric == "" {
+		return ""
+	}
+	return "  " + metricLabel(r.Metric) + " " + metricText(r.Metric, r.Score)
 }
 
 // rateText writes a learning rate with two digits.
@@ -209,6 +218,19 @@ func (r *trainRun) header(t *train.Trainer) {
 	all := r.l.Parameters()
 	f := facts{s: s}
 	f.add("model", "%s: %s, %s parameters, %.3g bits each", *r.flags.model, r.l.Family.Name(), countText(all), 8*float64(weights)/float64(max(1, all)))
+	if o := r.l.Options; o.Task != "" && o.Task != model.CausalLM {
+		text := taskText(o.Task)
+		if len(o.Labels) > 0 {
+			text += ", " + plural(len(o.Labels), "label")
+		}
+		if o.Problem == model.MultiLabel || o.Problem == model.Regression {
+			text += ", " + strings.ReplaceAll(string(o.Problem), "_", " ")
+		}
+		if len(r.l.Fresh) > 0 {
+			text += "; new head: " + strings.Join(r.l.HeadModules, ", ")
+		}
+		f.add("task", "%s", text)
+	}
 	f.add("method", "%s", r.ad.Summary())
 	f.add("trainable", "%s parameters, %s of the model's %s", countText(n), percentText(n, all), countText(all))
 	f.add("data", "%s", dataText(r.ds))
@@ -243,7 +265,8 @@ func (r *trainRun) header(t *train.Trainer) {
 	}
 	f.add("output", "%s", out)
 	f.print()
-	if m, err := peft.ByName(*r.flags.method); err == nil {
+	if ms, err := peft.ParseMethods(*r.flags.method); err == nil {
+		m := ms[0]
 		// One learning rate for all methods is wrong by up to fifty times.
 		if def := m.Info().LearningRate; c.LearningRate < def/10 || c.LearningRate > def*50 {
 			r.a.warn("learning rate %s is far from %s, the one that suits %s", floatText(c.LearningRate), floatText(def), m.Info().Name)
@@ -296,7 +319,7 @@ func (r *trainRun) longest() int {
 	}
 	n := 0
 	for i := range r.ds.Examples {
-		n = max(n, len(r.ds.Examples[i].Tokens))
+		n = max(n, len(r.ds.Examples[i].Tokens)+len(r.ds.Examples[i].Source))
 	}
 	return n
 }
@@ -313,6 +336,8 @@ type summaryJSON struct {
 	TokensPerSecond float64  `json:"tokens_per_second"`
 	Peak            int64    `json:"peak_memory_bytes"`
 	Trainable       int64    `json:"trainable_parameters"`
+	// Valid are the metrics of the last validation.
+	Valid map[string]*float64 `json:"val_metrics,omitempty"`
 }
 
 // summary tells what came out and what to do with it.
@@ -324,7 +349,10 @@ func (r *trainRun) summary(t *train.Trainer, res *train.Result, view *trainView)
 		j := summaryJSON{Done: true, Output: out, Steps: res.Steps, Loss: finiteOrNil(res.Loss), Tokens: res.Tokens,
 			Seconds: round3(res.Elapsed.Seconds()), TokensPerSecond: round3(rate), Peak: peak, Trainable: trainable(r.ad.Params())}
 		if res.Valid != nil {
-			j.ValLoss = finiteOrNil(res.Valid.Loss)
+			j.ValLoss, j.Valid = finiteOrNil(res.Valid.Loss), map[string]*float64{}
+			for name, v := range res.Valid.Metrics {
+				j.Valid[name] = finiteOrNil(v)
+			}
 		}
 		_ = printJSONLine(s, j) // a closed pipe ends the process
 		return
@@ -341,14 +369,32 @@ func (r *trainRun) summary(t *train.Trainer, res *train.Result, view *trainView)
 		f.add("loss", "%s → %s (means of the first and last %s)", lossText(mean(view.losses[:k])), lossText(mean(view.losses[n-k:])), plural(k, "step"))
 	}
 	if v := res.Valid; v != nil {
-		f.add("validation", "loss %s, perplexity %.4g, top-1 %.1f %%", lossText(v.Loss), v.Perplexity, 100*v.Top1)
+		f.add("validation", "%s", shortMetrics(v))
 	}
 	f.add("adapter", "%s", out)
 	f.print()
-	model, o := quote(*r.flags.model), quote(out)
-	fmt.Fprintf(s, "\n  %s  %s\n", s.paint(dim, "next"), s.paint(cyan, fmt.Sprintf("peftkit generate -m %s --lora %s -p \"...\"", model, o)))
-	fmt.Fprintf(s, "        %s\n", s.paint(cyan, fmt.Sprintf("peftkit eval -m %s --lora %s -d test.jsonl", model, o)))
-	fmt.Fprintf(s, "        %s\n", s.paint(cyan, fmt.Sprintf("peftkit merge-lora -m %s --lora %s -o tuned.gguf", model, o)))
+	for i, line := range r.next() {
+		label := "      "
+		if i == 0 {
+			label = s.paint(dim, "next") + "  "
+			fmt.Fprintln(s)
+		}
+		fmt.Fprintf(s, "  %s%s\n", label, s.paint(cyan, line))
+	}
+}
+
+// next are the commands that make sense with the new adapter.
+func (r *trainRun) next() []string {
+	base, out := quote(*r.flags.model), quote(r.flags.cfg.Output)
+	eval := fmt.Sprintf("peftkit eval -m %s --lora %s -d test.jsonl", base, out)
+	switch r.l.Options.Task {
+	case model.SequenceClassification:
+		return []string{fmt.Sprintf("peftkit classify -m %s --lora %s \"...\"", base, out), eval}
+	case model.TokenClassification:
+		return []string{eval}
+	}
+	return []string{fmt.Sprintf("peftkit generate -m %s --lora %s -p \"...\"", base, out), eval,
+		fmt.Sprintf("peftkit merge-lora -m %s --lora %s -o tuned.gguf", base, out)}
 }
 
 func mean(x []float64) float64 {
