@@ -11,6 +11,7 @@ import (
 	"github.com/peftkit/peftkit/internal/testmodel"
 	"github.com/peftkit/peftkit/model"
 	_ "github.com/peftkit/peftkit/model/bart"
+	_ "github.com/peftkit/peftkit/model/t5"
 	"github.com/peftkit/peftkit/nn"
 )
 
@@ -34,7 +35,9 @@ func insert(m *model.Model, in *model.Input, n int) {
 	in.Hook(func(t *nn.Tape, r *model.Rows) { r.Insert(t, rows, n) })
 }
 
-var families = map[string]testmodel.Source{"llama": testmodel.Default(), "bart": testmodel.BART(), "marian": testmodel.Marian()}
+var families = map[string]testmodel.Source{
+	"llama": testmodel.Default(), "bart": testmodel.BART(), "marian": testmodel.Marian(), "t5": testmodel.T5(), "t5 gated": testmodel.T5Gated(),
+}
 
 // What is written with a cache is the likeliest after one pass over all, also
 // where a method puts rows before the tokens, which shift their positions.

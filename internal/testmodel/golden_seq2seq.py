@@ -126,6 +126,7 @@ T5_TIED = ["lm_head", "encoder.embed_tokens", "decoder.embed_tokens"]
 
 def main() -> None:
     pronunciation()
+    buckets()
     lm = "BartForConditionalGeneration"
     write("bart", {
         "bart": golden(lm, BART, [*TIED, "final_logits_bias"]),
@@ -145,6 +146,19 @@ def main() -> None:
         "gated silu": golden(lm, {**T5, "feed_forward_proj": "gated-silu", "forced_eos_token_id": 1}, T5_TIED),
         "classifier": golden("T5ForSequenceClassification", {**T5, "num_labels": 3, "feed_forward_proj": "gated-relu"}, ["transformer." + s for s in T5_TIED]),
     })
+
+
+def buckets() -> None:
+    """The bucket of every distance from -300 to 300, for both kinds of stacks and some settings."""
+    from transformers.models.t5.modeling_t5 import T5Attention
+
+    out = []
+    for n, most in (32, 128), (8, 20), (64, 256), (32, 100):
+        for both in True, False:
+            d = torch.arange(-300, 301)
+            got = T5Attention._relative_position_bucket(d, bidirectional=both, num_buckets=n, max_distance=most)
+            out.append({"buckets": n, "max": most, "both": both, "want": got.tolist()})
+    (ROOT / "model" / "t5" / "testdata" / "buckets.json").write_text(json.dumps(out) + "\n")
 
 
 if __name__ == "__main__":

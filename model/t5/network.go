@@ -1,0 +1,290 @@
+package t5
+
+import (
+	"math"
+
+	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/nn"
+)
+
+// attention is one attention with its projections and its place in the stream.
+type attention struct {
+	q, k, v, o *nn.LinearLayer
+	norm       *nn.NormLayer
+	place      *model.Attention
+	end        *model.Sublayer
+}
+
+type layer struct {
+	self, cross  attention // cross in the decoder only
+	gate, up, wo *nn.LinearLayer
+	norm         *nn.NormLayer
+	end          *model.Sublayer
+}
+
+// stack is the encoder or the decoder.
+type stack struct {
+	side
+	input  *model.Input
+	bias   *nn.EmbeddingLayer
+	bucket func(distance int) int
+	rows   []int32 // of the table of biases
+	layers []layer
+	norm   *nn.NormLayer
+}
+
+type network struct {
+	c        *Config
+	task     model.Task
+	start    int32
+	enc, dec stack
+	dense    *nn.LinearLayer // of the classification head
+}
+
+// build makes the layers, lists them and the places without weights.
+func (n *network) build(m *model.Model, o model.Options) error {
+	embed, err := m.LoadWeight(sharedEmbedding + ".weight")
+	if err != nil {
+		return err
+	}
+	prefix := ""
+	if n.task == model.SequenceClassification {
+		prefix = classifierPrefix
+	}
+	sides := n.c.sides()
+	if n.task == model.FeatureExtraction {
+		sides = sides[:1]
+	}
+	for i, s := range sides {
+		st := []*stack{&n.enc, &n.dec}[i]
+		st.side = s
+		if err := n.buildStack(m, st, prefix, embed); err != nil {
+			return err
+		}
+	}
+	switch n.task {
+	case model.FeatureExtraction:
+		return nil
+	case model.SequenceClassification:
+		return n.buildClassifier(m, o)
+	}
+	w, err := m.LoadWeight(head + ".weight")
+	if err != nil {
+		return err
+	}
+	if m.TiedHead = w == nil; m.TiedHead {
+		w = embed
+	}
+	m.Head = &nn.LinearLayer{Path: head, W: w}
+	m.Modules = append(m.Modules, &model.Module{Path: head, Linear: m.Head, Output: true})
+	return nil
+}
+
+// buildStack makes the modules of one side. prefix stands before their paths.
+func (n *network) buildStack(m *model.Model, s *stack, prefix string, embed *nn.Weight) error {
+	path := prefix + s.hf + "embed_tokens"
+	words := &nn.EmbeddingLayer{Path: path, W: embed}
+	m.Modules = append(m.Modules, &model.Module{Path: path, Embedding: words})
+	s.input = &model.Input{Stack: s.stack, Embedding: words}
+	m.Inputs = append(m.Inputs, s.input)
+	linears, norms := map[string]*nn.LinearLayer{}, map[string]*nn.NormLayer{}
+	for _, mod := range n.c.modules(s.side) {
+		w, err := m.LoadWeight(mod.hf + ".weight")
+		if err != nil {
+			return err
+		}
+		path := prefix + mod.hf
+		entry := &model.Module{Path: path}
+		switch mod.kind {
+		case linear:
+			entry.Linear = &nn.LinearLayer{Path: path, W: w}
+			linears[mod.hf] = entry.Linear
+		case norm:
+			entry.Norm = &nn.NormLayer{Path: path, W: w, Eps: float32(n.c.Eps)}
+			norms[mod.hf] = entry.Norm
+		default:
+			s.bias = &nn.EmbeddingLayer{Path: path, W: w}
+			entry.Embedding = s.bias
+		}
+		m.Modules = append(m.Modules, entry)
+	}
+	s.norm = norms[s.hf+outNorm]
+	s.bucket = buckets(s.bothSides, n.c.Buckets, n.c.MaxDistance)
+	for i := range n.c.Buckets {
+		s.rows = append(s.rows, int32(i))
+	}
+	s.layers = make([]layer, s.side.layers)
+	for l := range s.layers {
+		lay := &s.layers[l]
+		for i, k := range s.sublayers {
+			p := s.sublayer(l, i)
+			end := &model.Sublayer{
+				SublayerLayer: &nn.SublayerLayer{Path: prefix + p, LayerPath: prefix + s.block(l)},
+				Kind:          k, Stack: s.stack, Layer: l, Hidden: n.c.DModel,
+			}
+			m.Sublayers = append(m.Sublayers, end)
+			if k == model.FeedForward {
+				ff := p + ".DenseReluDense."
+				lay.norm, lay.end, lay.wo = norms[p+".layer_norm"], end, linears[ff+"wo"]
+				if lay.up = linears[ff+"wi"]; n.c.gated {
+					lay.gate, lay.up = linears[ff+"wi_0"], linears[ff+"wi_1"]
+				}
+				continue
+			}
+			at := p + attentionName(k)
+			a := attention{q: linears[at+".q"], k: linears[at+".k"], v: linears[at+".v"], o: linears[at+".o"], norm: norms[p+".layer_norm"], end: end}
+			a.place = &model.Attention{
+				AttentionLayer: &nn.AttentionLayer{Path: prefix + at, Heads: n.c.NumHeads, KVHeads: n.c.NumHeads, HeadDim: n.c.DKV},
+				Stack:          s.stack, Layer: l, Cross: k == model.CrossAttention, Q: a.q, K: a.k, V: a.v, O: a.o,
+			}
+			m.Attentions = append(m.Attentions, a.place)
+			if a.place.Cross {
+				lay.cross = a
+			} else {
+				lay.self = a
+			}
+		}
+	}
+	return nil
+}
+
+// run computes what the head reads: [rows, d_model].
+func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
+	switch n.task {
+	case model.FeatureExtraction:
+		in, x := n.encode(t, b)
+		return in.States(x)
+	case model.SequenceClassification:
+		return n.runClassifier(t, b)
+	}
+	s := n.decode(t, b)
+	if n.c.scaled() {
+		x := s.X
+		s.X = nn.Scale(t, x, float32(1/math.Sqrt(float64(n.c.DModel))))
+		t.Discard(x)
+	}
+	return s
+}
+
+// encode runs the encoder.
+func (n *network) encode(t *nn.Tape, b *model.Batch) (*model.Rows, *nn.Var) {
+	s := &n.enc
+	in := s.input.Forward(t, b)
+	x, table := in.X, s.bias.Forward(t, s.rows)
+	for l := range s.layers {
+		lay := &s.layers[l]
+		x = lay.self.run(t, x, func(h *nn.Var) *nn.Var {
+			k, v := lay.self.k.Forward(t, h), lay.self.v.Forward(t, h)
+			return lay.self.attend(t, h, k, v, s.spec(in.Seqs, table))
+		})
+		x = lay.feedForward(t, x, n.c.act)
+	}
+	return in, s.leave(t, x, table)
+}
+
+// decode runs the decoder, and the encoder unless a cache holds the source. It
+// returns the rows before the scale of the head.
+func (n *network) decode(t *nn.Tape, b *model.Batch) *model.States {
+	var memory *nn.Var
+	var sources []nn.Span
+	cached := b.Cache != nil && b.Cache.HasSource()
+	if !cached {
+		if b.Source == nil {
+			panic("model/t5: a batch without a source")
+		}
+		var in *model.Rows
+		in, memory = n.encode(t, b.Source)
+		sources = in.Seqs
+	}
+	s := &n.dec
+	in := s.input.Forward(t, b)
+	x, table := in.X, s.bias.Forward(t, s.rows)
+	for l := range s.layers {
+		lay := &s.layers[l]
+		x = lay.self.run(t, x, func(h *nn.Var) *nn.Var {
+			k, v := lay.self.k.Forward(t, h), lay.self.v.Forward(t, h)
+			spec := s.spec(in.Seqs, table)
+			spec.Causal = true
+			keys, values := k, v
+			if b.Cache != nil {
+				keys, values = b.Cache.Extend(l, k, v, &spec)
+			}
+			y := lay.self.attend(t, h, keys, values, spec)
+			discard(t, k, v)
+			return y
+		})
+		x = lay.cross.run(t, x, func(h *nn.Var) *nn.Var {
+			spec := nn.AttnSpec{Scale: 1, Seqs: in.Seqs}
+			var k, v *nn.Var
+			if cached {
+				k, v, spec.KeySeqs = b.Cache.Cross(l)
+			} else {
+				k, v, spec.KeySeqs = lay.cross.k.Forward(t, memory), lay.cross.v.Forward(t, memory), sources
+				if b.Cache != nil {
+					b.Cache.AppendCross(k, v, sources)
+				}
+			}
+			return lay.cross.attend(t, h, k, v, spec)
+		})
+		x = lay.feedForward(t, x, n.c.act)
+	}
+	t.Discard(memory)
+	if b.Cache != nil {
+		b.Cache.Advance(in.X.Rows)
+	}
+	return in.States(s.leave(t, x, table))
+}
+
+// spec describes the self-attention of a stack: no scale, and a bias.
+func (s *stack) spec(seqs []nn.Span, table *nn.Var) nn.AttnSpec {
+	return nn.AttnSpec{Scale: 1, Seqs: seqs, Bias: &nn.RelativeBias{Table: table, Bucket: s.bucket}}
+}
+
+// leave norms what the last layer gives. It uses up x and the table of biases.
+func (s *stack) leave(t *nn.Tape, x, table *nn.Var) *nn.Var {
+	y := s.norm.Forward(t, x)
+	discard(t, x, table)
+	return y
+}
+
+// run computes the sublayer of an attention: body turns what the attention reads
+// into its output, which joins the stream x. It uses up x.
+func (a *attention) run(t *nn.Tape, x *nn.Var, body func(h *nn.Var) *nn.Var) *nn.Var {
+	h := a.norm.Forward(t, x)
+	next := a.end.Forward(t, x, h, body(h))
+	discard(t, x, h)
+	return next
+}
+
+// attend lets the queries of h meet keys and values, which it uses up.
+func (a *attention) attend(t *nn.Tape, h, k, v *nn.Var, spec nn.AttnSpec) *nn.Var {
+	q := a.q.Forward(t, h)
+	o := a.place.Forward(t, q, k, v, spec)
+	y := a.o.Forward(t, o)
+	discard(t, q, k, v, o)
+	return y
+}
+
+// feedForward computes the last sublayer of a layer. It uses up x.
+func (l *layer) feedForward(t *nn.Tape, x *nn.Var, act nn.Activation) *nn.Var {
+	h := l.norm.Forward(t, x)
+	up := l.up.Forward(t, h)
+	var gate, a *nn.Var
+	if l.gate == nil {
+		a = nn.Apply(t, up, act)
+	} else {
+		gate = l.gate.Forward(t, h)
+		a = nn.Gated(t, act, gate, up)
+	}
+	next := l.end.Forward(t, x, h, l.wo.Forward(t, a))
+	discard(t, gate, up, a, x, h)
+	return next
+}
+
+// discard says that the rest of the forward pass reads none of these: without
+// training their memory serves the next layer.
+func discard(t *nn.Tape, vars ...*nn.Var) {
+	for _, v := range vars {
+		t.Discard(v)
+	}
+}
