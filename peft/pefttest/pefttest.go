@@ -17,6 +17,7 @@ import (
 	_ "github.com/peftkit/peftkit/formats/hfpeft"
 	"github.com/peftkit/peftkit/internal/testmodel"
 	"github.com/peftkit/peftkit/model"
+	_ "github.com/peftkit/peftkit/model/bart"
 	_ "github.com/peftkit/peftkit/model/bert" // the families of the test models
 	_ "github.com/peftkit/peftkit/model/distilbert"
 	_ "github.com/peftkit/peftkit/model/llama"
