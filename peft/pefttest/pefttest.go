@@ -22,6 +22,7 @@ import (
 	_ "github.com/peftkit/peftkit/model/distilbert"
 	_ "github.com/peftkit/peftkit/model/llama"
 	_ "github.com/peftkit/peftkit/model/roberta"
+	_ "github.com/peftkit/peftkit/model/t5"
 	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/tensor"
