@@ -40,11 +40,18 @@ func fromJSON(files map[string][]byte) (*Tokenizer, error) {
 			s.Added = append(s.Added, a)
 		}
 	}
+	changes, err := overrule(s, files)
+	if err != nil {
+		return nil, err
+	}
 	t, err := build(s)
 	if err != nil {
 		return nil, fmt.Errorf("tokenizer.json: %w", err)
 	}
 	t.files = files
+	for _, c := range changes {
+		t.warnf("%s: the former counts, as in transformers", c)
+	}
 	return t, t.configure(files, &cfg)
 }
 
