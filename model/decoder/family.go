@@ -155,6 +155,9 @@ func (f *Family) GGUFMeta(ck *model.Checkpoint) (formats.Meta, []model.Entry, er
 	if r := c.global; r.Type == ropeYarn && (r.MScale != 0 || r.MScaleAllDim != 0 || r.Truncate != nil && !*r.Truncate) {
 		return nil, nil, fmt.Errorf("%s: rope scaling yarn with mscale, mscale_all_dim or truncate: GGUF has no place for them: %w", ck.Source.Path, model.ErrUnsupported)
 	}
+	if c.global.Type == ropeLlama3 && f.Arch != "llama" {
+		return nil, nil, fmt.Errorf("%s: rope scaling llama3: llama.cpp computes it for Llama only, not for %s: %w", ck.Source.Path, f.Arch, model.ErrUnsupported)
+	}
 	if f.CheckGGUF != nil {
 		if err := f.CheckGGUF(c); err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", ck.Source.Path, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/model"
@@ -19,6 +20,16 @@ type Object map[string]any
 // give the same float32: 1e-05, not 9.999999747378752e-06.
 func Shortest(v float64) json.RawMessage {
 	return json.RawMessage(strconv.FormatFloat(v, 'g', -1, 32))
+}
+
+// Decimal is Shortest with a decimal point, for keys of which transformers insists
+// that they are no integers.
+func Decimal(v float64) json.RawMessage {
+	s := Shortest(v)
+	if !strings.ContainsAny(string(s), ".e") {
+		s = append(s, ".0"...)
+	}
+	return s
 }
 
 // Bytes returns the text of config.json.

@@ -75,7 +75,7 @@ var gemma2 = &decoder.Family{
 		o["attn_logit_softcapping"], o["final_logit_softcapping"] = nil, nil
 		for hf, key := range map[string]string{"attn_logit_softcapping": "gemma2.attn_logit_softcapping", "final_logit_softcapping": "gemma2.final_logit_softcapping"} {
 			if v, ok := m.Meta.Float(key); ok {
-				o[hf] = decoder.Shortest(v)
+				o[hf] = decoder.Decimal(v)
 			}
 		}
 		o["query_pre_attn_scalar"] = o["head_dim"]
@@ -123,11 +123,11 @@ var gemma3 = &decoder.Family{
 		}
 		o["rope_local_base_freq"] = 10000.0
 		if v, ok := m.Meta.Float("gemma3.rope.freq_base_swa"); ok {
-			o["rope_local_base_freq"] = decoder.Shortest(v)
+			o["rope_local_base_freq"] = decoder.Decimal(v)
 		}
 		o["attn_logit_softcapping"], o["final_logit_softcapping"] = nil, nil
 		if v, ok := m.Meta.Float("gemma3.final_logit_softcapping"); ok {
-			o["final_logit_softcapping"] = decoder.Shortest(v)
+			o["final_logit_softcapping"] = decoder.Decimal(v)
 		}
 		o["query_pre_attn_scalar"] = o["head_dim"]
 		// llama.cpp scales Gemma 3 27B by its 5376 features over 32 heads.
