@@ -35,6 +35,7 @@ type inspection struct {
 	Config        json.RawMessage  `json:"config,omitempty"`
 	Tensors       []tensorEntry    `json:"tensors"`
 	Modules       []moduleEntry    `json:"modules,omitempty"`
+	Places        *places          `json:"places,omitempty"`
 	facts         [][2]string      // the same for people
 	meta          formats.Meta     // unshortened
 	raw           []*tensor.Tensor // in file order
@@ -69,6 +70,56 @@ type moduleEntry struct {
 	Kind  string `json:"kind"`
 	Shape []int  `json:"shape"`
 	Type  string `json:"type"`
+	// Head marks the head of a task, which every method trains in full.
+	Head bool `json:"head,omitempty"`
+}
+
+// places are where methods without a module of their own attach.
+type places struct {
+	Task       model.Task       `json:"task,omitempty"`
+	Labels     []string         `json:"labels,omitempty"`
+	Head       []string         `json:"head,omitempty"`  // modules of a task's head
+	Fresh      []string         `json:"fresh,omitempty"` // tensors of it that the file does not have
+	Inputs     []inputEntry     `json:"inputs"`
+	Attentions []attentionEntry `json:"attentions"`
+	Sublayers  []sublayerEntry  `json:"sublayers"`
+}
+
+type inputEntry struct {
+	Stack     model.Stack `json:"stack"`
+	Embedding string      `json:"embedding"`
+}
+
+type attentionEntry struct {
+	Path    string      `json:"path"`
+	Stack   model.Stack `json:"stack"`
+	Layer   int         `json:"layer"`
+	Cross   bool        `json:"cross"`
+	Heads   int         `json:"heads"`
+	KVHeads int         `json:"kv_heads"`
+	HeadDim int         `json:"head_dim"`
+}
+
+type sublayerEntry struct {
+	Path  string             `json:"path"`
+	Kind  model.SublayerKind `json:"kind"`
+	Stack model.Stack        `json:"stack"`
+	Layer int                `json:"layer"`
+}
+
+func placesOf(m *model.Model) *places {
+	p := &places{Task: m.Options.Task, Labels: m.Options.Labels, Head: m.HeadModules, Fresh: m.Fresh,
+		Inputs: []inputEntry{}, Attentions: []attentionEntry{}, Sublayers: []sublayerEntry{}}
+	for _, in := range m.Inputs {
+		p.Inputs = append(p.Inputs, inputEntry{in.Stack, in.Embedding.Path})
+	}
+	for _, a := range m.Attentions {
+		p.Attentions = append(p.Attentions, attentionEntry{a.Path, a.Stack, a.Layer, a.Cross, a.Heads, a.KVHeads, a.HeadDim})
+	}
+	for _, s := range m.Sublayers {
+		p.Sublayers = append(p.Sublayers, sublayerEntry{s.Path, s.Kind, s.Stack, s.Layer})
+	}
+	return p
 }
 
 func (a *app) inspectCommand() *cobra.Command {
@@ -91,9 +142,14 @@ func (a *app) inspectCommand() *cobra.Command {
 	metadata := f.Bool("metadata", false, "list all metadata, or the configuration")
 	modules := f.Bool("modules", false, "list the modules that methods can attach to")
 	get := f.text("get", "", "KEY", "", "print the whole value of one metadata key")
+	task := addTaskFlags(f)
 	asJSON := f.Bool("json", false, "print one JSON object")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
-		i, closer, err := inspect(args[0], *modules || *asJSON)
+		o, err := task.options()
+		if err != nil {
+			return err
+		}
+		i, closer, err := inspect(args[0], *modules || *asJSON, o)
 		if err != nil {
 			return err
 		}
@@ -123,7 +179,7 @@ func (a *app) inspectCommand() *cobra.Command {
 }
 
 // inspect opens a path as whatever it is.
-func inspect(path string, modules bool) (*inspection, func() error, error) {
+func inspect(path string, modules bool, o model.Options) (*inspection, func() error, error) {
 	i := &inspection{Path: path, Facts: map[string]any{}}
 	switch {
 	case loneSafetensors(path):
@@ -149,7 +205,7 @@ func inspect(path string, modules bool) (*inspection, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	i.model(m, modules)
+	i.model(m, modules, o)
 	return i, m.Close, nil
 }
 
@@ -164,7 +220,7 @@ func loneSafetensors(path string) bool {
 	return err == nil && formats.Impostor(path, head) == nil
 }
 
-func (i *inspection) model(m *formats.Model, modules bool) {
+func (i *inspection) model(m *formats.Model, modules bool, o model.Options) {
 	i.Kind, i.Format, i.meta, i.raw, i.Config = "model", m.Format, m.Meta, m.Tensors, m.Config
 	i.finish(m.Sources)
 	c, err := model.FromFile(m)
@@ -172,7 +228,7 @@ func (i *inspection) model(m *formats.Model, modules bool) {
 	if err == nil {
 		i.Family, config = c.Family.Name(), c.Config
 		if modules {
-			i.modules(c)
+			i.modules(c, o)
 		}
 	} else {
 		i.Problem = strings.TrimPrefix(err.Error(), m.Path+": ")
@@ -181,20 +237,30 @@ func (i *inspection) model(m *formats.Model, modules bool) {
 }
 
 // modules lists what the network is made of; the problem is noted when it cannot be built.
-func (i *inspection) modules(c *model.Checkpoint) {
-	m, err := model.Build(c, model.Options{})
+// A bare encoder is built without a head unless o asks for one.
+func (i *inspection) modules(c *model.Checkpoint, o model.Options) {
+	m, err := model.Build(c, o)
+	if err != nil && o.Task == "" {
+		o.Task = model.FeatureExtraction
+		if bare, e := model.Build(c, o); e == nil {
+			m, err = bare, nil
+		}
+	}
 	if err != nil {
 		i.Problem = err.Error()
 		return
 	}
+	i.Places = placesOf(m)
 	for _, mod := range m.Modules {
-		e := moduleEntry{Path: mod.Path, Kind: mod.Kind()}
+		e := moduleEntry{Path: mod.Path, Kind: mod.Kind(), Head: mod.Head}
 		t := c.Tensor(mod.Path + ".weight")
 		switch {
 		case t != nil:
 			e.Shape, e.Type = t.Shape, t.Type.Name
 		case mod.Output && m.TiedHead:
 			e.Shape, e.Type = []int{mod.Linear.W.Out, mod.Linear.W.In}, "tied"
+		case mod.Linear != nil:
+			e.Shape, e.Type = []int{mod.Linear.W.Out, mod.Linear.W.In}, "new"
 		}
 		i.Modules = append(i.Modules, e)
 	}
@@ -505,11 +571,33 @@ func (a *app) printModules(i *inspection) {
 	t.print()
 	var ends []string
 	for _, m := range i.Modules {
-		if e := m.Path[strings.LastIndexByte(m.Path, '.')+1:]; m.Kind == "linear" && m.Type != "tied" && !slices.Contains(ends, e) {
+		if e := m.Path[strings.LastIndexByte(m.Path, '.')+1:]; m.Kind == "linear" && m.Type != "tied" && !m.Head && !slices.Contains(ends, e) {
 			ends = append(ends, e)
 		}
 	}
 	fmt.Fprintf(a.out, "\n  %s %s\n", a.out.paint(dim, "--target-modules"), strings.Join(ends, ","))
+	if p := i.Places; p != nil {
+		fmt.Fprintf(a.out, "\n%s\n", a.out.paint(bold, "Places of prompts, prefixes and adapters"))
+		t := newTable(a.out, "~place", "kind", "stack", ">count")
+		for _, in := range p.Inputs {
+			t.row(in.Embedding, "input", string(in.Stack), "1")
+		}
+		for _, g := range groupNames(p.Attentions, func(e attentionEntry) (string, string) {
+			kind := "attention"
+			if e.Cross {
+				kind = "cross-attention"
+			}
+			return e.Path, kind + "\x00" + string(e.Stack)
+		}) {
+			d := strings.Split(g.detail, "\x00")
+			t.row(g.name, d[0], d[1], fmt.Sprint(g.count))
+		}
+		for _, g := range groupNames(p.Sublayers, func(e sublayerEntry) (string, string) { return e.Path, string(e.Kind) + "\x00" + string(e.Stack) }) {
+			d := strings.Split(g.detail, "\x00")
+			t.row(g.name, "sublayer: "+d[0], d[1], fmt.Sprint(g.count))
+		}
+		t.print()
+	}
 }
 
 type nameGroup struct {
