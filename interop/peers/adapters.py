@@ -80,12 +80,15 @@ def _recorded():
         peft.peft_model.set_peft_model_state_dict = original
 
 
-def load(model, folder: Path, trainable: bool = False) -> PeftModel:
-    """PeftModel.from_pretrained, with every tensor of the file used and none of the adapter's left out."""
+def load(model, folder: Path, trainable: bool = False, ignore: tuple = ()) -> PeftModel:
+    """PeftModel.from_pretrained, with every tensor of the file used and none of the adapter's left out.
+
+    ignore lists parts of names that PEFT keeps in its state and never saves.
+    """
     with _recorded() as results:
         tuned = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
     ((missing, unexpected),) = results
-    missing = [k for k in missing if ".default." in f"{k}."]
+    missing = [k for k in missing if ".default." in f"{k}." and not any(part in k for part in ignore)]
     if missing or unexpected:
         raise Mismatch(f"PEFT loading {folder}: {len(missing)} missing {missing[:4]}, {len(unexpected)} unexpected {unexpected[:4]}")
     with safe_open(folder / "adapter_model.safetensors", "pt") as f:

@@ -72,11 +72,13 @@ def _pad(rows, tokenizer):
     return ids, labels, mask
 
 
-def train(tuned, rows, tokenizer, run: Run) -> list[dict]:
+def train(tuned, rows, tokenizer, run: Run, penalty=None, after=None) -> list[dict]:
     """Trains the adapter in place, in order, epoch after epoch.
 
     The loss of a step is the mean over all its labelled tokens, over all its
     micro-batches. Returns loss, learning rate and gradient norm of every step.
+    penalty(ids) is added to the loss of a step; after(step), from 0, is called
+    when the optimizer has stepped, the gradients still there.
     """
     trained = [p for p in tuned.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=run.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=run.weight_decay)
@@ -84,7 +86,7 @@ def train(tuned, rows, tokenizer, run: Run) -> list[dict]:
     chunks = [rows[i:i + run.batch] for i in range(0, len(rows), run.batch)]
     told = []
     at = 0
-    for _ in range(run.steps):
+    for step in range(run.steps):
         micro = []
         while len(micro) < run.accumulate:
             micro.append(_pad(chunks[at % len(chunks)], tokenizer))
@@ -97,9 +99,15 @@ def train(tuned, rows, tokenizer, run: Run) -> list[dict]:
                                                      ignore_index=IGNORE, reduction="sum") / count
             loss.backward()
             total += loss.item()
+        if penalty:
+            loss = penalty(micro[0][0])
+            loss.backward()
+            total += loss.item()
         norm = torch.nn.utils.clip_grad_norm_(trained, run.clip or math.inf)
         told.append({"loss": total, "lr": scheduler.get_last_lr()[0], "grad_norm": float(norm)})
         optimizer.step()
         scheduler.step()
+        if after:
+            after(step)
         optimizer.zero_grad(set_to_none=True)
     return told

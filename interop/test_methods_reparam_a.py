@@ -1,0 +1,38 @@
+"""Reparametrisations beside LoRA, against Hugging Face PEFT: files, logits, losses, merges."""
+
+import pytest
+from peft import IA3Config, LoraConfig
+
+from peers import methods
+from peers.methods import Case, bases  # noqa: F401 (a fixture)
+
+IA3_LLAMA = {"target_modules": ["k_proj", "v_proj", "down_proj"], "feedforward_modules": ["down_proj"]}
+IA3_GPT2 = {"target_modules": ["c_attn", "mlp.c_proj"], "feedforward_modules": ["mlp.c_proj"]}
+
+CASES = {
+    "lora": Case(LoraConfig, {"r": 4, "lora_alpha": 12}),
+    "lora-gpt2": Case(LoraConfig, {"r": 4, "lora_alpha": 12}, "gpt2"),
+    "ia3": Case(IA3Config, IA3_LLAMA),
+    "ia3-gpt2": Case(IA3Config, IA3_GPT2, "gpt2"),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request) -> Case:
+    return CASES[request.param]
+
+
+def test_peftkit_reads(case, bases, tmp_path):  # noqa: F811
+    methods.reads(case, bases(case.model), tmp_path)
+
+
+def test_peft_reads(case, bases, tmp_path):  # noqa: F811
+    methods.writes(case, bases(case.model), tmp_path)
+
+
+def test_same_losses(case, bases, tmp_path):  # noqa: F811
+    methods.trains(case, bases(case.model), tmp_path)
+
+
+def test_merge(case, bases, tmp_path):  # noqa: F811
+    methods.merges(case, bases(case.model), tmp_path)
