@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -38,6 +39,11 @@ func Adapter(ctx context.Context, src, dst string, o Options) (*Report, error) {
 	}
 	defer a.Close()
 	c := &adapterJob{a: a, to: to, opt: o, report: &Report{From: a.Format, To: to.Name(), Types: map[string]int{}}}
+	if o.Rank > 0 {
+		if err := c.factorise(); err != nil {
+			return nil, err
+		}
+	}
 	out, err := c.translate()
 	if err != nil {
 		return nil, err
@@ -66,8 +72,12 @@ type adapterJob struct {
 // translate returns the adapter in the naming of the output.
 func (c *adapterJob) translate() (*formats.OutAdapter, error) {
 	a := c.a
-	if a.Naming == c.to.AdapterNaming() {
+	if a.Naming == c.to.AdapterNaming() && a.Format != "memory" {
 		return &formats.OutAdapter{Config: a.Config, Files: a.Files, Meta: a.Meta, Tensors: formats.Copy(a.Tensors)}, nil
+	}
+	if a.Naming == c.to.AdapterNaming() {
+		config, err := c.nameBase(a.Config)
+		return &formats.OutAdapter{Config: config, Files: a.Files, Tensors: formats.Copy(a.Tensors)}, err
 	}
 	names, family, err := c.base()
 	if err != nil {
@@ -101,6 +111,70 @@ func (c *adapterJob) translate() (*formats.OutAdapter, error) {
 	out := &formats.OutAdapter{Config: hf.Config, Files: hf.Files, Tensors: formats.Copy(hf.Tensors)}
 	out.Config, err = c.nameBase(hf.Config)
 	return out, err
+}
+
+// factorise replaces the adapter by the nearest one made of pairs of factors.
+func (c *adapterJob) factorise() error {
+	path := c.basePath()
+	if path == "" {
+		return fmt.Errorf("%s: finding factors needs the base model's weights; give it with --base: %w", c.a.Path, ErrBase)
+	}
+	ck, err := model.Open(path)
+	if err != nil {
+		return fmt.Errorf("base model: %w", err)
+	}
+	defer ck.Close()
+	if c.a.Naming != formats.HF {
+		return fmt.Errorf("%s: it is an adapter of factors already; leave out the rank: %w", c.a.Path, ErrOption)
+	}
+	list, err := peft.Factorise(c.a, ck, c.opt.Rank)
+	if err != nil {
+		return err
+	}
+	var writer peft.FactorWriter
+	for _, m := range peft.Methods() {
+		if w, ok := m.(peft.FactorWriter); ok {
+			writer = w
+		}
+	}
+	if writer == nil {
+		return fmt.Errorf("this peftkit has no method that writes factors: %w", ErrOption)
+	}
+	var norm, residual, worst float64
+	worstPath := ""
+	for _, f := range list {
+		norm, residual = norm+f.Norm*f.Norm, residual+f.Residual*f.Residual
+		if f.Norm > 0 && f.Residual/f.Norm > worst {
+			worst, worstPath = f.Residual/f.Norm, f.Path
+		}
+	}
+	c.report.Residual = 0
+	if norm > 0 {
+		c.report.Residual = math.Sqrt(residual / norm)
+	}
+	c.notes.say("%d modules as factors of rank %d: they leave out %.3g %% of the change (Frobenius norm)", len(list), c.opt.Rank, 100*c.report.Residual)
+	if worstPath != "" && worst > c.report.Residual {
+		c.notes.say("most in %s: %.3g %%", worstPath, 100*worst)
+	}
+	files, sources := c.a.Files, c.a.Sources
+	if c.a, err = writer.FromFactors(c.a.Path, list); err != nil {
+		return err
+	}
+	c.a.Files, c.a.Sources = files, sources
+	c.opt.Base = path
+	return nil
+}
+
+// basePath returns the path of the base model, "" when nobody tells one that is
+// on this computer.
+func (c *adapterJob) basePath() string {
+	if c.opt.Base != "" {
+		return c.opt.Base
+	}
+	if o, err := parseObject(c.a.Config); err == nil {
+		return c.local(o.str("base_model_name_or_path"))
+	}
+	return ""
 }
 
 // nameBase enters the base model in adapter_config.json if it is not there.

@@ -42,6 +42,10 @@ type Options struct {
 	Type string
 	// Base is the path of the base model, for adapters that have to be renamed.
 	Base string
+	// Rank, when not 0, writes an adapter of any mergeable method as pairs of factors
+	// (LoRA) of at most this rank, the nearest there are; the report tells what they
+	// leave out. It needs the base model's weights.
+	Rank int
 	// Progress, when not nil, is called from one goroutine with the bytes written so far.
 	Progress func(done, total int64, tensor string)
 }
@@ -73,6 +77,9 @@ type Report struct {
 	// the output type: the projection of the rounded change onto the exact one,
 	// 1 for float32. It is 0 when nothing was merged.
 	Survived float64 `json:"survived,omitempty"`
+	// Residual is the share of the change (Frobenius norm) that factors of
+	// Options.Rank leave out.
+	Residual float64 `json:"residual,omitempty"`
 	// Left lists the parts of a combination that cannot be merged and stay adapters.
 	Left []string `json:"left,omitempty"`
 	// Adapters tells the same of each adapter.

@@ -31,6 +31,7 @@ func (a *app) convertCommand() *cobra.Command {
 		Example: "peftkit convert ./SmolLM2-135M -o model.gguf -q q8_0\n" +
 			"peftkit convert model.gguf -o folder\n" +
 			"peftkit convert adapters -o adapter.gguf --base model.gguf\n" +
+			"peftkit convert loha -o lora --base model --svd-rank 16\n" +
 			"peftkit convert stories260K.bin -o stories.gguf",
 		Args: exactArgs("SRC"),
 	}
@@ -39,6 +40,7 @@ func (a *app) convertCommand() *cobra.Command {
 	quant := f.text("quantize", "q", "TYPE", "", "type of the weights: "+writableTypes()+", keep or auto (default auto)")
 	to := f.text("to", "", "FORMAT", "", "output format, when the name of OUT does not tell: gguf, safetensors, peft")
 	base := f.text("base", "", "MODEL", "", "base model of an adapter that has to be renamed")
+	rank := f.Int("svd-rank", 0, "write an adapter of any mergeable method as LoRA of this rank, and print what that leaves out")
 	threads := threadsFlag(f)
 	asJSON := f.Bool("json", false, "print the report as one JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -50,7 +52,7 @@ func (a *app) convertCommand() *cobra.Command {
 		}
 		adapter := formats.IsAdapter(args[0])
 		began, t := time.Now(), a.newTransfer("writing")
-		report, err := convert.File(cmd.Context(), args[0], *out, convert.Options{To: *to, Type: strings.ToLower(*quant), Base: *base, Progress: t.report})
+		report, err := convert.File(cmd.Context(), args[0], *out, convert.Options{To: *to, Type: strings.ToLower(*quant), Base: *base, Rank: *rank, Progress: t.report})
 		t.done()
 		if err != nil {
 			return err

@@ -70,7 +70,7 @@ func change(s Site, p *Place, scale float32) ([]peft.Change, error) {
 		ch.Apply = func(v []float32, r0, r1 int) {
 			s.MergeRows(kernels.MatOf(v, r1-r0, p.In), r0, r1, scale)
 		}
-		if w.Transposed {
+		if w.Conv1D {
 			ch.Whole = true
 			ch.Apply = func(v []float32, _, _ int) {
 				turned(v, p, func(m kernels.Mat) { s.MergeRows(m, 0, p.Out, scale) })
@@ -79,7 +79,7 @@ func change(s Site, p *Place, scale float32) ([]peft.Change, error) {
 	case Merging:
 		ch.Whole = true
 		ch.Apply = func(v []float32, _, _ int) {
-			if !w.Transposed {
+			if !w.Conv1D {
 				s.Merge(kernels.MatOf(v, p.Out, p.In), scale)
 				return
 			}

@@ -95,7 +95,7 @@ func (c *config) Site(p *tuner.Place) (tuner.Site, error) {
 func (c *config) Finish(ad *tuner.Adapter) error {
 	for key, v := range map[string]any{
 		"r": c.R, "lora_alpha": c.Alpha, "lora_dropout": c.Dropout, "bias": c.common.Bias, "use_rslora": c.UseRSLoRA,
-		"fan_in_fan_out": slices.ContainsFunc(ad.Places, func(p *tuner.Place) bool { return p.Mod.Weight().Transposed }),
+		"fan_in_fan_out": slices.ContainsFunc(ad.Places, func(p *tuner.Place) bool { return p.Mod.Weight().Conv1D }),
 	} {
 		c.common.Set(key, v)
 	}

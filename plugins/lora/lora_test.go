@@ -49,7 +49,7 @@ func TestOptions(t *testing.T) {
 		"no such module": {peft.Options{"target_modules": "qq_proj"}, peft.ErrNoMatch, "q_proj"},
 		"one of two":     {peft.Options{"target_modules": "q_proj,query"}, peft.ErrNoMatch, `"query"`},
 		"norm":           {peft.Options{"target_modules": "input_layernorm"}, peft.ErrConfig, "modules_to_save"},
-		"no biases":      {peft.Options{"bias": "all"}, peft.ErrConfig, "no biases"},
+		"no biases":      {peft.Options{"bias": "all"}, peft.ErrNoFit, "no biases"},
 		"pissa":          {peft.Options{"init_lora_weights": "pissa"}, peft.ErrConfig, "init_lora_weights"},
 		"bad pattern":    {peft.Options{"rank_pattern": map[string]any{"q_proj": 1.5}}, peft.ErrConfig, "rank_pattern"},
 		"bad expression": {peft.Options{"target_modules": "regex:(("}, peft.ErrConfig, "regular expression"},
