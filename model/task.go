@@ -75,6 +75,20 @@ func (t Task) Suffix() string {
 	return ""
 }
 
+// Architecture returns the class of a task next to a class of the same family:
+// BertModel and SEQ_CLS give BertForSequenceClassification.
+func Architecture(class string, t Task) string {
+	if t.Suffix() == "" {
+		return class
+	}
+	for _, h := range heads {
+		if base, ok := strings.CutSuffix(class, h.suffix); ok {
+			return base + t.Suffix()
+		}
+	}
+	return strings.TrimSuffix(class, "Model") + t.Suffix()
+}
+
 // headConfig is what config.json says about the head.
 type headConfig struct {
 	Architectures []string          `json:"architectures"`
