@@ -165,7 +165,7 @@ func sizeLabel(n int64) string {
 // tokenizerKeys returns the metadata of the tokenizer that belongs to the output.
 func (j *job) tokenizerKeys() ([]formats.KV, error) {
 	src := j.tokenizerSource()
-	if src.Meta.Get(keyTokenizer) == nil && src.Files["tokenizer.json"] == nil {
+	if src.Meta.Get(keyTokenizer) == nil && src.Files["tokenizer.json"] == nil && src.Files["vocab.txt"] == nil {
 		found, hint := "no tokenizer.json", "Copy tokenizer.json and tokenizer_config.json of the model into the folder; GGUF files carry their tokenizer"
 		if src.Files["tokenizer.model"] != nil {
 			found = "tokenizer.model without tokenizer.json"
