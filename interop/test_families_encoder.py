@@ -3,6 +3,7 @@
 import copy
 
 import numpy as np
+import peft
 import pytest
 import torch
 import transformers as tf
@@ -219,3 +220,34 @@ def test_minilm_gguf(minilm, tmp_path):
             a, b = cpp.features(ids)[0], theirs(model, ids).mean(0)
             cosine = float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
             assert cosine > 0.9999, cosine
+
+
+GEOMETRY = dict(token_dim=BERT["hidden_size"], num_layers=2, num_attention_heads=4)  # PEFT does not read DistilBERT's
+ADAPTERS = {
+    "lora": lambda task: peft.LoraConfig(task_type=task, r=4, target_modules=r".*\.(query|value|q_lin|lin2)", init_lora_weights=False),
+    "prompt": lambda task: peft.PromptTuningConfig(task_type=task, num_virtual_tokens=4, **GEOMETRY),
+    "p-tuning": lambda task: peft.PromptEncoderConfig(task_type=task, num_virtual_tokens=4, encoder_hidden_size=16, **GEOMETRY),
+    "prefix": lambda task: peft.PrefixTuningConfig(task_type=task, num_virtual_tokens=4, **GEOMETRY),
+}
+
+
+@pytest.mark.parametrize("name", ["bert", "bert-tokens", "roberta", "roberta-tokens", "distilbert", "distilbert-tokens"])
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_adapters_of_peft(encoder, tmp_path, name, kind):
+    """Adapters that PEFT saved, with the head they bring along: the first row of a sequence is then a prompt's."""
+    if kind == "prefix" and name.startswith("distilbert"):
+        pytest.skip("transformers' DistilBERT takes no past keys and values")
+    folder, model = encoder(name)
+    torch.manual_seed(3)
+    adapted = peft.get_peft_model(copy.deepcopy(model), ADAPTERS[kind]("TOKEN_CLS" if name.endswith("-tokens") else "SEQ_CLS")).eval()
+    with torch.no_grad():
+        for p in adapted.parameters():
+            if p.requires_grad:
+                p += 0.3 * torch.randn_like(p)
+    adapted.save_pretrained(tmp_path / "adapter")
+    for ids in IDS:
+        with torch.no_grad():
+            want = adapted(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long)).logits[0]
+        if want.dim() == 2:
+            want = want[-len(ids):]  # token classifiers of PEFT also label the prompt
+        compare.close(f"{name} with {kind}", peftkit.logits(folder, ids, tmp_path / "adapter").reshape(want.shape), want, 1e-4)
