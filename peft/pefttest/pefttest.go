@@ -20,7 +20,13 @@ import (
 	_ "github.com/peftkit/peftkit/model/bart"
 	_ "github.com/peftkit/peftkit/model/bert" // the families of the test models
 	_ "github.com/peftkit/peftkit/model/distilbert"
+	_ "github.com/peftkit/peftkit/model/gemma"
+	_ "github.com/peftkit/peftkit/model/gpt2"
 	_ "github.com/peftkit/peftkit/model/llama"
+	_ "github.com/peftkit/peftkit/model/mistral"
+	_ "github.com/peftkit/peftkit/model/phi3"
+	_ "github.com/peftkit/peftkit/model/qwen2"
+	_ "github.com/peftkit/peftkit/model/qwen3"
 	_ "github.com/peftkit/peftkit/model/roberta"
 	_ "github.com/peftkit/peftkit/model/t5"
 	"github.com/peftkit/peftkit/nn"
