@@ -10,12 +10,9 @@ import (
 
 // LabelFile is the file beside an adapter that names the classes of its head.
 // PEFT keeps no such names: there they live in the base model's config.json, which
-// an adapter does not change. The keys are those of transformers' configuration,
-// so that
-//
-//	AutoModelForSequenceClassification.from_pretrained(base, **json.load(open("label_map.json")))
-//
-// makes the base that the adapter fits.
+// an adapter does not change. The keys are those of transformers' configuration:
+// handed to AutoModelForSequenceClassification.from_pretrained (with the numbers
+// of id2label as integers) they make the base that the adapter fits.
 const LabelFile = "label_map.json"
 
 type labelMap struct {

@@ -61,7 +61,9 @@ func (r *trainRun) card(result *train.Result) string {
 			b.WriteString("\nTry it:\n\n```sh\npeftkit classify -m MODEL --lora ADAPTER \"...\"\n```\n")
 		}
 		fmt.Fprintf(&b, "\nThe names of the labels are in label_map.json, under the keys of transformers' configuration:\n\n"+
-			"```python\nbase = %s.from_pretrained(MODEL, **json.load(open(ADAPTER + \"/label_map.json\")))\nmodel = PeftModel.from_pretrained(base, ADAPTER)\n```\n", auto)
+			"```python\nlabels = json.load(open(ADAPTER + \"/label_map.json\"))\n"+
+			"labels[\"id2label\"] = {int(k): v for k, v in labels[\"id2label\"].items()}\n"+
+			"base = %s.from_pretrained(MODEL, **labels)\nmodel = PeftModel.from_pretrained(base, ADAPTER)\n```\n", auto)
 	default:
 		b.WriteString("\nTry it, or merge it into the model:\n\n```sh\npeftkit generate -m MODEL --lora ADAPTER -p \"...\"\npeftkit merge-lora -m MODEL --lora ADAPTER -o tuned.gguf\n```\n")
 	}

@@ -27,6 +27,7 @@ type formatInfo struct {
 
 type methodInfo struct {
 	Name         string       `json:"name"`
+	Aliases      []string     `json:"aliases,omitempty"`
 	PeftType     string       `json:"peft_type"`
 	Group        string       `json:"group"`
 	Doc          string       `json:"doc"`
@@ -34,6 +35,8 @@ type methodInfo struct {
 	LearningRate float64      `json:"learning_rate"`
 	WeightDecay  float64      `json:"weight_decay"`
 	Merges       bool         `json:"merges"`
+	NotMergeable string       `json:"not_mergeable,omitempty"`
+	Format       string       `json:"format"`
 	GGUF         bool         `json:"gguf"`
 	Options      []optionInfo `json:"options"`
 }
@@ -79,7 +82,8 @@ func plugins() pluginList {
 		_, merges := m.(peft.Merger)
 		_, gguf := m.(peft.GGUFConverter)
 		i := methodInfo{Name: info.Name, PeftType: info.PeftType, Group: string(info.Group), Doc: info.Doc, Reference: info.Reference,
-			LearningRate: info.LearningRate, WeightDecay: info.WeightDecay, Merges: merges, GGUF: gguf, Options: []optionInfo{}}
+			LearningRate: info.LearningRate, WeightDecay: info.WeightDecay, Merges: merges && info.NotMergeable == "", NotMergeable: info.NotMergeable,
+			Aliases: info.Aliases, Format: orElse(info.Format, "peft"), GGUF: gguf, Options: []optionInfo{}}
 		for _, o := range info.Options {
 			i.Options = append(i.Options, optionInfo(o))
 		}
@@ -175,7 +179,7 @@ func (a *app) printPlugins(l pluginList) {
 		t.row(d.Name, fmt.Sprintf("%.4g", d.Bits), yes[d.Read], yes[d.Write])
 	}
 	t.print()
-	fmt.Fprintf(a.out, "\nOptions of a method: %s\n", a.out.paint(cyan, "peftkit plugins NAME"))
+	fmt.Fprintf(a.out, "\nOptions of a method: %s\n", a.out.paint(cyan, "peftkit methods NAME"))
 }
 
 // printMethod shows one method with its options.
@@ -194,28 +198,6 @@ func (a *app) printMethod(name string, asJSON bool) error {
 	if asJSON {
 		return printJSON(a.out, info)
 	}
-	fmt.Fprintf(a.out, "%s %s\n\n", a.out.paint(bold, info.Name), info.Doc)
-	fs := facts{s: a.out}
-	fs.add("reference", "%s", info.Reference)
-	fs.add("kind", "%s", info.Group)
-	fs.add("learning rate", "%s", floatText(info.LearningRate))
-	fs.add("weight decay", "%s", floatText(info.WeightDecay))
-	fs.add("merges", "%s", map[bool]string{true: "yes, with peftkit merge-lora", false: "no"}[info.Merges])
-	fs.add("GGUF", "%s", map[bool]string{true: "yes, with peftkit convert", false: "no"}[info.GGUF])
-	fs.print()
-	fmt.Fprintln(a.out)
-	options := facts{s: a.out}
-	for _, o := range info.Options {
-		flag, def := "--set "+o.Key+"=", ""
-		if o.Default != nil {
-			def = fmt.Sprintf(" (default %v)", o.Default)
-		}
-		if o.Flag != "" {
-			flag = "--" + o.Flag
-			def = strings.Replace(def, "(", "("+o.Key+", ", 1)
-		}
-		options.add(flag, "%s%s", o.Doc, def)
-	}
-	options.print()
+	a.explain(&methodRow{methodInfo: info})
 	return nil
 }

@@ -69,7 +69,7 @@ func (a *app) root() *cobra.Command {
 	for _, c := range []*cobra.Command{
 		a.trainCommand(), a.convertCommand(), a.mergeCommand(),
 		a.generateCommand(), a.classifyCommand(), a.evalCommand(), a.demoCommand(),
-		a.inspectCommand(), a.pluginsCommand(), a.doctorCommand(), a.tokenizeCommand(), a.logitsCommand(), a.versionCommand(),
+		a.inspectCommand(), a.methodsCommand(), a.pluginsCommand(), a.doctorCommand(), a.tokenizeCommand(), a.logitsCommand(), a.versionCommand(),
 	} {
 		cmd.AddCommand(c)
 	}

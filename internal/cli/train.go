@@ -134,6 +134,21 @@ func newTrainFlags(f *flags) *trainFlags {
 // a flag of the command itself wins over a method's of the same name, which
 // --set still reaches.
 func (t *trainFlags) methodFlags(f *flags) {
+	// What a flag says is that of the method of its name's first use, without its
+	// default where methods have different ones.
+	users, defaults := map[string][]string{}, map[string]map[string]bool{}
+	for _, m := range peft.Methods() {
+		for _, o := range m.Info().Options {
+			if o.Flag == "" {
+				continue
+			}
+			users[o.Flag] = append(users[o.Flag], m.Info().Name)
+			if defaults[o.Flag] == nil {
+				defaults[o.Flag] = map[string]bool{}
+			}
+			defaults[o.Flag][defaultText(o)] = true
+		}
+	}
 	for _, m := range peft.Methods() {
 		info := m.Info()
 		for _, o := range info.Options {
@@ -147,8 +162,8 @@ func (t *trainFlags) methodFlags(f *flags) {
 			case float64:
 				kind = "X"
 			}
-			if o.Default != nil {
-				def = fmt.Sprint(o.Default)
+			if len(defaults[o.Flag]) == 1 {
+				def = defaultText(o)
 			}
 			if strings.HasSuffix(o.Key, "_modules") {
 				kind = "MODULES"
@@ -156,12 +171,28 @@ func (t *trainFlags) methodFlags(f *flags) {
 			if o.Flag == "rank" {
 				short = "r"
 			}
+			doc := o.Doc
+			switch of := users[o.Flag]; {
+			case o.Flag == "target-modules": // the same for all that have it
+				doc = "modules that the method changes: all-linear, names, or regex:..."
+				def = "that of the method"
+			case len(of) < len(peft.Methods())/2 && len(peft.Methods()) > 3:
+				doc = strings.Join(of[:min(3, len(of))], ", ") + map[bool]string{true: " …"}[len(of) > 3] + ": " + doc
+			}
 			w := &word{kind: kind}
-			f.VarP(w, o.Flag, short, o.Doc)
+			f.VarP(w, o.Flag, short, doc)
 			f.Lookup(o.Flag).DefValue = def
 			t.options[o.Flag] = &w.value
 		}
 	}
+}
+
+// defaultText writes the default of an option.
+func defaultText(o peft.Option) string {
+	if o.Default == nil {
+		return ""
+	}
+	return fmt.Sprint(o.Default)
 }
 
 // methodKeys lists the option keys of all methods, for the configuration file.

@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/peftkit/peftkit/peft"
+)
+
+func TestMethods(t *testing.T) {
+	var rows []methodRow
+	jsonOf(t, &rows, "methods")
+	require.Len(t, rows, len(peft.Methods()))
+	text := ok(t, "methods")
+	for _, r := range rows {
+		require.Contains(t, text, r.Name)
+		require.Contains(t, text, r.Reference)
+		one := ok(t, "methods", r.Name)
+		require.Contains(t, one, "peftkit train -m MODEL -d DATA -o adapters --method "+r.Name)
+		require.Contains(t, one, floatText(r.LearningRate))
+		require.Nil(t, r.Trainable)
+		if r.NotMergeable != "" {
+			require.False(t, r.Merges)
+			require.Contains(t, one, r.NotMergeable)
+		}
+	}
+	require.Contains(t, ok(t, "methods", "lora+ia3"), "the others keep their ratio")
+	require.Equal(t, exitUsage, cli(t, "methods", "nonesuch").code)
+
+	base := bertFolder(t, "Model", 0)
+	o := cli(t, "methods", "-m", base, "--json")
+	require.Zero(t, o.code, o.errors)
+	require.Contains(t, o.errors, "the model is a bare bert")
+	jsonOf(t, &rows, "methods", "-m", base, "--task", "seq-cls", "--labels", "a,b,c")
+	for _, r := range rows {
+		if r.Problem != "" {
+			require.Contains(t, ok(t, "methods", "-m", base), r.Problem)
+			continue
+		}
+		require.Positive(t, *r.Trainable, r.Name)
+		require.Positive(t, *r.Share, r.Name)
+	}
+}
+
+// Every method trains with nothing but a model and data.
+func TestEveryMethodTrains(t *testing.T) {
+	llama, bert, bart := tiny(t), bertFolder(t, "Model", 0), bartFolder(t)
+	dir := t.TempDir()
+	pairs := write(t, filepath.Join(dir, "p.jsonl"), evenOdd(20))
+	labels := write(t, filepath.Join(dir, "l.jsonl"), praise(20))
+	letters := write(t, filepath.Join(dir, "s.jsonl"), strings.Repeat(`{"source":"abc","target":"bcd"}`+"\n", 20))
+	names := []string{"lora+ia3"}
+	for _, m := range peft.Methods() {
+		names = append(names, m.Info().Name)
+	}
+	for _, c := range []struct{ kind, model, data string }{{"decoder", llama, pairs}, {"encoder", bert, labels}, {"both", bart, letters}} {
+		for _, name := range names {
+			t.Run(c.kind+" "+name, func(t *testing.T) {
+				out := filepath.Join(t.TempDir(), "a")
+				o := cli(t, "train", "-m", c.model, "-d", c.data, "-o", out, "--method", name, "--max-steps", "2", "--max-seq-len", "16", "--save-steps", "0")
+				if o.code == exitUsage || o.code == exitFormat {
+					require.Regexp(t, "does not fit|choose another", o.errors, "a method that does not fit says so, or what would make it fit")
+					return
+				}
+				require.Zero(t, o.code, o.errors)
+				e := evaluate(t, "-m", c.model, "--lora", out, "-d", c.data, "--max-seq-len", "16")
+				require.NotNil(t, e.Loss, fmt.Sprint(e))
+			})
+		}
+	}
+}
