@@ -152,7 +152,7 @@ func identity(t *testing.T, m peft.Method, c Case) {
 	require.NotEmpty(t, ad.Summary())
 	diff := maxDiff(before, logits(mod, c))
 	if c.Identity {
-		require.LessOrEqual(t, diff, 1e-6, "a fresh adapter must not change the output")
+		require.LessOrEqual(t, diff, 1e-5, "a fresh adapter must not change the output")
 	}
 	stir(ad)
 	require.Greater(t, maxDiff(before, logits(mod, c)), 1e-4, "a changed adapter must change the output")
