@@ -4,6 +4,7 @@ package goldentest
 
 import (
 	"encoding/json"
+	"math"
 	"os"
 	"slices"
 	"testing"
@@ -20,6 +21,10 @@ import (
 type Golden struct {
 	testmodel.Seeded
 	Cases []Case `json:"cases"`
+	// Loss is the sum over the cases; Gradients are of each tensor the norm and the
+	// sum of the elements times cos(0), cos(1) and so on.
+	Loss      float64               `json:"loss"`
+	Gradients map[string][2]float64 `json:"gradients"`
 }
 
 // Case is one source with the logits of every row of the decoder, or of a
@@ -51,6 +56,7 @@ func Run(t *testing.T, path string) {
 			m, err := model.Build(ck, model.Options{})
 			require.NoError(t, err)
 			Check(t, m, g.Cases)
+			backward(t, m, g)
 		})
 	}
 }
@@ -108,6 +114,65 @@ func Check(t *testing.T, m *model.Model, cases []Case) {
 			require.Equal(t, c.Greedy, got, "source %v", c.Source)
 		}
 	}
+}
+
+// backward compares the loss and the gradients of all weights.
+func backward(t *testing.T, m *model.Model, g Golden) {
+	params := map[string]*nn.Param{}
+	unfreeze := func(w *nn.Weight) {
+		if w != nil {
+			p := w.Unfreeze()
+			params[p.Name] = p
+		}
+	}
+	for _, mod := range m.Modules {
+		unfreeze(mod.Weight())
+		switch {
+		case mod.Linear != nil && !mod.Output:
+			unfreeze(mod.Linear.Bias)
+		case mod.Norm != nil:
+			unfreeze(mod.Norm.Bias)
+		}
+	}
+	b := &model.Batch{Source: &model.Batch{}}
+	for _, c := range g.Cases {
+		add(b.Source, c.Source)
+		if c.Decoder == nil {
+			b.Labels = append(b.Labels, 1)
+			continue
+		}
+		add(b, c.Decoder)
+		b.Labels = append(append(b.Labels, c.Decoder[1:]...), 1)
+	}
+	if g.Cases[0].Decoder == nil {
+		b.Source.Labels = b.Labels
+		b = b.Source
+	}
+	tape := nn.NewTape()
+	defer tape.Close()
+	tape.Train = true
+	loss, _ := m.Loss(tape, b, 1)
+	require.InDelta(t, g.Loss, loss, 1e-4*g.Loss)
+	tape.Backward()
+	for name, want := range g.Gradients {
+		p := params[name]
+		if p == nil {
+			t.Errorf("%s is no weight of a module", name)
+			continue
+		}
+		var norm, sum float64
+		for i, v := range p.V.Grad {
+			norm += float64(v) * float64(v)
+			sum += float64(v) * math.Cos(float64(i))
+		}
+		norm = math.Sqrt(norm)
+		// Keys have biases whose gradient is nothing but rounding.
+		within := 2e-4*want[0] + 1e-5*g.Loss
+		require.InDelta(t, want[0], norm, within, "norm of the gradient of %s", name)
+		require.InDelta(t, want[1], sum, within, "gradient of %s", name)
+		delete(params, name)
+	}
+	require.Empty(t, params, "weights without a golden gradient")
 }
 
 func same(t *testing.T, tape *nn.Tape, m *model.Model, b *model.Batch, want [][]float32) {

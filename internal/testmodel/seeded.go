@@ -49,6 +49,8 @@ func seeded(name string, shape []int) []float32 {
 		mean, sigma = 1, 0.1
 	case strings.Contains(name, "embed"), strings.Contains(name, "shared"), strings.Contains(name, "relative"):
 		sigma = 0.5
+	case strings.HasSuffix(name, ".q.weight"): // T5 does not scale the scores
+		sigma = 0.07
 	}
 	h := fnv.New64a()
 	h.Write([]byte(name))

@@ -56,9 +56,10 @@ func bart(kind, class, act string) Seeded {
 	return s
 }
 
-// T5 is a small T5ForConditionalGeneration as of 2019: ReLU, and the output
-// embedding is the scaled input embedding.
-func T5() Source { return t5("relu", "wi") }
+// T5 is a small T5ForConditionalGeneration as of 2019, whose output embedding is
+// the scaled input embedding; with GELU in place of ReLU, whose bends differences
+// of the loss would meet.
+func T5() Source { return t5("gelu", "wi") }
 
 // T5Gated is one of version 1.1, which Flan-T5 has too: gated GELU and an output
 // embedding of its own.
@@ -74,7 +75,7 @@ func t5(act string, inner ...string) Seeded {
 		Config: map[string]any{
 			"architectures": []string{"T5ForConditionalGeneration"}, "model_type": "t5", "feed_forward_proj": act, "d_model": 32,
 			"vocab_size": 48, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4,
-			"relative_attention_num_buckets": 8, "relative_attention_max_distance": 20, "layer_norm_epsilon": 1e-6,
+			"relative_attention_num_buckets": 8, "relative_attention_max_distance": 128, "layer_norm_epsilon": 1e-6,
 			"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0, "is_encoder_decoder": true, "n_positions": 64,
 		},
 		Tensors: map[string][]int{"shared.weight": {48, 32}},

@@ -43,13 +43,13 @@ type network struct {
 
 // build makes the layers, lists them and the places without weights.
 func (n *network) build(m *model.Model, o model.Options) error {
-	embed, err := m.LoadWeight(sharedEmbedding + ".weight")
-	if err != nil {
-		return err
-	}
 	prefix := ""
 	if n.task == model.SequenceClassification {
 		prefix = classifierPrefix
+	}
+	embed, err := load(m, prefix, sharedEmbedding)
+	if err != nil {
+		return err
 	}
 	sides := n.c.sides()
 	if n.task == model.FeatureExtraction {
@@ -58,7 +58,7 @@ func (n *network) build(m *model.Model, o model.Options) error {
 	for i, s := range sides {
 		st := []*stack{&n.enc, &n.dec}[i]
 		st.side = s
-		if err := n.buildStack(m, st, prefix, embed); err != nil {
+		if err = n.buildStack(m, st, prefix, embed); err != nil {
 			return err
 		}
 	}
@@ -68,7 +68,7 @@ func (n *network) build(m *model.Model, o model.Options) error {
 	case model.SequenceClassification:
 		return n.buildClassifier(m, o)
 	}
-	w, err := m.LoadWeight(head + ".weight")
+	w, err := load(m, prefix, head)
 	if err != nil {
 		return err
 	}
@@ -80,6 +80,20 @@ func (n *network) build(m *model.Model, o model.Options) error {
 	return nil
 }
 
+// load returns the weight of a module, nil when there is none, with the name that
+// it has in the network being built, whether that is a classifier or the file is.
+func load(m *model.Model, prefix, module string) (*nn.Weight, error) {
+	name := module + ".weight"
+	if m.Tensor(name) == nil {
+		name = classifierPrefix + name
+	}
+	w, err := m.LoadWeight(name)
+	if w != nil {
+		w.Name = prefix + module + ".weight"
+	}
+	return w, err
+}
+
 // buildStack makes the modules of one side. prefix stands before their paths.
 func (n *network) buildStack(m *model.Model, s *stack, prefix string, embed *nn.Weight) error {
 	path := prefix + s.hf + "embed_tokens"
@@ -89,7 +103,7 @@ func (n *network) buildStack(m *model.Model, s *stack, prefix string, embed *nn.
 	m.Inputs = append(m.Inputs, s.input)
 	linears, norms := map[string]*nn.LinearLayer{}, map[string]*nn.NormLayer{}
 	for _, mod := range n.c.modules(s.side) {
-		w, err := m.LoadWeight(mod.hf + ".weight")
+		w, err := load(m, prefix, mod.hf)
 		if err != nil {
 			return err
 		}

@@ -75,13 +75,23 @@ func (f family) Open(m *formats.Model) (*model.Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i := range entries {
-		if e := &entries[i]; m.Naming == formats.HF && stored[e.HF] != e.HF {
-			e.Stored = stored[e.HF]
-		}
-	}
 	if entries, err = withoutCopies(m.Path, entries); err != nil {
 		return nil, err
+	}
+	classifier := false
+	for _, was := range stored {
+		classifier = classifier || strings.HasPrefix(was, classifierPrefix)
+	}
+	for i := range entries {
+		e := &entries[i]
+		was := stored[e.HF]
+		if classifier && !strings.HasPrefix(e.HF, "classification_head.") {
+			e.HF = classifierPrefix + e.HF
+			e.T.Name = e.HF
+		}
+		if m.Naming == formats.HF && was != e.HF {
+			e.Stored = was
+		}
 	}
 	return &model.Checkpoint{Family: f, Source: m, Config: raw, Entries: entries}, nil
 }
@@ -93,8 +103,8 @@ const (
 	decoderEmbed    = "decoder.embed_tokens"
 )
 
-// usualNames names the tensors as T5ForConditionalGeneration does, which has no
-// "transformer." before them, and the input embedding "shared" when it is stored
+// usualNames names the tensors as T5ForConditionalGeneration does, which has not
+// the "transformer." of a classifier before them, and the input embedding "shared" when it is stored
 // under another of its names alone. stored tells what the file calls each.
 func usualNames(m *formats.Model) (named *formats.Model, stored map[string]string) {
 	stored = map[string]string{}

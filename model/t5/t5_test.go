@@ -71,6 +71,11 @@ func TestModules(t *testing.T) {
 	require.NoError(t, err)
 	require.NotNil(t, c.Module("transformer.decoder.block.1.layer.1.EncDecAttention.q"))
 	require.Len(t, c.Fresh, 4)
+	file, err := open(t, golden(t, "classifier").HF(), model.Options{})
+	require.NoError(t, err)
+	require.NotNil(t, file.Tensor("transformer.encoder.final_layer_norm.weight"))
+	require.Equal(t, "transformer.encoder.final_layer_norm.weight", file.Module("transformer.encoder.final_layer_norm").Norm.W.Name)
+	require.Equal(t, "transformer.shared.weight", c.Module("transformer.encoder.embed_tokens").Weight().Name)
 	_, err = open(t, golden(t, "t5").HF(), model.Options{Task: model.CausalLM})
 	require.ErrorIs(t, err, model.ErrUnsupported)
 }
