@@ -150,3 +150,49 @@ def test_refuses_neighbours(variant, tmp_path):
         (tmp_path / "model.safetensors").write_bytes((it.folder / "model.safetensors").read_bytes())
         with pytest.raises(peftkit.Failed, match=name):
             peftkit.logits(tmp_path, it.ids)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gemma2", "phi3", "qwen3"])
+def test_lora(variant, tmp_path, name):
+    """A LoRA of PEFT's on Conv1D, fused and normed layers: attached and merged, in the folder and in the GGUF."""
+    import copy
+
+    from peft import LoraConfig, get_peft_model
+
+    it, adapter, gguf = variant(name), tmp_path / "adapter", tmp_path / "m.gguf"
+    model = get_peft_model(copy.deepcopy(it.model), LoraConfig(
+        r=4, lora_alpha=16, target_modules="all-linear", fan_in_fan_out=name == "gpt2", task_type="CAUSAL_LM"))
+    with torch.no_grad():
+        for key, p in model.named_parameters():
+            if "lora_B" in key:
+                p.copy_(0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(len(key))))
+    model.save_pretrained(adapter)
+    want = theirs(OnDisk(it.folder, model.eval(), it.ids))
+    assert np.abs(want - theirs(it)).max() > 0.05
+    compare.close("attached", peftkit.logits(it.folder, it.ids, lora=adapter), want, 1e-3)
+    peftkit.run("convert", it.folder, "-o", gguf, "-q", "f32")
+    compare.close("attached to the GGUF", peftkit.logits(gguf, it.ids, lora=adapter), want, 1e-3)
+    for base, out in [(it.folder, tmp_path / "merged"), (gguf, tmp_path / "merged.gguf"), (it.folder, tmp_path / "other.gguf"),
+                      (gguf, tmp_path / "other")]:
+        peftkit.run("merge-lora", "-m", base, "--lora", adapter, "-o", out)
+        compare.close(f"{base.name} merged into {out.name}", peftkit.logits(out, it.ids), want, 1e-3)
+    compare.tensors("merged", stored(tmp_path / "merged"), {
+        k: v for k, v in model.merge_and_unload().state_dict().items() if k in stored(it.folder)}, atol=1e-6)
+
+
+def test_lora_gguf_gpt2(variant, tmp_path):
+    """The factors of Conv1D layers in a GGUF adapter, which llama.cpp's own converter swaps."""
+    from peft import LoraConfig, get_peft_model
+    import copy
+
+    it, adapter, gguf, lora = variant("gpt2"), tmp_path / "adapter", tmp_path / "m.gguf", tmp_path / "lora.gguf"
+    model = get_peft_model(copy.deepcopy(it.model), LoraConfig(r=4, lora_alpha=16, target_modules=["c_attn", "c_proj", "c_fc"], fan_in_fan_out=True))
+    with torch.no_grad():
+        for key, p in model.named_parameters():
+            if "lora_B" in key:
+                p.copy_(0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(len(key))))
+    model.save_pretrained(adapter)
+    peftkit.run("convert", it.folder, "-o", gguf, "-q", "f32")
+    peftkit.run("convert", adapter, "--base", it.folder, "-o", lora)
+    with LlamaCpp(gguf, loras=[(lora, 1.0)], n_ctx=128) as cpp:
+        compare.close("llama.cpp", cpp.logits(it.ids), theirs(OnDisk(it.folder, model.eval(), it.ids)), 2e-2)
