@@ -1,7 +1,7 @@
 """Reparametrisations beside LoRA, against Hugging Face PEFT: files, logits, losses, merges."""
 
 import pytest
-from peft import IA3Config, LoraConfig
+from peft import IA3Config, LoHaConfig, LoraConfig
 
 from peers import methods
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
@@ -14,6 +14,9 @@ CASES = {
     "lora-gpt2": Case(LoraConfig, {"r": 4, "lora_alpha": 12}, "gpt2"),
     "ia3": Case(IA3Config, IA3_LLAMA),
     "ia3-gpt2": Case(IA3Config, IA3_GPT2, "gpt2"),
+    "loha": Case(LoHaConfig, {"r": 2, "alpha": 3}, fill=1.0),
+    "loha-dense": Case(LoHaConfig, {"r": 8, "alpha_pattern": {"v_proj": 2}, "rank_pattern": {"q_proj": 5}}),
+    "loha-random": Case(LoHaConfig, {"r": 3, "init_weights": False}, lr=1e-3),
 }
 
 

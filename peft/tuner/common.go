@@ -1,0 +1,158 @@
+package tuner
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/peftkit/peftkit/kernels"
+	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/nn"
+	"github.com/peftkit/peftkit/peft"
+)
+
+// queryValue is PEFT's table of LoRA's targets, which most methods share: the
+// query and value projections. Types marked with a star are not in it.
+var queryValue = map[string][]string{
+	"gpt2": {"c_attn"}, "bert": {"query", "value"}, "roberta": {"query", "value"}, "xlm-roberta": {"query", "value"},
+	"distilbert": {"q_lin", "v_lin"}, // *
+	"t5":         {"q", "v"}, "mt5": {"q", "v"},
+	"phi3": {"qkv_proj"}, // *
+}
+
+// QueryValue is a Method.Targets: PEFT's choice for LoRA and most others.
+func QueryValue(c *peft.Config, m *model.Model) error { return TargetTable(nil)(c, m) }
+
+// TargetTable returns a Method.Targets that chooses by model type: an entry of
+// special, else the query and value projections.
+func TargetTable(special map[string][]string) func(c *peft.Config, m *model.Model) error {
+	return func(c *peft.Config, m *model.Model) error {
+		list := special[m.Type()]
+		if list == nil {
+			list = queryValue[m.Type()]
+		}
+		if list == nil {
+			list = []string{"q_proj", "v_proj"}
+		}
+		c.SetTargets(peft.Targets{List: list})
+		return nil
+	}
+}
+
+// Options returns a method's own options followed by those that every method on
+// this package has. targets is the default of target_modules, "" for PEFT's table.
+func Options(targets string, own ...peft.Option) []peft.Option {
+	o := peft.Option{Key: "target_modules", Flag: "target-modules", Doc: "suffixes, a regular expression, or all-linear"}
+	if targets != "" {
+		o.Default = targets
+	}
+	return append(own, o,
+		peft.Option{Key: "exclude_modules", Doc: "suffixes or a regular expression of modules to leave alone"},
+		peft.Option{Key: "modules_to_save", Doc: "modules to train in full and keep in the adapter"},
+		peft.Option{Key: "layers_to_transform", Doc: "only these layers: a number or a list"},
+		peft.Option{Key: "layers_pattern", Doc: "name of the list of layers, where it is not the first numbered one"},
+	)
+}
+
+// Refuse returns an error when a key of the configuration has a value that the
+// method does not compute. only lists, for each such key, the values as JSON that
+// change nothing; absent and null always pass.
+func Refuse(c *peft.Config, only map[string][]string) error {
+	for _, key := range slices.Sorted(maps.Keys(only)) {
+		if v := c.Raw(key); v != nil && !slices.Contains(only[key], string(v)) {
+			return Invalid("%s is %.60s, which this peftkit does not compute; without it the numbers would be wrong", key, v)
+		}
+	}
+	return nil
+}
+
+// Invalid returns an error about adapter_config.json that wraps peft.ErrConfig.
+func Invalid(format string, args ...any) error {
+	return fmt.Errorf("adapter_config.json: "+format+": %w", append(args, peft.ErrConfig)...)
+}
+
+// Patterns are the numbers that a configuration gives to single modules.
+type Patterns struct {
+	key  string
+	list []peft.Pattern
+}
+
+// ReadPatterns reads a key such as rank_pattern: {"pattern": number}.
+func ReadPatterns(c *peft.Config, key string) (Patterns, error) {
+	list, err := peft.Patterns(c.Raw(key))
+	if err != nil {
+		return Patterns{}, Invalid("%s: %w", key, err)
+	}
+	return Patterns{key, list}, nil
+}
+
+// Value returns the number for a module, otherwise what holds for the rest.
+func (p Patterns) Value(path string, otherwise float64) (float64, error) {
+	v, ok, err := peft.PatternValue(p.list, path)
+	if err != nil || !ok {
+		return otherwise, err
+	}
+	return v, nil
+}
+
+// Count is Value for whole numbers from 1 to 65536.
+func (p Patterns) Count(path string, otherwise int) (int, error) {
+	v, err := p.Value(path, float64(otherwise))
+	if err == nil && (v != float64(int(v)) || v < 1 || v > 1<<16) {
+		err = Invalid("%s: %g for %s, expected a whole number from 1 to %d", p.key, v, path, 1<<16)
+	}
+	return int(v), err
+}
+
+// CheckRank refuses ranks that are not from 1 to 65536.
+func CheckRank(key string, r int) error {
+	if r < 1 || r > 1<<16 {
+		return Invalid("%s is %d, expected 1 to %d", key, r, 1<<16)
+	}
+	return nil
+}
+
+// CheckShare refuses probabilities that are not in [0, 1).
+func CheckShare(key string, p float64) error {
+	if !(p >= 0 && p < 1) {
+		return Invalid("%s is %g, expected at least 0 and below 1", key, p)
+	}
+	return nil
+}
+
+// DropMask returns n numbers in one column, 0 with probability p and else 1, as a
+// constant; with mean they are divided by their mean. It returns nil when the tape
+// does not train or p is 0: nothing is dropped.
+func DropMask(t *nn.Tape, n int, p float64, mean bool) *nn.Var {
+	if !t.Train || p == 0 {
+		return nil
+	}
+	ones := &nn.Var{Rows: n, Cols: 1, Data: make([]float32, n)}
+	for i := range ones.Data {
+		ones.Data[i] = 1
+	}
+	out := &nn.Var{Rows: n, Cols: 1, Data: make([]float32, n)}
+	kept := 0
+	for i, v := range nn.Dropout(t, ones, float32(p)).Data {
+		if v != 0 {
+			out.Data[i] = 1
+			kept++
+		}
+	}
+	if mean && kept > 0 {
+		kernels.Scale(out.Data, float32(n)/float32(kept))
+	}
+	return out
+}
+
+// Constant returns a variable without gradient over data.
+func Constant(data []float32, rows, cols int) *nn.Var {
+	return &nn.Var{Rows: rows, Cols: cols, Data: data}
+}
+
+// AddProduct adds scale times a·b to w, a as [rows of w, r] and b as [r, columns].
+func AddProduct(w, a, b kernels.Mat, scale float32) {
+	if scale != 0 { // Gemm takes 0 for 1
+		kernels.Gemm(w, true, kernels.Term{A: a, B: b, Scale: scale})
+	}
+}
