@@ -1,7 +1,7 @@
 """Reparametrisations beside LoRA, against Hugging Face PEFT: files, logits, losses, merges."""
 
 import pytest
-from peft import IA3Config, LoHaConfig, LoraConfig
+from peft import IA3Config, LoHaConfig, LoKrConfig, LoraConfig
 
 from peers import methods
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
@@ -17,6 +17,11 @@ CASES = {
     "loha": Case(LoHaConfig, {"r": 2, "alpha": 3}, fill=1.0),
     "loha-dense": Case(LoHaConfig, {"r": 8, "alpha_pattern": {"v_proj": 2}, "rank_pattern": {"q_proj": 5}}),
     "loha-random": Case(LoHaConfig, {"r": 3, "init_weights": False}, lr=1e-3),
+    "lokr": Case(LoKrConfig, {"r": 2, "alpha": 3}),
+    "lokr-factor": Case(LoKrConfig, {"r": 4, "decompose_factor": 4, "alpha_pattern": {"v_proj": 2}}),
+    "lokr-both": Case(LoKrConfig, {"r": 1, "decompose_both": True, "rank_pattern": {"q_proj": 3}}),
+    "lokr-whole": Case(LoKrConfig, {"r": 64, "alpha": 64, "init_weights": "lycoris"}, fill=1.0),
+    "lokr-odd-factor": Case(LoKrConfig, {"r": 3, "decompose_factor": 7, "init_weights": False}, lr=1e-3),
 }
 
 

@@ -33,6 +33,7 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/lastlayer"
 	_ "github.com/peftkit/peftkit/plugins/lntuning"
 	_ "github.com/peftkit/peftkit/plugins/loha"
+	_ "github.com/peftkit/peftkit/plugins/lokr"
 	_ "github.com/peftkit/peftkit/plugins/lora"
 	_ "github.com/peftkit/peftkit/plugins/mam"
 	_ "github.com/peftkit/peftkit/plugins/miss"
