@@ -67,7 +67,7 @@ def build(name):
              "pad_token_id": tokenizer.pad_token_id, "num_labels": 3}
     kind = cls.config_class.model_type
     if kind == "gpt2":
-        plain |= {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0}
+        plain |= {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128}
     elif kind in ("bart", "marian"):
         plain |= {"d_model": 64, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
                   "encoder_ffn_dim": 96, "decoder_ffn_dim": 96, "max_position_embeddings": 128, "decoder_start_token_id": 2}
@@ -79,7 +79,9 @@ def build(name):
         if "LM" in cls.__name__ or "llama" in name:
             plain["num_key_value_heads"] = 2
             plain["pad_token_id"] = None if cls.__name__.endswith("CausalLM") else tokenizer.pad_token_id
-    model = cls(cls.config_class(**{**plain, **extra})).eval()
+    none = {k: 0.0 for k in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "activation_dropout",
+                             "classifier_dropout", "dropout_rate", "embd_pdrop", "attn_pdrop", "resid_pdrop")}
+    model = cls(cls.config_class(**{**plain, **none, **extra})).eval()
     fixed = {k: v.clone() for k, v in model.state_dict().items() if kind == "marian" and "embed_positions" in k}
     models.fill(model, scale=1.2)
     model.load_state_dict(fixed, strict=False)
@@ -227,25 +229,29 @@ def test_peft_reads_peftkit(made, tmp_path, kind, name):
         compare.close(f"{kind} on {name}", ours(folder, task, ids, out), reference(got, kind, task, ids), 2e-4)
 
 
-@pytest.mark.parametrize("kind, name", [(k, n) for k in KINDS for n in ("llama", "gpt2")])
+LEARN = [(k, n) for k in KINDS for n in ("llama", "gpt2", "bert", "bart", "t5") if k != "adaption" or n in ("llama", "gpt2")]
+
+
+@pytest.mark.parametrize("kind, name", LEARN)
 def test_same_losses(made, tmp_path, kind, name):
     """Ten steps from the same adapter on the same batches: loss, learning rate and gradient norm."""
     folder, base = made(name)
-    got = tuned(base(), kind, "CAUSAL_LM").train()
+    task = MODELS[name][2]
+    got = tuned(base(), kind, task).train()
     start, out = tmp_path / "start", tmp_path / "out"
     got.save_pretrained(start)
     with_encoder(got, start)
-    data = texts(tmp_path / "data.jsonl")
-    lr = 1e-2
+    data = records(tmp_path / "data.jsonl", task)
+    lr = 1e-3 if kind.startswith("p-") else 1e-2  # the networks magnify rounding at 1e-2
     peftkit.run("train", "-m", folder, "-d", data, "-o", out, "--init-adapter", start, "--max-seq-len", 64, "--max-steps", 10, "--batch-size", 2,
                 "--grad-accum", 1, "--lr", lr, "--schedule", "constant", "--warmup", 0, "--weight-decay", 0, "--clip", 1, "--save-steps", 0,
                 "--no-shuffle", "--no-packing")
-    told = train(got, kind, data, lr)
+    told = train(got, kind, task, data, lr)
     mine = peftkit.metrics(out)
     compare.relative("loss", [s["loss"] for s in mine], [s["loss"] for s in told], 1e-3)
     compare.relative("grad_norm", [s["grad_norm"] for s in mine], [s["grad_norm"] for s in told], 1e-2)
     assert told[-1]["loss"] != told[0]["loss"]
-    compare.close("logits after training", ours(folder, "CAUSAL_LM", IDS[0], out), reference(got.eval(), kind, "CAUSAL_LM", IDS[0]), 2e-2)
+    compare.close("logits after training", ours(folder, task, IDS[0], out), reference(got.eval(), kind, task, IDS[0]), 2e-2)
 
 
 def with_encoder(got, folder):
@@ -259,26 +265,50 @@ def with_encoder(got, folder):
     save_file(file | {f"prompt_encoder.{k}": v.contiguous() for k, v in state.items()}, folder / "adapter_model.safetensors", {"format": "pt"})
 
 
-def train(got, kind, path, lr):
-    """transformers, PEFT and torch.optim, step by step; the last row of a prompt predicts the first token."""
+def pad(rows, value=0):
+    width = max(map(len, rows))
+    return torch.tensor([r + [value] * (width - len(r)) for r in rows])
+
+
+def loss_of(got, kind, task, lines):
+    """PEFT's mean loss of a few records; the last row of a prompt predicts the first token of a text."""
     tokenizer = tokenizers_.small()
-    rows = [tokenizer(json.loads(line)["text"])["input_ids"] + [tokenizer.eos_token_id] for line in path.read_text().splitlines()]
-    trained = [p for p in got.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0)
-    told = []
-    for step in range(10):
-        chunk = [rows[(2 * step + i) % len(rows)] for i in range(2)]
-        width = max(map(len, chunk))
-        ids = torch.tensor([r + [0] * (width - len(r)) for r in chunk])
-        mask = torch.tensor([[1] * len(r) + [0] * (width - len(r)) for r in chunk])
-        labels = ids.masked_fill(mask == 0, -100)
-        extra = {"task_ids": torch.tensor([0, 0])} if kind == "multitask" else {}
-        scores = got(input_ids=ids, attention_mask=mask, **extra).logits.float()
+    words = lambda key: [tokenizer(line[key])["input_ids"] for line in lines]
+    x = {"task_ids": torch.zeros(len(lines), dtype=torch.long)} if kind == "multitask" else {}
+    own = words("source" if task == "SEQ_2_SEQ_LM" else "text")
+    if task == "CAUSAL_LM":
+        own = [r + [tokenizer.eos_token_id] for r in own]
+    x |= {"input_ids": pad(own), "attention_mask": pad([[1] * len(r) for r in own])}
+    if task == "SEQ_CLS":
+        return torch.nn.functional.cross_entropy(got(**x).logits, torch.tensor([int(line["label"]) for line in lines]))
+    if task == "SEQ_2_SEQ_LM":
+        begin = got.config.decoder_start_token_id
+        labels = words("target")  # as the tokenizer writes them, which has no end to add
+        inputs = pad([[begin] + r[:-1] for r in labels])
+        labels = pad(labels, -100)
+        if kind == "multitask":
+            x["decoder_inputs_embeds"] = got.word_embeddings(inputs)
+        else:
+            x["decoder_input_ids"] = inputs
+        scores = got(**x).logits[:, -labels.shape[1]:]
+    else:
+        labels = x["input_ids"].masked_fill(x["attention_mask"] == 0, -100)
+        scores = got(**x).logits.float()
         if kind in EMBEDDED:
             scores = scores[:, TOKENS - 1:-1]
         else:
             scores, labels = scores[:, :-1], labels[:, 1:]
-        loss = torch.nn.functional.cross_entropy(scores.flatten(0, 1), labels.flatten(), ignore_index=-100)
+    return torch.nn.functional.cross_entropy(scores.flatten(0, 1), labels.flatten(), ignore_index=-100)
+
+
+def train(got, kind, task, path, lr):
+    """transformers, PEFT and torch.optim, step by step."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    trained = [p for p in got.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0)
+    told = []
+    for step in range(10):
+        loss = loss_of(got, kind, task, [lines[(2 * step + i) % len(lines)] for i in range(2)])
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
         told.append({"loss": loss.item(), "grad_norm": float(norm)})
