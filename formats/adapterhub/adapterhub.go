@@ -1,10 +1,13 @@
 // Package adapterhub reads and writes adapter folders of the adapters library
 // (AdapterHub): adapter_config.json with adapter.safetensors or
 // pytorch_adapter.bin, and head_config.json with model_head.safetensors or
-// pytorch_model_head.bin where the adapter brings a head.
+// pytorch_model_head.bin where the adapter brings a head. It writes safetensors
+// but for prefix tuning, whose tensors the library knows under several names each.
+// The library reads safetensors when it is called with use_safetensors=True.
 package adapterhub
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -200,12 +203,21 @@ func weights(a *formats.Adapter, dir, safe, pickle string) (bool, error) {
 	}
 	a.OnClose(closer)
 	a.Sources = append(a.Sources, file)
+	have := map[string]*tensor.Tensor{}
+	for _, t := range a.Tensors {
+		have[t.Name] = t
+	}
 	for _, t := range tensors {
-		if slices.ContainsFunc(a.Tensors, func(o *tensor.Tensor) bool { return o.Name == t.Name }) {
-			return true, &formats.FileError{File: file, Tensor: t.Name, Err: formats.ErrDuplicate, Found: "a tensor that the adapter's own file has too"}
+		o := have[t.Name]
+		if o == nil {
+			a.Tensors = append(a.Tensors, t)
+			continue
+		}
+		// The library takes T5's prefixes for a part of its head.
+		if o.Type != t.Type || !slices.Equal(o.Shape, t.Shape) || !bytes.Equal(o.Data, t.Data) {
+			return true, &formats.FileError{File: file, Tensor: t.Name, Err: formats.ErrDuplicate, Found: "a tensor that the adapter's own file has with other content"}
 		}
 	}
-	a.Tensors = append(a.Tensors, tensors...)
 	return true, nil
 }
 
@@ -239,6 +251,31 @@ func own(tensor, name string) bool {
 		i := strings.Index(tensor, k+"."+name+".")
 		return i >= 0 && (i == 0 || tensor[i-1] == '.' || tensor[i-1] == '_')
 	})
+}
+
+// poolMark stands in the names that the library gives to its one pool of prefixes
+// in each attention that uses it.
+const poolMark = ".prefix_tuning.pool."
+
+// aliases tells which tensors are others under a second name. safetensors cannot
+// hold them, so that the library writes pytorch_adapter.bin then.
+func aliases(tensors []formats.OutTensor) ([]torchzip.Out, bool) {
+	pool := map[string]string{}
+	for _, t := range tensors {
+		if i := strings.Index(t.Name, "prefix_tuning.prefix_tunings."); i >= 0 {
+			pool[t.Name[i+len("prefix_tuning."):]] = t.Name
+		}
+	}
+	shared := false
+	out := make([]torchzip.Out, len(tensors))
+	for i, t := range tensors {
+		out[i].OutTensor = t
+		if j := strings.Index(t.Name, poolMark); j >= 0 {
+			out[i].SameAs = pool[t.Name[j+len(poolMark):]]
+			shared = shared || out[i].SameAs != ""
+		}
+	}
+	return out, shared
 }
 
 // WriteAdapter writes the folder at path. Tensors that do not carry the adapter's
@@ -276,7 +313,11 @@ func (Format) WriteAdapter(ctx context.Context, path string, a *formats.OutAdapt
 			}
 		}
 		meta := map[string]string{"format": "pt"}
-		if err := safetensors.WriteFile(ctx, filepath.Join(dir, weightsName), nil, body, meta); err != nil {
+		if out, shared := aliases(body); shared {
+			if err := torchzip.WriteFile(ctx, filepath.Join(dir, pickleName), out); err != nil {
+				return err
+			}
+		} else if err := safetensors.WriteFile(ctx, filepath.Join(dir, weightsName), nil, body, meta); err != nil {
 			return err
 		}
 		if len(head) > 0 {

@@ -37,10 +37,11 @@ type Adapter struct {
 	summary []string
 }
 
-// twin is a second name of a parameter in the file.
+// twin is a second name of a parameter in the file; an alias may be absent.
 type twin struct {
-	name string
-	p    *nn.Param
+	name  string
+	p     *nn.Param
+	alias bool
 }
 
 var (
@@ -114,7 +115,7 @@ func (a *Adapter) freeze(p *nn.Param) {
 	a.frozen = append(a.frozen, p)
 }
 
-func (a *Adapter) twin(name string, p *nn.Param) { a.twins = append(a.twins, twin{name, p}) }
+func (a *Adapter) twin(name string, p *nn.Param) { a.twins = append(a.twins, twin{name: name, p: p}) }
 
 // Params implements peft.Adapter.
 func (a *Adapter) Params() []*nn.Param {

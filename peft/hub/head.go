@@ -9,6 +9,7 @@ import (
 
 	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
 )
 
@@ -191,7 +192,9 @@ func (a *Adapter) fill(file *formats.Adapter) error {
 	for _, w := range a.twins {
 		t := set.Take(w.name)
 		if t == nil {
-			missing = w.name
+			if !w.alias {
+				missing = w.name
+			}
 			continue
 		}
 		first := set.Peek(w.p.Name)
@@ -199,7 +202,12 @@ func (a *Adapter) fill(file *formats.Adapter) error {
 			return fmt.Errorf("%s: %s and %s are one tensor to the library, but differ: %w", file.Path, w.name, w.p.Name, peft.ErrTensors)
 		}
 	}
-	if err := set.Fill(append(slices.Clone(a.saved), a.head...)...); err != nil {
+	params := slices.Clone(a.saved)
+	// A file without a head leaves the base model its own.
+	if len(a.model.Fresh) > 0 || slices.ContainsFunc(a.head, func(p *nn.Param) bool { return set.Has(p.Name) }) {
+		params = append(params, a.head...)
+	}
+	if err := set.Fill(params...); err != nil {
 		return err
 	}
 	if missing != "" {

@@ -109,8 +109,18 @@ func (a *Adapter) location(at *model.Attention) string {
 }
 
 func (p *prefixPool) declare(a *Adapter) {
-	path := a.base() + "prefix_tuning.prefix_tunings." + a.name + "." + p.key + "."
+	pool := "prefix_tunings." + a.name + "." + p.key + "."
+	path := a.base() + "prefix_tuning." + pool
 	width := 2 * p.n * p.cols
+	from := len(a.saved)
+	defer func() {
+		// The library lists its pool a second time in every attention.
+		for _, at := range a.model.Attentions {
+			for _, q := range a.saved[from:] {
+				a.twins = append(a.twins, twin{at.Path + ".prefix_tuning.pool." + pool + strings.TrimPrefix(q.Name, path), q, true})
+			}
+		}
+	}()
 	if p.c.Flat {
 		p.flat = a.param(path+"control_trans", p.c.Length*width)
 		return
