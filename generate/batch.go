@@ -10,13 +10,15 @@ import (
 )
 
 // Texts are written in groups: of at most groupTexts, whose prompts have about
-// groupTokens tokens together, whose logits are at most groupLogits and whose
-// keys and values of the prompts at most groupCache numbers.
+// groupTokens tokens together (promptTokens where the stack that writes also
+// reads them), whose logits are at most groupLogits and whose keys and values of
+// the prompts about groupCache numbers.
 const (
-	groupTexts  = 256
-	groupTokens = 8192
-	groupLogits = 16 << 20
-	groupCache  = 64 << 20
+	groupTexts   = 256
+	groupTokens  = 8192
+	promptTokens = 2048
+	groupLogits  = 16 << 20
+	groupCache   = 64 << 20
 )
 
 // Batch continues many prompts as [Tokens] continues each: many at once with one
@@ -34,19 +36,20 @@ func Batch(ctx context.Context, m *model.Model, prompts [][]int32, o Options) ([
 			return nil, fmt.Errorf("prompt %d: %w", i+1, err)
 		}
 	}
+	limits := groupLimits{texts: groupTexts, tokens: groupTokens}
 	if !p.seq2seq {
-		return oneByOne(ctx, m, prompts, o)
+		limits.tokens = promptTokens
 	}
-	p.limit(0)
+	limits.texts = max(1, min(limits.texts, groupLogits/m.VocabSize))
+	limits.tokens = min(limits.tokens, groupCache/max(1, 2*m.Layers*m.KVSize))
 	var out []*Result
-	perToken := 2 * m.Layers * m.KVSize
-	for len(out) < len(prompts) {
-		first, tokens := len(out), 0
-		last := first
-		for ; last < len(prompts); last++ {
-			n := last - first
+	for first := 0; first < len(prompts); {
+		last, tokens, longest := first, 0, 0
+		for ; last < len(prompts) && last-first < limits.texts; last++ {
 			tokens += len(prompts[last])
-			if n > 0 && (n >= groupTexts || tokens > groupTokens || tokens*perToken > groupCache || (n+1)*m.VocabSize > groupLogits) {
+			longest = max(longest, p.begin(len(prompts[last])))
+			// All places of the cache have the length of the longest.
+			if last > first && (tokens > limits.tokens || longest*(last-first+1) > 2*limits.tokens) {
 				break
 			}
 		}
@@ -56,25 +59,12 @@ func Batch(ctx context.Context, m *model.Model, prompts [][]int32, o Options) ([
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, results...)
+		out, first = append(out, results...), last
 	}
 	return out, nil
 }
 
-// oneByOne is for models whose prompts are long beside what they write.
-func oneByOne(ctx context.Context, m *model.Model, prompts [][]int32, o Options) ([]*Result, error) {
-	var out []*Result
-	for i, prompt := range prompts {
-		each := o
-		each.Seed += uint64(i)
-		r, err := Tokens(ctx, m, prompt, each, nil)
-		if err != nil {
-			return nil, fmt.Errorf("prompt %d: %w", i+1, err)
-		}
-		out = append(out, r)
-	}
-	return out, nil
-}
+type groupLimits struct{ texts, tokens int }
 
 // group is a number of texts that grow together.
 type group struct {
@@ -84,55 +74,68 @@ type group struct {
 
 // text is one that is not finished.
 type text struct {
-	r    *Result
-	s    *sampler
-	last int32
+	r     *Result
+	s     *sampler
+	limit int     // of tokens
+	next  []int32 // what is read next: the prompt or the start token, then the last token
+	pos   int     // of the first of them
 }
 
 // write reads the prompts and writes a text for each; the first prompt is number
 // first of all.
 func (g *group) write(ctx context.Context, prompts [][]int32, first int) ([]*Result, error) {
-	source := &model.Batch{}
 	results := make([]*Result, len(prompts))
 	active := make([]text, len(prompts))
+	var source *model.Batch
+	if g.seq2seq {
+		source = &model.Batch{}
+	}
+	rows := 0
 	for i, prompt := range prompts {
-		g.add(source, prompt, 0)
 		results[i] = &Result{StopToken: -1, PromptTokens: len(prompt)}
-		o := g.o
-		o.Seed += uint64(first + i)
-		active[i] = text{r: results[i], s: newSampler(o), last: g.m.Start}
+		p := *g.plan
+		p.o.Seed += uint64(first + i)
+		p.limit(len(prompt))
+		active[i] = text{r: results[i], s: newSampler(p.o), limit: p.o.MaxTokens, next: prompt}
+		if g.seq2seq {
+			g.add(source, prompt, 0)
+			active[i].next = []int32{g.m.Start}
+		}
+		rows = max(rows, len(active[i].next))
 	}
-	if g.o.MaxTokens == 0 {
-		return results, nil
-	}
-	cache := g.m.NewBatchCache(len(prompts), 1+min(g.o.MaxTokens, 32))
+	cache := g.m.NewBatchCache(len(prompts), rows+min(g.o.MaxTokens, 32))
 	begin := time.Now()
-	for pos := 0; len(active) > 0; pos++ {
+	for step := 0; len(active) > 0; step++ {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		b := &model.Batch{Cache: cache}
-		if pos == 0 {
-			b.Source = source
-		}
-		for _, t := range active {
-			g.add(b, []int32{t.last}, pos)
+		b := &model.Batch{Cache: cache, Source: source}
+		source = nil
+		var last []int32 // the row that tells the next token of each
+		for i := range active {
+			t := &active[i]
+			g.add(b, t.next, t.pos)
+			t.pos += len(t.next)
+			last = append(last, int32(len(b.Tokens)-1))
 		}
 		g.tape.Reset()
-		logits := g.m.Logits(g.tape, b, nil).Mat()
+		logits := g.m.Logits(g.tape, b, last).Mat()
 		now := time.Since(begin)
-		if pos == 0 {
+		if step == 0 {
 			begin = time.Now()
 		}
 		var keep []int
 		for i := range active {
 			t := &active[i]
-			if pos == 0 {
+			if step == 0 {
 				t.r.PromptTime = now
 			} else {
 				t.r.Time = now
 			}
-			id := g.pick(t.s, logits.Row(i), len(t.r.Tokens))
+			if len(t.r.Tokens) == t.limit {
+				continue
+			}
+			id := g.pick(t.s, logits.Row(i), len(t.r.Tokens), t.limit)
 			switch {
 			case id < 0:
 				return nil, fmt.Errorf("prompt %d, token %d: the model's logits are not numbers", first+i+1, len(t.r.Tokens)+1)
@@ -141,7 +144,7 @@ func (g *group) write(ctx context.Context, prompts [][]int32, first int) ([]*Res
 				continue
 			}
 			t.r.Tokens = append(t.r.Tokens, id)
-			if t.last = id; len(t.r.Tokens) < g.o.MaxTokens {
+			if t.next = []int32{id}; len(t.r.Tokens) < t.limit {
 				keep = append(keep, i)
 			}
 		}

@@ -117,7 +117,7 @@ func Tokens(ctx context.Context, m *model.Model, prompt []int32, o Options, emit
 	begin = time.Now()
 	s := newSampler(p.o)
 	for len(r.Tokens) < p.o.MaxTokens {
-		id := p.pick(s, logits, len(r.Tokens))
+		id := p.pick(s, logits, len(r.Tokens), p.o.MaxTokens)
 		if id < 0 {
 			return r, fmt.Errorf("token %d: the model's logits are not numbers", len(r.Tokens)+1)
 		}

@@ -79,12 +79,12 @@ func (p *plan) batch(tokens []int32, pos int) *model.Batch {
 	return b
 }
 
-// pick returns the token that follows the written ones, -1 when the logits are
-// not numbers. It may change the logits.
-func (p *plan) pick(s *sampler, logits []float32, written int) int32 {
+// pick returns the token that follows the written ones, of at most limit, -1 when
+// the logits are not numbers. It may change the logits.
+func (p *plan) pick(s *sampler, logits []float32, written, limit int) int32 {
 	if w := p.m.Writing; w != nil {
 		switch {
-		case len(w.ForcedEOS) > 0 && written == p.o.MaxTokens-1:
+		case len(w.ForcedEOS) > 0 && written == limit-1:
 			return w.ForcedEOS[0]
 		case len(w.ForcedBOS) > 0 && written == 0:
 			return w.ForcedBOS[0]

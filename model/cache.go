@@ -81,7 +81,8 @@ func (c *Cache) Room(k int) error {
 }
 
 // Past returns the keys and values of layer that precede the one sequence of
-// the batch; nil when the cache is empty.
+// the batch; nil when the cache is empty. A family that uses it and Append in
+// place of Extend cannot write several texts at once.
 func (c *Cache) Past(layer int) (k, v *nn.Var) {
 	n := c.lens[c.slots[0]]
 	if n == 0 {
@@ -106,12 +107,13 @@ func (c *Cache) store(layer int, k, v *nn.Var, seqs []nn.Span) {
 		panic(fmt.Sprintf("model: a batch of %d sequences for a cache of %d", len(seqs), len(c.slots)))
 	}
 	c.adding = c.adding[:0]
+	need := 0
 	for i, s := range seqs {
-		n := c.lens[c.slots[i]] + s.End - s.Start
-		if n > c.max {
-			c.Grow(max(2*c.max, n))
-		}
 		c.adding = append(c.adding, s.End-s.Start)
+		need = max(need, c.lens[c.slots[i]]+s.End-s.Start)
+	}
+	if need > c.max {
+		c.Grow(max(2*c.max, need))
 	}
 	for _, side := range []struct{ dst, src *nn.Var }{{c.k[layer], k}, {c.v[layer], v}} {
 		src := side.src.Mat().Data
@@ -143,13 +145,8 @@ func (c *Cache) Extend(layer int, k, v *nn.Var, s *nn.AttnSpec) (keys, values *n
 			panic("model: a cache of several sequences takes one more row of each at a time")
 		}
 		place := c.slots[i]
-		from, to := place*c.max, place*c.max+c.lens[place]+1
-		if s.Window > 0 {
-			from = max(from, to-s.Window)
-		}
-		s.KeySeqs[i] = nn.Span{Start: from, End: to}
+		s.KeySeqs[i] = nn.Span{Start: place * c.max, End: place*c.max + c.lens[place] + 1}
 	}
-	s.Window = 0
 	if s.Bias != nil { // the sequences of models with a bias have one length
 		bias := *s.Bias
 		bias.Offset += c.Len() // where the query stands among the keys

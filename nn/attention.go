@@ -28,8 +28,9 @@ type AttnSpec struct {
 	KeySeqs []Span
 	// Causal hides later rows of the own sequence.
 	Causal bool
-	// Window, if positive, hides all but the last Window keys up to the own one.
-	// It needs Causal.
+	// Window, if positive, hides all but the last Window keys up to the own one; with
+	// KeySeqs all but the last Window keys, the past included, from every query.
+	// It needs Causal or KeySeqs.
 	Window int
 	// PastK and PastV, [past, KVHeads*HeadDim], are seen by every query before the
 	// keys of its own sequence: a key-value cache, or the prefix of prefix tuning.
@@ -100,8 +101,8 @@ func checkAttention(q, k, v *Var, s *AttnSpec) {
 			s.PastK.Rows, s.PastK.Cols, s.PastV.Rows, s.PastV.Cols, k.Cols))
 	case q == k || q == v:
 		bad("the queries are also keys or values")
-	case s.Window > 0 && !s.Causal:
-		bad("a window needs causal attention")
+	case s.Window > 0 && !s.Causal && s.KeySeqs == nil:
+		bad("a window needs causal attention, or keys of other rows")
 	case s.Causal && s.KeySeqs != nil:
 		bad("causal attention to keys of other rows")
 	case s.Bias != nil && (s.Bias.Table == nil || s.Bias.Table.Cols != s.Heads || s.Bias.Bucket == nil):
@@ -198,6 +199,8 @@ func (a *attention) keyBlocks(dst []keyBlock, task attnTask, size int) []keyBloc
 		if a.Window > 0 {
 			lo = max(0, a.past+r0-sp.Start-a.Window+1)
 		}
+	} else if a.Window > 0 {
+		lo = max(0, hi-a.Window)
 	}
 	add := func(km, vm kernels.Mat, past bool, row, first, end int) {
 		for first < end {

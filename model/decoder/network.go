@@ -173,12 +173,12 @@ func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 			nn.RoPE(t, q, c.headDim(), in.Pos, table)
 			nn.RoPE(t, k, c.headDim(), in.Pos, table)
 		}
-		spec.Window = blk.window
+		own, keys, values := spec, k, v
+		own.Window = blk.window
 		if b.Cache != nil {
-			spec.PastK, spec.PastV = b.Cache.Past(l)
-			b.Cache.Append(l, k, v)
+			keys, values = b.Cache.Extend(l, k, v, &own)
 		}
-		a := blk.attn.Forward(t, q, k, v, spec)
+		a := blk.attn.Forward(t, q, keys, values, own)
 		y := postNorm(t, blk.attnPostNorm, blk.o.Forward(t, a))
 		next := blk.attnOut.Forward(t, x, h, y)
 		discard(t, x, q, k, v, a, h)
