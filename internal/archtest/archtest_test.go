@@ -84,7 +84,8 @@ func TestImports(t *testing.T) {
 				// Files are mapped and written by whoever knows formats.
 				ok := (dep == "internal/mmap" || dep == "internal/atomicfile") && len(r.allow) > 2
 				for _, a := range r.allow {
-					ok = ok || fits(a, dep)
+					// What may use peft has its linear algebra below it.
+					ok = ok || fits(a, dep) || a == "peft" && dep == "internal/linalg"
 				}
 				require.True(t, ok, "%s must not depend on %s", name, dep)
 			}
