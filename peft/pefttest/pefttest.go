@@ -59,6 +59,7 @@ func Run(t *testing.T, m peft.Method, cases []Case) {
 		t.Run(c.Name, func(t *testing.T) {
 			t.Run("identity", func(t *testing.T) { identity(t, m, c) })
 			t.Run("gradients", func(t *testing.T) { gradients(t, m, c) })
+			t.Run("cache", func(t *testing.T) { cached(t, m, c) })
 			t.Run("same seed", func(t *testing.T) { sameSeed(t, m, c) })
 			t.Run("save and load", func(t *testing.T) { saveLoad(t, m, c) })
 			t.Run("tensors", func(t *testing.T) { tensors(t, m, c) })
@@ -202,6 +203,47 @@ func gradients(t *testing.T, m peft.Method, c Case) {
 		}
 	}
 	require.Greater(t, nonzero, checked/4, "most of the checked gradients are zero")
+}
+
+// cached checks that tokens that come one by one, and then two at once, to a
+// cache give the logits that they give all at once.
+func cached(t *testing.T, m peft.Method, c Case) {
+	mod := open(t, c)
+	if !mod.Options.Task.Generates() {
+		t.Skip("the model writes no text")
+	}
+	ad, err := m.New(mod, c.Options, 42)
+	require.NoError(t, err)
+	stir(ad)
+	tape := nn.NewTape()
+	all := batchOf(mod, c)
+	tokens := all.Tokens[:all.Seqs[0].End]
+	part := func(from, to int) *model.Batch {
+		b := model.Sequence(tokens[from:to], from)
+		if all.Tasks != nil {
+			b.Tasks = all.Tasks[:1]
+		}
+		if all.Source != nil {
+			b.Source = model.Sequence(all.Source.Tokens[:all.Source.Seqs[0].End], 0)
+			b.Source.Tasks = b.Tasks
+		}
+		return b
+	}
+	out := mod.Logits(tape, part(0, len(tokens)), nil)
+	want := append([]float32(nil), out.Mat().Data...)
+	cache := mod.NewCache(2)
+	for from := 0; from < len(tokens); {
+		to := from + 1
+		if from == 2 {
+			to += 2
+		}
+		b := part(from, to)
+		b.Cache = cache
+		tape.Reset()
+		got := mod.Logits(tape, b, nil)
+		require.LessOrEqual(t, maxDiff(want[from*got.Cols:to*got.Cols], got.Mat().Data), 1e-4, "tokens %d to %d", from, to)
+		from = to
+	}
 }
 
 func sameSeed(t *testing.T, m peft.Method, c Case) {

@@ -8,6 +8,8 @@ import (
 	"github.com/peftkit/peftkit/internal/testmodel"
 	"github.com/peftkit/peftkit/model"
 	_ "github.com/peftkit/peftkit/model/bert"
+	_ "github.com/peftkit/peftkit/model/gpt2"
+	_ "github.com/peftkit/peftkit/model/qwen2"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/peft/pefttest"
 	"github.com/peftkit/peftkit/plugins/adaptionprompt"
@@ -18,6 +20,8 @@ func TestConformance(t *testing.T) {
 	biased.Bias = true
 	pefttest.Run(t, adaptionprompt.Method, []pefttest.Case{
 		{Name: "defaults", Identity: true},
+		{Name: "GPT-2", Model: testmodel.GPT2(), Identity: true, Options: peft.Options{"adapter-len": 3}},
+		{Name: "Qwen2", Model: testmodel.Qwen2(), Identity: true, Options: peft.Options{"adapter-len": 3}},
 		{Name: "all layers", Identity: true, Options: peft.Options{"adapter-len": 3, "adapter-layers": 2}},
 	})
 	// The bias of the output projection is added twice, so a fresh adapter is not

@@ -11,6 +11,7 @@ import (
 	"github.com/peftkit/peftkit/model"
 	_ "github.com/peftkit/peftkit/model/bart"
 	_ "github.com/peftkit/peftkit/model/bert"
+	_ "github.com/peftkit/peftkit/model/t5"
 	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/peft/pefttest"
@@ -30,6 +31,7 @@ func TestConformance(t *testing.T) {
 		{Name: "tasks", Options: many, Batch: both},
 		{Name: "one of the tasks", Options: many, Batch: func(b *model.Batch) { b.Tasks = []int32{1, 1} }},
 		{Name: "classifier", Model: testmodel.BERT(3), Options: many, Batch: both},
+		{Name: "T5", Model: testmodel.T5(), Options: many, Batch: both},
 		{Name: "seq2seq", Model: testmodel.BART(), Options: many, Batch: both},
 	})
 }

@@ -9,6 +9,10 @@ import (
 	"github.com/peftkit/peftkit/model"
 	_ "github.com/peftkit/peftkit/model/bart"
 	_ "github.com/peftkit/peftkit/model/bert"
+	_ "github.com/peftkit/peftkit/model/gemma"
+	_ "github.com/peftkit/peftkit/model/gpt2"
+	_ "github.com/peftkit/peftkit/model/qwen3"
+	_ "github.com/peftkit/peftkit/model/t5"
 	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/peft/pefttest"
@@ -21,8 +25,13 @@ func TestConformance(t *testing.T) {
 		{Name: "zero", Options: peft.Options{"virtual-tokens": 3, "init_weights": "zero"}},
 		{Name: "projection", Options: peft.Options{"virtual-tokens": 3, "prefix-projection": true, "encoder_hidden_size": 24}},
 		{Name: "zero projection", Options: peft.Options{"virtual-tokens": 3, "prefix-projection": true, "init_weights": "zero"}},
+		{Name: "GPT2", Model: testmodel.GPT2(), Options: peft.Options{"virtual-tokens": 4}},
+		{Name: "Gemma2", Model: testmodel.Gemma2(), Options: peft.Options{"virtual-tokens": 4}},
+		{Name: "Qwen3", Model: testmodel.Qwen3(), Options: peft.Options{"virtual-tokens": 4}},
 		{Name: "classifier", Model: testmodel.BERT(3), Options: peft.Options{"virtual-tokens": 4}},
 		{Name: "seq2seq", Model: testmodel.BART(), Options: peft.Options{"virtual-tokens": 4}},
+		{Name: "relative positions", Model: testmodel.T5(), Options: peft.Options{"virtual-tokens": 4}},
+		{Name: "relative positions, all", Model: testmodel.T5Gated(), Options: peft.Options{"virtual-tokens": 4, "prefix_placement": "all"}},
 		{Name: "seq2seq, all", Model: testmodel.BART(), Options: peft.Options{"virtual-tokens": 4, "prefix_placement": "all"}},
 		{Name: "seq2seq, all, projection", Model: testmodel.BART(), Options: peft.Options{"virtual-tokens": 4, "prefix_placement": "all", "prefix-projection": true}},
 	})

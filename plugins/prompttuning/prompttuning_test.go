@@ -9,7 +9,11 @@ import (
 	"github.com/peftkit/peftkit/model"
 	_ "github.com/peftkit/peftkit/model/bart"
 	_ "github.com/peftkit/peftkit/model/bert"
+	_ "github.com/peftkit/peftkit/model/gemma"
+	_ "github.com/peftkit/peftkit/model/gpt2"
+	_ "github.com/peftkit/peftkit/model/qwen3"
 	_ "github.com/peftkit/peftkit/model/roberta"
+	_ "github.com/peftkit/peftkit/model/t5"
 	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/peft/pefttest"
@@ -22,8 +26,12 @@ func TestConformance(t *testing.T) {
 		{Name: "defaults"},
 		{Name: "random", Options: peft.Options{"virtual-tokens": 3, "prompt-init": "RANDOM"}},
 		{Name: "seq2seq", Model: testmodel.BART(), Options: small},
+		{Name: "GPT2", Model: testmodel.GPT2(), Options: small},
+		{Name: "Gemma2", Model: testmodel.Gemma2(), Options: small},
+		{Name: "Qwen3", Model: testmodel.Qwen3(), Options: small},
 		{Name: "classifier", Model: testmodel.BERT(3), Options: small},
 		{Name: "classifier with a deep head", Model: testmodel.RoBERTa(2), Options: small},
+		{Name: "T5", Model: testmodel.T5(), Options: small},
 		{Name: "scaled embeddings", Model: testmodel.Marian(), Options: small},
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/peftkit/peftkit/model"
 	_ "github.com/peftkit/peftkit/model/bart"
 	_ "github.com/peftkit/peftkit/model/bert"
+	_ "github.com/peftkit/peftkit/model/t5"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/peft/pefttest"
 	"github.com/peftkit/peftkit/peft/prompts"
@@ -24,6 +25,7 @@ func TestConformance(t *testing.T) {
 		{Name: "LSTM", Options: peft.Options{"virtual-tokens": 4, "prompt-encoder": "LSTM", "encoder_hidden_size": 12}},
 		{Name: "one layer", Options: peft.Options{"virtual-tokens": 1, "prompt-encoder": "LSTM", "encoder_num_layers": 1}},
 		{Name: "classifier", Model: testmodel.BERT(3), Options: peft.Options{"virtual-tokens": 4}},
+		{Name: "T5", Model: testmodel.T5(), Options: peft.Options{"virtual-tokens": 4}},
 		{Name: "seq2seq", Model: testmodel.BART(), Options: peft.Options{"virtual-tokens": 4}},
 	})
 }
