@@ -46,6 +46,9 @@ type Case struct {
 	Batch func(b *model.Batch)
 	// Identity says that a fresh adapter leaves the model's output unchanged.
 	Identity bool
+	// WholeText says that what the method does at a token depends on the tokens after
+	// it, so that a text that comes in pieces gives other logits.
+	WholeText bool
 }
 
 // Run checks a method over its cases: the promise of identity at the start,
@@ -211,6 +214,9 @@ func cached(t *testing.T, m peft.Method, c Case) {
 	mod := open(t, c)
 	if !mod.Options.Task.Generates() {
 		t.Skip("the model writes no text")
+	}
+	if c.WholeText {
+		t.Skip("the method reads the whole text")
 	}
 	ad, err := m.New(mod, c.Options, 42)
 	require.NoError(t, err)

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/peftkit/peftkit/internal/testmodel"
+	_ "github.com/peftkit/peftkit/model/bart"
+	_ "github.com/peftkit/peftkit/model/t5"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/peft/pefttest"
 	"github.com/peftkit/peftkit/plugins/attentionprefix"
@@ -20,9 +22,11 @@ func TestConformance(t *testing.T) {
 	pefttest.Run(t, attentionprefix.Method, []pefttest.Case{
 		{Name: "llama", Options: small()},
 		{Name: "bert", Model: testmodel.BERT(3), Options: small()},
+		{Name: "bart", Model: testmodel.BART(), Options: small()},
+		{Name: "t5", Model: testmodel.T5Gated(), Options: small()},
 		{Name: "flat", Model: testmodel.RoBERTa(3), Options: small("flat", true)},
 		{Name: "flat llama", Options: small("flat", true, "leave_out", []any{1})},
-		{Name: "gates", Options: small("use_gating", true, "shared_gating", false)},
+		{Name: "gates", WholeText: true, Options: small("use_gating", true, "shared_gating", false)},
 		{Name: "gates bert", Model: testmodel.BERT(3), Options: small("use_gating", true)},
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/peftkit/peftkit/internal/testmodel"
+	_ "github.com/peftkit/peftkit/model/bart"
+	_ "github.com/peftkit/peftkit/model/t5"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/peft/pefttest"
 	"github.com/peftkit/peftkit/plugins/bottleneck"
@@ -25,9 +27,11 @@ func TestHoulsby(t *testing.T) {
 		{Name: "identity", Model: testmodel.BERT(3), Identity: true, Options: o("init_weights", "mam_adapter")},
 		{Name: "norms", Model: testmodel.BERT(3), Options: o("ln_before", true, "ln_after", true, "non_linearity", "swish")},
 		{Name: "residual in norm", Options: o("ln_after", true, "adapter_residual_before_ln", true)},
-		{Name: "gate", Options: o("use_gating", true)},
+		{Name: "gate", WholeText: true, Options: o("use_gating", true)},
 		{Name: "one per layer", Options: peft.Options{"reduction_factor": map[string]any{"0": 8, "default": 2.5}}},
 		{Name: "leave out", Options: o("leave_out", []any{1})},
+		{Name: "bart", Model: testmodel.BART(), Options: o("cross_adapter", true)},
+		{Name: "t5", Model: testmodel.T5Gated(), Options: o("cross_adapter", true)},
 	})
 }
 

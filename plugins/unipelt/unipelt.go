@@ -1,6 +1,10 @@
 // Package unipelt is UniPELT (Mao et al. 2022, arXiv 2110.07577): prefix tuning,
 // a sequential adapter and LoRA at once, each behind a gate that is learned per
 // layer and computed per sequence, as one union of the adapters library.
+//
+// A gate is the mean over all tokens of its sequence, those to come included. A
+// decoder that writes token by token computes it over the token that it reads, as
+// the library does: its logits are then others than those of the whole text.
 package unipelt
 
 import (

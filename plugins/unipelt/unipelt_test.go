@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/peftkit/peftkit/internal/testmodel"
+	_ "github.com/peftkit/peftkit/model/bart"
+	_ "github.com/peftkit/peftkit/model/t5"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/peft/pefttest"
 	"github.com/peftkit/peftkit/plugins/unipelt"
@@ -18,9 +20,12 @@ func TestConformance(t *testing.T) {
 		return out
 	}
 	pefttest.Run(t, unipelt.Method, []pefttest.Case{
-		{Name: "llama", Options: small()},
+		{Name: "llama", WholeText: true, Options: small()},
 		{Name: "bert", Model: testmodel.BERT(3), Options: small()},
+		{Name: "bart", WholeText: true, Model: testmodel.BART(), Options: small()},
+		{Name: "t5", WholeText: true, Model: testmodel.T5Gated(), Options: small()},
 		{Name: "flat", Model: testmodel.RoBERTa(3), Options: small("flat", true)},
-		{Name: "flat llama", Options: small("flat", true, "leave_out", []any{1})},
+		{Name: "flat llama", WholeText: true, Options: small("flat", true, "leave_out", []any{1})},
+		{Name: "no gates", Options: small("use_gating", false)},
 	})
 }
