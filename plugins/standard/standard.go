@@ -38,9 +38,11 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/mam"
 	_ "github.com/peftkit/peftkit/plugins/miss"
 	_ "github.com/peftkit/peftkit/plugins/multitaskprompt"
+	_ "github.com/peftkit/peftkit/plugins/oft"
 	_ "github.com/peftkit/peftkit/plugins/prefixtuning"
 	_ "github.com/peftkit/peftkit/plugins/prompttuning"
 	_ "github.com/peftkit/peftkit/plugins/ptuning"
 	_ "github.com/peftkit/peftkit/plugins/road"
 	_ "github.com/peftkit/peftkit/plugins/unipelt"
+	_ "github.com/peftkit/peftkit/plugins/vera"
 )
