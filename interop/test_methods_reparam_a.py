@@ -1,13 +1,15 @@
 """Reparametrisations beside LoRA, against Hugging Face PEFT: files, logits, losses, merges."""
 
 import pytest
-from peft import IA3Config, LoHaConfig, LoKrConfig, LoraConfig
+from peft import IA3Config, LoHaConfig, LoKrConfig, LoraConfig, VeraConfig
 
 from peers import methods
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
 IA3_LLAMA = {"target_modules": ["k_proj", "v_proj", "down_proj"], "feedforward_modules": ["down_proj"]}
 IA3_GPT2 = {"target_modules": ["c_attn", "mlp.c_proj"], "feedforward_modules": ["mlp.c_proj"]}
+#: Every layer of PEFT's state repeats the shared matrices; files hold them once.
+SHARED = tuple(f"{layer}.{matrix}" for layer in ("_proj", "c_attn") for matrix in ("vera_A", "vera_B", "randlora_A", "randlora_B", "vblora_vector_bank"))
 
 CASES = {
     "lora": Case(LoraConfig, {"r": 4, "lora_alpha": 12}),
@@ -22,6 +24,9 @@ CASES = {
     "lokr-both": Case(LoKrConfig, {"r": 1, "decompose_both": True, "rank_pattern": {"q_proj": 3}}),
     "lokr-whole": Case(LoKrConfig, {"r": 64, "alpha": 64, "init_weights": "lycoris"}, fill=1.0),
     "lokr-odd-factor": Case(LoKrConfig, {"r": 3, "decompose_factor": 7, "init_weights": False}, lr=1e-3),
+    "vera": Case(VeraConfig, {"r": 16}, fill=1.0, unsaved=SHARED),
+    "vera-drawn": Case(VeraConfig, {"r": 8, "save_projection": False, "projection_prng_key": 3, "d_initial": 0.3}, fill=1.0, unsaved=SHARED),
+    "vera-gpt2": Case(VeraConfig, {"r": 16}, "gpt2", fill=1.0, unsaved=SHARED),
 }
 
 

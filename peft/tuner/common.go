@@ -156,3 +156,12 @@ func AddProduct(w, a, b kernels.Mat, scale float32) {
 		kernels.Gemm(w, true, kernels.Term{A: a, B: b, Scale: scale})
 	}
 }
+
+// SetFanInFanOut writes the key fan_in_fan_out as PEFT does: true for GPT-2's
+// Conv1D.
+func (a *Adapter) SetFanInFanOut() {
+	a.Cfg.Set("fan_in_fan_out", slices.ContainsFunc(a.Places, func(p *Place) bool {
+		w := p.Mod.Weight()
+		return w.Transposed || w.Conv1D
+	}))
+}
