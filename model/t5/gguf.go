@@ -60,6 +60,9 @@ func (family) GGUFMeta(ck *model.Checkpoint) (formats.Meta, []model.Entry, error
 	if c.MaxDistance != maxDistanceGGUF {
 		return nil, nil, fmt.Errorf("relative_attention_max_distance %d in GGUF: %w: llama.cpp computes %d", c.MaxDistance, model.ErrUnsupported, maxDistanceGGUF)
 	}
+	if c.scaled() == c.gated {
+		return nil, nil, fmt.Errorf("scale_decoder_outputs %v with feed_forward_proj %q in GGUF: %w: there is no key for it, and models without a gate scale, those with one do not", c.scaled(), c.FeedForward, model.ErrUnsupported)
+	}
 	if ck.Tensor(headOut+".weight") != nil {
 		return nil, nil, fmt.Errorf("classification_head in GGUF: %w: llama.cpp's t5 has no classifier", model.ErrUnsupported)
 	}
@@ -93,8 +96,8 @@ func (family) GGUFMeta(ck *model.Checkpoint) (formats.Meta, []model.Entry, error
 }
 
 // configFromGGUF writes the config.json that corresponds to GGUF metadata. What
-// GGUF does not say follows from the tensors: a gate means GELU, and an output
-// embedding of its own one that is not scaled (versions 1.1 and later).
+// GGUF does not say follows from the tensors: without a gate it is the first
+// version, with ReLU and a scaled output, with one a later version, with GELU.
 func configFromGGUF(m *formats.Model) (json.RawMessage, error) {
 	arch := m.Meta.Str("general.architecture")
 	named := func(name string) *tensor.Tensor {
@@ -129,9 +132,9 @@ func configFromGGUF(m *formats.Model) (json.RawMessage, error) {
 	if gated {
 		ff = "gated-gelu"
 	}
+	// A file may hold a copy of the input embedding.
 	out := named("output.weight")
-	// Files of the first version may hold a copy of the input embedding.
-	tied := out == nil || !gated && out.Type == embed.Type && bytes.Equal(out.Data, embed.Data)
+	tied := out == nil || out.Type == embed.Type && bytes.Equal(out.Data, embed.Data)
 
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "{\n  \"architectures\": [%q],\n  \"model_type\": \"t5\"", class)
@@ -168,6 +171,9 @@ func configFromGGUF(m *formats.Model) (json.RawMessage, error) {
 	}
 	put("relative_attention_max_distance", maxDistanceGGUF)
 	put("relative_attention_num_buckets", num("attention.relative_buckets_count"))
+	if tied == gated {
+		put("scale_decoder_outputs", !gated)
+	}
 	put("tie_word_embeddings", tied)
 	put("use_cache", true)
 	put("vocab_size", embed.Shape[0])

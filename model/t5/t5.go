@@ -12,6 +12,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -93,7 +94,23 @@ func (f family) Open(m *formats.Model) (*model.Checkpoint, error) {
 			e.Stored = was
 		}
 	}
-	return &model.Checkpoint{Family: f, Source: m, Config: raw, Entries: entries}, nil
+	ck := &model.Checkpoint{Family: f, Source: m, Config: raw, Entries: entries}
+	if out, in := ck.Tensor(head+".weight"), ck.Tensor(sharedEmbedding+".weight"); out != nil && in != nil &&
+		(out.Type != in.Type || !bytes.Equal(out.Data, in.Data)) {
+		if c.ScaleOutputs == nil && c.scaled() {
+			return nil, fmt.Errorf("%s: tie_word_embeddings is true but %s.weight differs from %s.weight: %w; set it to false in config.json if the head is meant to be its own", m.Path, head, sharedEmbedding, model.ErrMismatch)
+		}
+		ck.Config = untied(raw)
+	}
+	return ck, nil
+}
+
+var tiedKey = regexp.MustCompile(`"tie_word_embeddings"(\s*):(\s*)true`)
+
+// untied has a configuration say that the output embedding is one of its own:
+// transformers 5 writes true for every T5 and looks at what is stored.
+func untied(config json.RawMessage) json.RawMessage {
+	return tiedKey.ReplaceAll(config, []byte(`"tie_word_embeddings"$1:${2}false`))
 }
 
 // The names under which the one input embedding is found.

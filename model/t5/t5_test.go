@@ -134,6 +134,15 @@ func TestEmbeddingNames(t *testing.T) {
 	_, err = open(t, s.HF(), model.Options{})
 	require.ErrorIs(t, err, model.ErrMismatch)
 	s = golden(t, "t5")
+	s.Tensors["lm_head.weight"] = []int{48, 32}
+	_, err = open(t, s.HF(), model.Options{})
+	require.ErrorContains(t, err, "lm_head.weight differs")
+	s.Config["tie_word_embeddings"], s.Config["scale_decoder_outputs"] = true, false // as transformers 5 writes it
+	m, err := open(t, s.HF(), model.Options{})
+	require.NoError(t, err)
+	require.False(t, m.TiedHead)
+	require.Contains(t, string(m.Config), `"tie_word_embeddings":false`)
+	s = golden(t, "t5")
 	delete(s.Tensors, "shared.weight")
 	_, err = open(t, s.HF(), model.Options{})
 	require.ErrorContains(t, err, "shared.weight")
@@ -223,6 +232,12 @@ func TestThroughGGUF(t *testing.T) {
 	require.NoError(t, err)
 	_, _, err = m.Family.GGUFMeta(m.Checkpoint)
 	require.ErrorIs(t, err, model.ErrUnsupported)
+	s = golden(t, "version 1.1")
+	s.Config["relative_attention_max_distance"], s.Config["scale_decoder_outputs"] = 128, true
+	m, err = open(t, s.HF(), model.Options{})
+	require.NoError(t, err)
+	_, _, err = m.Family.GGUFMeta(m.Checkpoint)
+	require.ErrorContains(t, err, "scale_decoder_outputs true")
 	m, err = open(t, golden(t, "gated silu").HF(), model.Options{})
 	require.NoError(t, err)
 	_, _, err = m.Family.GGUFMeta(m.Checkpoint)
