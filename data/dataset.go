@@ -269,7 +269,7 @@ func (d *Dataset) Split(fraction float64, seed uint64) (train, valid *Dataset, e
 	}
 	k := min(max(int(fraction*float64(n)+0.5), 1), n-1)
 	aside := make([]bool, n)
-	for _, i := range rand.New(rand.NewPCG(seed, 0x76616c6964)).Perm(n)[:k] {
+	for _, i := range pick(n, k, seed) {
 		aside[i] = true
 	}
 	part := Dataset{MaxSeqLen: d.MaxSeqLen, Task: d.Task, Labels: d.Labels, Problem: d.Problem}
@@ -288,6 +288,11 @@ func (d *Dataset) Split(fraction float64, seed uint64) (train, valid *Dataset, e
 	valid.Stats = Stats{Kind: d.Stats.Kind, Records: k, Task: d.Stats.Task, Labels: d.Stats.Labels}
 	valid.Stats.finish(valid.Examples)
 	return train, valid, nil
+}
+
+// pick returns k different numbers below n.
+func pick(n, k int, seed uint64) []int {
+	return rand.New(rand.NewPCG(seed, 0x76616c6964)).Perm(n)[:k]
 }
 
 // Hash returns the SHA-256 of everything that examples are made of, in order, and

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 
+	"github.com/peftkit/peftkit/compare"
 	"github.com/peftkit/peftkit/convert"
 	"github.com/peftkit/peftkit/data"
 	"github.com/peftkit/peftkit/formats"
@@ -61,6 +62,7 @@ var exitKinds = []struct {
 }{
 	{exitData, []error{data.ErrSyntax, data.ErrFields, data.ErrFormat, data.ErrEmpty, data.ErrTemplate, generate.ErrNoAnswers}},
 	{exitUsage, []error{
+		compare.ErrPlan,
 		peft.ErrConfig, train.ErrConfig, convert.ErrOption, convert.ErrOutput, convert.ErrBase, generate.ErrOptions, generate.ErrPrompt,
 		fs.ErrNotExist, formats.ErrIsAdapter, formats.ErrIsModel,
 	}},

@@ -68,7 +68,7 @@ func (a *app) root() *cobra.Command {
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return a.flagError(cmd, err) })
 	for _, c := range []*cobra.Command{
 		a.trainCommand(), a.convertCommand(), a.mergeCommand(),
-		a.generateCommand(), a.classifyCommand(), a.evalCommand(), a.demoCommand(),
+		a.generateCommand(), a.classifyCommand(), a.evalCommand(), a.compareCommand(), a.compareRunCommand(), a.demoCommand(),
 		a.inspectCommand(), a.methodsCommand(), a.pluginsCommand(), a.doctorCommand(), a.tokenizeCommand(), a.logitsCommand(), a.versionCommand(),
 	} {
 		cmd.AddCommand(c)

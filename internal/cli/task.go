@@ -151,59 +151,14 @@ func over(o, other model.Options) model.Options {
 	return o
 }
 
-// generic reports labels that nobody chose.
-func generic(labels []string) bool {
-	for i, l := range labels {
-		if l != fmt.Sprintf("LABEL_%d", i) {
-			return false
-		}
-	}
-	return true
-}
-
-// choose completes the options of a model that is to read data: by the
-// checkpoint, and where that is silent by the data. note tells what was chosen.
+// choose completes the options of a model that is to read data. note tells what
+// the data decided.
 func (o *dataSource) choose(c *model.Checkpoint, opts model.Options) (model.Options, string, error) {
-	asked := opts
-	own, err := model.Options{}.Resolve(c)
-	if err != nil {
+	opts, decided, err := data.HeadFor(o.path, o.options, c, opts)
+	if err != nil || decided == "" {
 		return opts, "", err
 	}
-	note := ""
-	look := o.options
-	if opts.Task == "" {
-		opts.Task = own.Task
-	}
-	if opts.Task == "" {
-		s, err := data.Look(o.path, look)
-		if err != nil {
-			return opts, "", err
-		}
-		opts.Task = s.Task
-		note = fmt.Sprintf("the model is a bare %s: the data (%s) make it %s", c.Family.Name(), s.Kind, taskText(s.Task))
-	}
-	if opts.Task != model.SequenceClassification && opts.Task != model.TokenClassification {
-		return opts, note, nil
-	}
-	look.Task, look.Labels, look.Problem = opts.Task, opts.Labels, opts.Problem
-	s, err := data.Look(o.path, look)
-	if err != nil {
-		return opts, note, err
-	}
-	if opts.Problem == "" {
-		opts.Problem = s.Problem
-	}
-	if asked.Labels != nil || s.Problem == model.Regression {
-		opts.Labels = s.Labels
-		return opts, note, nil
-	}
-	// A classifier of the same task has labels, and the head for them.
-	if own.Task == opts.Task && !(generic(own.Labels) && len(own.Labels) == len(s.Labels)) && s.Fits(own.Labels) {
-		opts.Labels = own.Labels
-		return opts, note, nil
-	}
-	opts.Labels = s.Labels
-	return opts, note, nil
+	return opts, fmt.Sprintf("the model is a bare %s: the data (%s) make it %s", c.Family.Name(), decided, taskText(opts.Task)), nil
 }
 
 // dataSource is a data set that may decide what a model is for.
