@@ -152,6 +152,9 @@ func (c *Config) Set(key string, v any) {
 	c.raw[key] = b
 }
 
+// Remove takes a key off the list of those to be saved.
+func (c *Config) Remove(key string) { delete(c.raw, key) }
+
 // SetTargets stores the modules that were chosen, by name, where all-linear was
 // asked for: PEFT then selects the same ones.
 func (c *Config) SetTargets(t Targets) {

@@ -81,6 +81,17 @@ func (s *TensorSet) Take(name string) *tensor.Tensor {
 	return t
 }
 
+// Rename lets a tensor that was not taken be found under another name.
+func (s *TensorSet) Rename(from, to string) {
+	for i, n := range s.order {
+		if n == from {
+			s.order[i] = to
+		}
+	}
+	s.byName[to] = s.byName[from]
+	delete(s.byName, from)
+}
+
 // Rest lists the tensors that nothing took, in file order.
 func (s *TensorSet) Rest() []string {
 	var out []string

@@ -44,6 +44,12 @@ type Case struct {
 	Build model.Options
 	// Batch changes the batch that the model is run on, nil for none.
 	Batch func(b *model.Batch)
+	// Hold fixes what the method takes for a constant of its gradient (DoRA's norm),
+	// which finite differences must not see move. nil for most methods.
+	Hold func(ad peft.Adapter)
+	// Rewritten says that the file holds the adapter in another form, whose output
+	// differs by rounding.
+	Rewritten bool
 	// Identity says that a fresh adapter leaves the model's output unchanged.
 	Identity bool
 	// WholeText says that what the method does at a token depends on the tokens after
@@ -185,6 +191,9 @@ func gradients(t *testing.T, m peft.Method, c Case) {
 	}
 	mod.Loss(tape, b, 1/float32(labelled))
 	tape.Backward()
+	if c.Hold != nil {
+		c.Hold(ad)
+	}
 	checked, nonzero := 0, 0
 	for _, p := range ad.Params() {
 		step := max(1, len(p.V.Data)/3)
@@ -293,7 +302,11 @@ func saveLoad(t *testing.T, m peft.Method, c Case) {
 	again := open(t, c)
 	loaded, err := peft.Attach(again, one, 1)
 	require.NoError(t, err)
-	require.LessOrEqual(t, maxDiff(want, logits(again, c)), 1e-6)
+	limit := 1e-6
+	if c.Rewritten {
+		limit = 2e-5
+	}
+	require.LessOrEqual(t, maxDiff(want, logits(again, c)), limit)
 	save(t, loaded, two)
 	require.Equal(t, files(t, one), files(t, two), "save, load and save again must give the same bytes")
 }

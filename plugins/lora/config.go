@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/peftkit/peftkit/peft"
@@ -22,19 +23,38 @@ type config struct {
 	RankPattern  json.RawMessage `json:"rank_pattern"`
 	AlphaPattern json.RawMessage `json:"alpha_pattern"`
 	Init         json.RawMessage `json:"init_lora_weights"`
+	UseDoRA      bool            `json:"use_dora"`
+	LoraBias     bool            `json:"lora_bias"`
+	Tokens       json.RawMessage `json:"trainable_token_indices"`
 
+	training
 	common        *peft.Config
 	ranks, alphas []peft.Pattern
-	initKind      string // "true", "gaussian", "false"
+	initKind      string // see checkInit
+	fresh         bool   // New was called: the adapter comes from no file
+	sites         []*site
+	tokens        []tokenGroup
 }
+
+// training are options that decide how an adapter is begun, trained or written
+// and are no part of adapter_config.json.
+type training struct {
+	// PlusRatio multiplies the learning rate of B (LoRA+).
+	PlusRatio float64 `json:"loraplus_lr_ratio"`
+	// PlusEmbedding multiplies that of adapted embeddings.
+	PlusEmbedding float64 `json:"loraplus_embedding_ratio"`
+	// FrozenA trains B alone, along the projected gradient (LoRA-FA).
+	FrozenA bool `json:"lora_fa"`
+	// Residual writes adapters of a changed base as PEFT does.
+	Residual bool `json:"save_residual"`
+}
+
+var trainingKeys = []string{"loraplus_lr_ratio", "loraplus_embedding_ratio", "lora_fa", "save_residual"}
 
 // must lists keys of PEFT's LoraConfig that this build carries but does not
 // compute: any other value than these is refused, never ignored.
 var must = map[string][]string{
-	"use_dora":                {"false"},
-	"lora_bias":               {"false"},
 	"layer_replication":       nil,
-	"trainable_token_indices": nil,
 	"target_parameters":       {"[]"},
 	"alora_invocation_tokens": nil,
 	"use_qalora":              {"false"},
@@ -42,13 +62,17 @@ var must = map[string][]string{
 	"kasa_config":             nil,
 	"use_bdlora":              {"false"},
 	"monteclora_config":       nil,
+	"ensure_weight_tying":     {"false"},
 }
 
 // parse reads adapter_config.json with PEFT's defaults for absent keys.
 func parse(common *peft.Config) (*config, error) {
-	c := &config{R: 8, Alpha: 8, common: common}
+	c := &config{R: 8, Alpha: 8, common: common, training: training{PlusRatio: 1, PlusEmbedding: 1}}
 	if err := common.Decode(c); err != nil {
 		return nil, err
+	}
+	for _, key := range trainingKeys {
+		common.Remove(key)
 	}
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("adapter_config.json: "+format+": %w", append(args, peft.ErrConfig)...)
@@ -65,6 +89,14 @@ func parse(common *peft.Config) (*config, error) {
 		return nil, bad("lora_dropout is %g, expected at least 0 and below 1", c.Dropout)
 	case common.Bias != "none" && common.Bias != "all" && common.Bias != "lora_only":
 		return nil, bad("bias is %q, expected none, all or lora_only", common.Bias)
+	case c.LoraBias && c.UseDoRA:
+		return nil, bad("lora_bias and use_dora exclude each other, as in PEFT")
+	case !(c.PlusRatio > 0 && c.PlusRatio < 1e6):
+		return nil, bad("loraplus_lr_ratio is %g, expected a positive factor (the paper of LoRA+ has 16)", c.PlusRatio)
+	case !(c.PlusEmbedding > 0 && c.PlusEmbedding < 1e6):
+		return nil, bad("loraplus_embedding_ratio is %g, expected a positive factor", c.PlusEmbedding)
+	case c.FrozenA && c.UseDoRA:
+		return nil, bad("lora_fa projects the gradient of plain LoRA: leave out use_dora")
 	}
 	var err error
 	if c.ranks, err = peft.Patterns(c.RankPattern); err != nil {
@@ -73,22 +105,53 @@ func parse(common *peft.Config) (*config, error) {
 	if c.alphas, err = peft.Patterns(c.AlphaPattern); err != nil {
 		return nil, bad("alpha_pattern: %w", err)
 	}
-	return c, c.checkInit(bad)
+	if err := c.checkInit(bad); err != nil {
+		return nil, err
+	}
+	return c, c.checkTokens(bad)
 }
 
+// The ways to begin; in brackets PEFT's words where they differ.
+const (
+	initDefault    = "true" // A uniform, B zero
+	initGaussian   = "gaussian"
+	initRandom     = "false" // both random
+	initPiSSA      = "pissa"
+	initOLoRA      = "olora"
+	initOrthogonal = "orthogonal"
+	initMiCA       = "mica"
+	initEVA        = "eva"
+	initLoftQ      = "loftq"
+)
+
 func (c *config) checkInit(bad func(string, ...any) error) error {
-	switch v := strings.Trim(strings.ToLower(string(bytes.TrimSpace(c.Init))), `"`); v {
-	case "", "null", "true":
-		c.initKind = "true"
-	case "gaussian", "false":
-		c.initKind = v
-	case "eva", "loftq", "orthogonal", "mica":
-		// They choose the first values of A and B alone; a saved adapter stands on its own.
-		c.initKind = v
+	v := strings.Trim(strings.ToLower(string(bytes.TrimSpace(c.Init))), `"`)
+	switch v {
+	case "", "null":
+		v = initDefault
+	case initDefault, initGaussian, initRandom, initOrthogonal, initMiCA, initEVA, initLoftQ:
+	case initPiSSA, initOLoRA:
 	default:
+		if n, ok := strings.CutPrefix(v, "pissa_niter_"); ok {
+			if _, err := strconv.Atoi(n); err != nil {
+				return bad("init_lora_weights is %s, expected pissa_niter_ and a number", c.Init)
+			}
+			break
+		}
 		return bad("init_lora_weights is %s: such an adapter belongs to a base model that its initialisation has changed; save it in PEFT with path_initial_model_for_weight_conversion and use that", c.Init)
 	}
+	if c.initKind = v; v == initMiCA && c.UseDoRA {
+		return bad("init_lora_weights mica and use_dora exclude each other, as in PEFT")
+	}
+	if v == initMiCA && c.FrozenA {
+		return bad("init_lora_weights mica freezes B and lora_fa freezes A: nothing would be trained")
+	}
 	return nil
+}
+
+// changesBase says that beginning subtracts the first B A from the weight.
+func (c *config) changesBase() bool {
+	return strings.HasPrefix(c.initKind, initPiSSA) || c.initKind == initOLoRA
 }
 
 // scaleOf returns alpha/r, or alpha/sqrt(r) for rsLoRA.

@@ -43,7 +43,14 @@ var Method peft.Method = method{&tuner.Method{
 			{Key: "modules_to_save", Doc: "modules to train in full and keep in the adapter"},
 			{Key: "layers_to_transform", Doc: "only these layers: a number or a list"},
 			{Key: "layers_pattern", Doc: "name of the list of layers, where it is not the first numbered one"},
-			{Key: "init_lora_weights", Default: true, Doc: "true (A uniform, B zero), gaussian, or false (both random)"},
+			{Key: "init_lora_weights", Default: true, Doc: "how A and B begin: true (A uniform, B zero), gaussian, false (both random), pissa, olora, orthogonal, mica, eva, loftq"},
+			{Key: "use_dora", Default: false, Doc: "train the length of each output feature too (DoRA)"},
+			{Key: "lora_bias", Default: false, Doc: "give B a bias"},
+			{Key: "trainable_token_indices", Doc: "tokens whose rows of the embedding are trained too: [indices]"},
+			{Key: "loraplus_lr_ratio", Doc: "training only: learning rate of B over that of A (LoRA+)"},
+			{Key: "loraplus_embedding_ratio", Doc: "training only: learning rate of adapted embeddings over that of A (LoRA+)"},
+			{Key: "lora_fa", Doc: "training only: A stays as it began, the gradient of B is projected (LoRA-FA)"},
+			{Key: "save_residual", Doc: "pissa and olora: write A and B as trained, which need the decomposition of the base model on each load, instead of an ordinary LoRA of twice the rank"},
 		},
 	},
 	Configure: func(c *peft.Config) (tuner.Tuner, error) { return parse(c) },
@@ -71,35 +78,25 @@ func targets(c *peft.Config, m *model.Model) error {
 	return nil
 }
 
-// Site implements tuner.Tuner.
-func (c *config) Site(p *tuner.Place) (tuner.Site, error) {
-	if p.Mod.Norm != nil {
-		return nil, fmt.Errorf("target_modules hits it, a norm: LoRA adapts linear layers and embeddings; to train the norm in full, put it in modules_to_save: %w", peft.ErrConfig)
-	}
-	r, alpha, err := c.rankAlpha(p.Path)
-	if err != nil {
-		return nil, err
-	}
-	s := &site{cfg: c, mod: p.Mod, scale: float32(scaleOf(alpha, r, c.UseRSLoRA))}
-	if p.Mod.Embedding != nil {
-		s.a = p.Param("lora_embedding_A", r, p.Out)
-		s.b = p.Param("lora_embedding_B", p.In, r)
-		return s, nil
-	}
-	s.a = p.Param("lora_A.weight", r, p.In)
-	s.b = p.Param("lora_B.weight", p.Out, r)
-	return s, nil
-}
-
-// Finish implements tuner.Finisher: it writes what PEFT always writes.
+// Finish implements tuner.Finisher: it says what is not trained, and writes what
+// PEFT always writes.
 func (c *config) Finish(ad *tuner.Adapter) error {
+	for _, s := range c.sites {
+		if c.FrozenA {
+			ad.SetTrained(s.a, false)
+		}
+		if c.initKind == initMiCA {
+			ad.SetTrained(s.b, false)
+		}
+	}
 	for key, v := range map[string]any{
 		"r": c.R, "lora_alpha": c.Alpha, "lora_dropout": c.Dropout, "bias": c.common.Bias, "use_rslora": c.UseRSLoRA,
-		"fan_in_fan_out": slices.ContainsFunc(ad.Places, func(p *tuner.Place) bool { return p.Mod.Weight().Conv1D }),
+		"use_dora": c.UseDoRA, "lora_bias": c.LoraBias,
+		"fan_in_fan_out": slices.ContainsFunc(c.sites, func(s *site) bool { return s.at.Mod.Weight().Conv1D }),
 	} {
 		c.common.Set(key, v)
 	}
-	return nil
+	return c.declareTokens(ad)
 }
 
 // Describe implements tuner.Describer.

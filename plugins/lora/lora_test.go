@@ -32,8 +32,39 @@ func TestConformance(t *testing.T) {
 		{Name: "biases of the targets", Model: biased, Options: peft.Options{"rank": 4, "bias": "lora_only"}, Identity: true},
 		{Name: "all biases", Model: biased, Options: peft.Options{"rank": 4, "bias": "all", "target_modules": "q_proj"}, Identity: true},
 		{Name: "head saved in full", Model: untied, Options: peft.Options{"rank": 4, "modules_to_save": "lm_head"}, Identity: true},
+		{Name: "gpt2", Model: testmodel.GPT2(), Options: peft.Options{"rank": 4}, Identity: true},
+		{Name: "bert", Model: testmodel.BERT(3), Options: peft.Options{"rank": 4}, Identity: true},
+		{Name: "lora bias", Model: biased, Options: peft.Options{"rank": 4, "lora_bias": true, "target_modules": "q_proj,v_proj"}, Identity: true},
+		{Name: "dora", Model: plain, Options: peft.Options{"rank": 4, "use_dora": true}, Identity: true, Hold: hold},
+		{Name: "dora with biases", Model: biased, Options: peft.Options{"rank": 4, "use_dora": true, "use_rslora": true, "bias": "lora_only"}, Identity: true, Hold: hold},
+		{Name: "dora on gpt2", Model: testmodel.GPT2(), Options: peft.Options{"rank": 4, "use_dora": true}, Identity: true, Hold: hold},
+		{Name: "dora on bert", Model: testmodel.BERT(3), Options: peft.Options{"rank": 4, "use_dora": true}, Identity: true, Hold: hold},
+		{Name: "dora on an embedding", Model: untied, Options: peft.Options{"rank": 4, "use_dora": true, "target_modules": "embed_tokens,q_proj"}, Identity: true, Hold: hold},
+		{Name: "dora on the head", Model: untied, Options: peft.Options{"rank": 4, "use_dora": true, "target_modules": "lm_head"}, Identity: true, Hold: hold},
+		{Name: "pissa", Model: plain, Options: peft.Options{"rank": 4, "alpha": 6.0, "init_lora_weights": "pissa"}, Identity: true},
+		{Name: "pissa as residual", Model: plain, Options: peft.Options{"rank": 4, "init_lora_weights": "pissa", "save_residual": true}, Identity: true},
+		{Name: "pissa with patterns", Model: untied, Identity: true, Options: peft.Options{"rank": 4, "init_lora_weights": "pissa_niter_4", "use_rslora": true,
+			"target_modules": "q_proj,v_proj,embed_tokens", "rank_pattern": map[string]any{"q_proj": 2}, "alpha_pattern": map[string]any{"v_proj": 3.0}}},
+		{Name: "pissa with dora", Model: plain, Options: peft.Options{"rank": 4, "alpha": 4.0, "init_lora_weights": "pissa", "use_dora": true}, Rewritten: true, Identity: true, Hold: hold},
+		{Name: "pissa residual with dora", Model: plain, Options: peft.Options{"rank": 4, "init_lora_weights": "pissa", "use_dora": true, "save_residual": true}, Identity: true, Hold: hold},
+		{Name: "pissa on gpt2", Model: testmodel.GPT2(), Options: peft.Options{"rank": 4, "init_lora_weights": "pissa", "save_residual": true}, Identity: true},
+		{Name: "olora", Model: plain, Options: peft.Options{"rank": 4, "alpha": 2.0, "init_lora_weights": "olora"}, Identity: true},
+		{Name: "olora as residual", Model: plain, Options: peft.Options{"rank": 4, "alpha": 4.0, "init_lora_weights": "olora", "save_residual": true}, Identity: true},
+		{Name: "olora on gpt2", Model: testmodel.GPT2(), Options: peft.Options{"rank": 4, "init_lora_weights": "olora"}, Identity: true},
+		{Name: "olora on bert", Model: testmodel.BERT(3), Options: peft.Options{"rank": 4, "alpha": 4.0, "init_lora_weights": "olora", "save_residual": true}, Identity: true},
+		{Name: "orthogonal", Model: plain, Options: peft.Options{"rank": 4, "init_lora_weights": "orthogonal"}, Identity: true},
+		{Name: "mica", Model: untied, Options: peft.Options{"rank": 4, "init_lora_weights": "mica", "target_modules": "embed_tokens,q_proj,down_proj"}, Identity: true},
+		{Name: "lora-fa", Model: plain, Options: peft.Options{"rank": 4, "lora_fa": true}, Identity: true},
+		{Name: "lora+", Model: plain, Options: peft.Options{"rank": 4, "loraplus_lr_ratio": 16.0}, Identity: true},
 		{Name: "tied head saved in full", Model: plain, Options: peft.Options{"rank": 4, "modules_to_save": "lm_head"}, Identity: true},
 	})
+}
+
+// hold keeps DoRA's norms, which are constants of the gradient, where they are.
+func hold(ad peft.Adapter) {
+	for _, s := range ad.(*adapter).cfg.sites {
+		s.norms.held = true
+	}
 }
 
 func TestOptions(t *testing.T) {
@@ -50,7 +81,13 @@ func TestOptions(t *testing.T) {
 		"one of two":     {peft.Options{"target_modules": "q_proj,query"}, peft.ErrNoMatch, `"query"`},
 		"norm":           {peft.Options{"target_modules": "input_layernorm"}, peft.ErrConfig, "modules_to_save"},
 		"no biases":      {peft.Options{"bias": "all"}, peft.ErrNoFit, "no biases"},
-		"pissa":          {peft.Options{"init_lora_weights": "pissa"}, peft.ErrConfig, "init_lora_weights"},
+		"corda":          {peft.Options{"init_lora_weights": "corda"}, peft.ErrConfig, "init_lora_weights"},
+		"odd":            {peft.Options{"init_lora_weights": "orthogonal", "rank": 3}, peft.ErrConfig, "even"},
+		"pissa rank":     {peft.Options{"init_lora_weights": "pissa", "rank": 4096}, peft.ErrConfig, "exceeds"},
+		"pissa scale":    {peft.Options{"init_lora_weights": "pissa", "alpha": 0.0}, peft.ErrConfig, "positive"},
+		"dora and bias":  {peft.Options{"use_dora": true, "lora_bias": true}, peft.ErrConfig, "lora_bias"},
+		"fa and tokens":  {peft.Options{"lora_fa": true, "target_modules": "embed_tokens"}, peft.ErrConfig, "lora_fa"},
+		"ratio":          {peft.Options{"loraplus_lr_ratio": -1.0}, peft.ErrConfig, "loraplus_lr_ratio"},
 		"bad pattern":    {peft.Options{"rank_pattern": map[string]any{"q_proj": 1.5}}, peft.ErrConfig, "rank_pattern"},
 		"bad expression": {peft.Options{"target_modules": "regex:(("}, peft.ErrConfig, "regular expression"},
 	}
@@ -74,10 +111,12 @@ func openModel(t *testing.T) *model.Model {
 // What this build does not compute must be refused, never skipped.
 func TestRefusesWhatItDoesNotCompute(t *testing.T) {
 	for _, cfg := range []string{
-		`{"peft_type":"LORA","use_dora":true}`, `{"peft_type":"LORA","lora_bias":true}`,
-		`{"peft_type":"LORA","layer_replication":[[0,1]]}`, `{"peft_type":"LORA","trainable_token_indices":[1]}`,
-		`{"peft_type":"LORA","target_parameters":["x"]}`, `{"peft_type":"LORA","alora_invocation_tokens":[1]}`,
-		`{"peft_type":"LORA","init_lora_weights":"pissa"}`, `{"peft_type":"LORA","init_lora_weights":"olora"}`,
+		`{"peft_type":"LORA","layer_replication":[[0,1]]}`, `{"peft_type":"LORA","target_parameters":["x"]}`,
+		`{"peft_type":"LORA","alora_invocation_tokens":[1]}`, `{"peft_type":"LORA","use_qalora":true}`,
+		`{"peft_type":"LORA","arrow_config":{}}`, `{"peft_type":"LORA","kasa_config":{}}`, `{"peft_type":"LORA","use_bdlora":{}}`,
+		`{"peft_type":"LORA","monteclora_config":{}}`, `{"peft_type":"LORA","ensure_weight_tying":true}`,
+		`{"peft_type":"LORA","init_lora_weights":"pissa_niter_4"}`, `{"peft_type":"LORA","init_lora_weights":"corda"}`,
+		`{"peft_type":"LORA","init_lora_weights":"lora_ga"}`,
 	} {
 		_, err := Method.Load(openModel(t), &formats.Adapter{Path: "a", Config: []byte(cfg)}, 1)
 		require.ErrorIs(t, err, peft.ErrConfig, cfg)
