@@ -2,17 +2,24 @@ package generate
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/peftkit/peftkit/data"
+	_ "github.com/peftkit/peftkit/formats/hfmodel"
+	"github.com/peftkit/peftkit/internal/testdata"
 	"github.com/peftkit/peftkit/internal/testmodel"
 	"github.com/peftkit/peftkit/model"
 	_ "github.com/peftkit/peftkit/model/bart"
 	_ "github.com/peftkit/peftkit/model/t5"
 	"github.com/peftkit/peftkit/nn"
+	"github.com/peftkit/peftkit/tokenizer"
 )
 
 // small builds a seeded model.
@@ -160,4 +167,44 @@ func TestBatchSamples(t *testing.T) {
 			require.Equal(t, r.Tokens, all[i].Tokens, "%s %d", name, i)
 		}
 	}
+}
+
+// A user's model of words and their sounds: every answer is what Text writes.
+func TestTranslations(t *testing.T) {
+	dir := testdata.Dir(t, "models", "us_bart")
+	folder := t.TempDir()
+	for from, to := range map[string]string{"us_bart_config.json": "config.json", "us_bart.safetensors": "model.safetensors"} {
+		b, err := os.ReadFile(filepath.Join(dir, from))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(folder, to), b, 0o600))
+	}
+	m, err := model.Load(folder, model.Options{})
+	require.NoError(t, err)
+	defer m.Close()
+	tok, err := tokenizer.FromModel(m.Source)
+	require.NoError(t, err)
+	ds := &data.Dataset{Task: model.Seq2SeqLM}
+	want := map[string]string{"Memphis": "mˈɛmpfəs", "Hello": "hˈɛlO", "walking": "wrong", "queue": "kjˈu"}
+	for _, word := range slices.Sorted(maps.Keys(want)) {
+		target := tok.EncodeTarget(want[word])
+		ds.Examples = append(ds.Examples, data.Example{
+			Source: tok.Encode(word, true), Tokens: append([]int32{m.Start}, target...), Labels: append([]int32{data.Ignore}, target...), File: "a", Line: 1,
+		})
+	}
+	var seen []Match
+	r, err := ExactMatch(t.Context(), m, tok, ds, func(c Match) { seen = append(seen, c) })
+	require.NoError(t, err)
+	require.Equal(t, len(want), r.Examples)
+	equal := 0
+	for _, c := range seen {
+		text, _, err := Text(t.Context(), m, tok, tok.Encode(c.Prompt, true), Options{MaxTokens: 30}, nil)
+		require.NoError(t, err)
+		require.Equal(t, text, c.Got)
+		if c.Equal = c.Got == c.Want; c.Equal {
+			equal++
+		}
+	}
+	require.Equal(t, equal, r.Equal)
+	require.GreaterOrEqual(t, equal, 2)
+	require.Less(t, equal, len(want))
 }
