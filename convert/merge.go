@@ -342,8 +342,11 @@ func (m *merging) embeddings() error {
 	base := m.ck.Tensor(embed)
 	tied := base != nil && (m.ck.Tensor(head) == nil || m.dropHead)
 	switch {
-	case !tied || len(m.changes[embed])+len(m.changes[head]) == 0:
+	case !tied || m.names.ToHF["output"] == "" || len(m.changes[embed])+len(m.changes[head]) == 0:
 		return m.growth(false)
+	case len(m.changes[head]) == 0 && len(m.changes[embed]) == 1 && m.changes[embed][0].Tied:
+		m.notes.about("trained as one with the input embedding, to which it stays tied", head)
+		return m.growth(true)
 	case m.sameReplacement():
 		delete(m.changes, head)
 		m.notes.about("the adapter's copy is the same as that of the input embedding, so they stay tied", head)

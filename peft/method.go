@@ -131,6 +131,9 @@ type Change struct {
 	// New says that the base may lack the tensor: the head of a task, which the
 	// merged model then has.
 	New bool
+	// Tied says that the change is of the tensor that several modules share (an
+	// output embedding that is the input embedding): it reaches all of them.
+	Tied bool
 }
 
 // ChangeSet is the effect of one adapter on a base model.

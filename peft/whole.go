@@ -204,7 +204,32 @@ func ReplaceBy(p *nn.Param, m *model.Model) Change {
 			c.New = true
 		}
 	}
+	if !c.New {
+		c.stored(p, m)
+	}
 	return c
+}
+
+// stored finds the base's tensor of a parameter that it keeps under another name
+// than the module's (BART's shared embeddings), and whether several modules have it.
+func (c *Change) stored(p *nn.Param, m *model.Model) {
+	users, name := 0, ""
+	for _, mod := range m.Modules {
+		if w := mod.Weight(); w.P == p {
+			users, name = users+1, w.Name
+		}
+		if b := mod.Bias(); b != nil && b.P == p {
+			name = b.Name
+		}
+	}
+	c.Tied = users > 1
+	if m.Checkpoint == nil || m.Checkpoint.Tensor(c.Tensor) != nil || name == "" || users == 1 {
+		return // a weight that was untied is a tensor of its own
+	}
+	t := m.Checkpoint.Tensor(name)
+	if t != nil && t.Elements() == int64(len(p.V.Data)) && (users == 0 || slices.Equal(t.Shape, c.Shape)) {
+		c.Tensor, c.Shape = name, t.Shape
+	}
 }
 
 // ShortNames returns the distinct last components of module paths, sorted; with
