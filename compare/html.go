@@ -51,7 +51,7 @@ th:first-child,td:first-child{text-align:left}tr:last-child td{border-bottom:0}t
 .dot{display:inline-block;width:9px;height:9px;border-radius:50%;margin-right:8px}.legend{display:flex;flex-wrap:wrap;gap:4px 18px;color:var(--soft);font-size:13px}
 .two{display:grid;grid-template-columns:1fr 1fr;gap:8px 28px}@media (max-width:820px){.two{grid-template-columns:1fr}}
 svg{width:100%;height:auto;display:block;overflow:visible;font:11.5px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-svg text{fill:var(--ink)}svg .t{fill:var(--soft)}.g{stroke:var(--grid)}.a{stroke:var(--line)}.y{stroke:var(--soft);stroke-dasharray:4 4}
+svg text{fill:var(--ink);paint-order:stroke;stroke:var(--card);stroke-width:3px;stroke-linejoin:round}svg .t{fill:var(--soft)}.g{stroke:var(--grid)}.a{stroke:var(--line)}.y{stroke:var(--soft);stroke-dasharray:4 4}
 .w{stroke:var(--ink);stroke-width:1.4}.v{fill:var(--card);stroke:var(--ink);stroke-width:1}
 .c{fill:none;stroke-width:1.8;stroke-linejoin:round}svg:has(.s:hover) .s:not(:hover){opacity:.13}.s{transition:opacity .12s}.s:hover .c{stroke-width:3}
 ul{margin:6px 0;padding-left:20px;color:var(--soft)}pre{overflow-x:auto;margin:6px 0;font:13px/1.5 ui-monospace,Menlo,Consolas,monospace}
@@ -386,7 +386,7 @@ func (p *page) curves(t int) {
 	if len(lines) == 0 {
 		return
 	}
-	const width, height, left, right, top, bottom = 520.0, 300.0, 42.0, 400.0, 10.0, 268.0
+	const width, height, left, right, top, bottom = 520.0, 300.0, 42.0, 378.0, 10.0, 268.0
 	x, y := scale{0, last, left, right}, scale{lo - (hi-lo)*0.04, hi, bottom, top}
 	p.printf("<h3>Training loss over steps, mean of the seeds, smoothed</h3>\n<svg viewBox=\"0 0 %.0f %.0f\" role=\"img\" aria-label=\"learning curves\">\n", width, height)
 	for _, v := range ticks(y.lo, y.hi, 6) {

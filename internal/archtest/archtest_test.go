@@ -39,6 +39,7 @@ var rules = []struct {
 	{"data", []string{"tokenizer/...", "model", "nn", "formats", "tensor", "kernels/..."}},
 	{"train", []string{"data", "peft", "tokenizer/...", "model", "nn", "formats/...", "tensor", "kernels/..."}},
 	{"generate", []string{"data", "tokenizer/...", "model", "nn", "formats", "tensor", "kernels/..."}},
+	{"compare", []string{"train", "generate", "data", "peft", "tokenizer/...", "model", "nn", "formats/...", "tensor", "kernels/..."}},
 	{"convert", []string{"peft", "tokenizer/...", "model", "nn", "formats", "tensor", "kernels/..."}},
 }
 

@@ -286,6 +286,9 @@ func (a *app) compare(cmd *cobra.Command, t *compareFlags) error {
 		fmt.Fprintf(a.err, "%s after %s; what is done is kept\n\n  %s  %s\n", a.err.paint(yellow, "interrupted"), plural(len(outcomes), "run"), a.err.paint(dim, "continue"), a.err.paint(cyan, command))
 		return &quietError{withCode(exitInterrupted, err)}
 	}
+	if err == nil && !slices.ContainsFunc(outcomes, func(o compare.Outcome) bool { return o.OK() }) {
+		return fmt.Errorf("no run gave a score")
+	}
 	return err
 }
 
