@@ -1,0 +1,50 @@
+"""Rotations, reflections, sparse and shared changes, against Hugging Face PEFT: files, logits, losses, merges."""
+
+import pytest
+from peft import DeloraConfig, HRAConfig, MissConfig, OFTConfig, RoadConfig
+
+from peers import methods
+from peers.methods import Case, bases  # noqa: F401 (a fixture)
+
+CASES = {
+    "oft": Case(OFTConfig, {"oft_block_size": 8}, fill=0.6),
+    "oft-exact": Case(OFTConfig, {"oft_block_size": 8, "use_cayley_neumann": False}, fill=0.6),
+    "oft-three-terms": Case(OFTConfig, {"oft_block_size": 16, "num_cayley_neumann_terms": 3}, fill=0.6),
+    "oft-eight-terms": Case(OFTConfig, {"oft_block_size": 16, "num_cayley_neumann_terms": 8}, fill=0.6),
+    "oft-shared": Case(OFTConfig, {"oft_block_size": 0, "r": 3, "block_share": True}, fill=0.6),
+    "oft-constrained": Case(OFTConfig, {"oft_block_size": 8, "coft": True, "eps": 0.3}, fill=0.6),
+    "oft-embedding": Case(OFTConfig, {"oft_block_size": 8, "target_modules": ["embed_tokens", "v_proj"]}, "qwen2", fill=0.6, copies=("base_layer.weight",)),
+    "hra": Case(HRAConfig, {"r": 4}),
+    "hra-odd": Case(HRAConfig, {"r": 3}),
+    "hra-gram-schmidt": Case(HRAConfig, {"r": 3, "apply_GS": True}),
+    "miss": Case(MissConfig, {"r": 8}),
+    "miss-short-block": Case(MissConfig, {"r": 6}),
+    "miss-bat": Case(MissConfig, {"r": 8, "init_weights": "bat"}),
+    "miss-mini": Case(MissConfig, {"r": 8, "mini_r": 4, "init_weights": "mini"}),
+    "road-1": Case(RoadConfig, {"group_size": 8}),
+    "road-2": Case(RoadConfig, {"group_size": 8, "variant": "road_2"}),
+    "road-4": Case(RoadConfig, {"group_size": 8, "variant": "road_4"}),
+    "delora": Case(DeloraConfig, {"r": 4, "delora_lambda": 2}, noise=0.3),
+    "delora-patterns": Case(DeloraConfig, {"r": 4, "delora_lambda": 2, "rank_pattern": {"q_proj": 2}, "lambda_pattern": {"v_proj": 5}}, noise=0.3),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request) -> Case:
+    return CASES[request.param]
+
+
+def test_peftkit_reads(case, bases, tmp_path):  # noqa: F811
+    methods.reads(case, bases(case.model), tmp_path)
+
+
+def test_peft_reads(case, bases, tmp_path):  # noqa: F811
+    methods.writes(case, bases(case.model), tmp_path)
+
+
+def test_same_losses(case, bases, tmp_path):  # noqa: F811
+    methods.trains(case, bases(case.model), tmp_path)
+
+
+def test_merge(case, bases, tmp_path):  # noqa: F811
+    methods.merges(case, bases(case.model), tmp_path)
