@@ -178,7 +178,7 @@ func fresh(presets []Preset, union bool, options map[string]any) (*file, error) 
 		if err != nil {
 			return nil, err
 		}
-		if floats[key] && bytes.IndexAny(raw, `."e[{tfn`) < 0 {
+		if floats[key] && !bytes.ContainsAny(raw, `."e[{tfn`) {
 			raw = append(raw, ".0"...)
 		}
 		for _, p := range f.parts {

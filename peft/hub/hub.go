@@ -105,6 +105,13 @@ func (m *Method) New(mod *model.Model, o peft.Options, seed uint64) (peft.Adapte
 	if err != nil {
 		return nil, err
 	}
+	if _, given := o["reduction_factor"]; !given {
+		for _, p := range f.parts {
+			if err := fitReduction(p, mod.HiddenSize); err != nil {
+				return nil, err
+			}
+		}
+	}
 	a := &Adapter{file: f, model: mod, name: name}
 	a.describe()
 	if err := a.build(); err != nil {

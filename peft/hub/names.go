@@ -12,14 +12,14 @@ import (
 // base returns the path of the network without head, with a dot at its end:
 // "bert.", "model.", or "" in T5.
 func (a *Adapter) base() string {
-	for _, s := range a.model.Sublayers {
-		first, _, _ := strings.Cut(s.LayerPath(), ".")
-		if first == "encoder" || first == "decoder" {
-			return ""
-		}
-		return first + "."
+	if len(a.model.Sublayers) == 0 {
+		return ""
 	}
-	return ""
+	first, _, _ := strings.Cut(a.model.Sublayers[0].LayerPath(), ".")
+	if first == "encoder" || first == "decoder" {
+		return ""
+	}
+	return first + "."
 }
 
 // layerIndex numbers the layers as the library does: those of a decoder go on

@@ -1,9 +1,11 @@
 package hub
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strconv"
 
 	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
@@ -68,6 +70,28 @@ func (c *phmConfig) check(in, out int) error {
 		return err
 	}
 	return oneOf("hypercomplex_nonlinearity", c.WInit, "phm", "glorot-normal", "glorot-uniform", "normal")
+}
+
+// fitReduction changes the default reduction_factor of a part whose phm_dim does
+// not divide the width that it gives: 576 features by 32 are 18, of which the
+// multiple of 4 below is 16.
+func fitReduction(p part, hidden int) error {
+	c := &bnConfig{}
+	if p.arch != bottleneckArch {
+		return nil
+	}
+	if err := p.decode(c); err != nil {
+		return err
+	}
+	width, err := c.Reduction.width(hidden, 0)
+	if err != nil || !c.PHM || c.Dim < 1 || width%c.Dim == 0 {
+		return err
+	}
+	width = max(c.Dim, width-width%c.Dim)
+	// Rounded down, so that the division gives the width and not one less.
+	factor := math.Floor(float64(hidden)/float64(width)*1e4) / 1e4
+	p.raw["reduction_factor"] = json.RawMessage(strconv.FormatFloat(factor, 'f', -1, 64))
+	return nil
 }
 
 // phm declares one projection of in to out features; position is down or up.

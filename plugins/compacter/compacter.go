@@ -18,7 +18,7 @@ const why = "the adapter computes a nonlinear function between the layers, which
 
 func options() []peft.Option {
 	return []peft.Option{
-		{Key: "reduction_factor", Default: 32, Doc: "width of the model divided by that of the bottleneck"},
+		{Key: "reduction_factor", Default: 32, Doc: "width of the model divided by that of the bottleneck, which is a multiple of phm_dim (the default is made to fit)"},
 		{Key: "non_linearity", Default: "gelu", Doc: "activation in the bottleneck"},
 		{Key: "phm_dim", Default: 4, Doc: "number of Kronecker products; divides both widths"},
 		{Key: "phm_rank", Default: 1, Doc: "rank of their right factors"},

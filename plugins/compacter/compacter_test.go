@@ -18,6 +18,7 @@ func TestConformance(t *testing.T) {
 		return out
 	}
 	pefttest.Run(t, compacter.Compacter, []pefttest.Case{
+		{Name: "defaults", Options: peft.Options{"phm_init_range": 0.1}},
 		{Name: "llama", Options: small()},
 		{Name: "bert", Model: testmodel.BERT(3), Options: small()},
 		{Name: "whole", Options: small("factorized_phm_W", false, "shared_phm_rule", false)},
