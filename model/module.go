@@ -36,9 +36,12 @@ func (m *Module) Weight() *nn.Weight {
 	return m.Norm.W
 }
 
-// Bias returns the module's bias, nil when it has none.
+// Bias returns the module's bias, nil when it has none. A constant that is added
+// like one (final_logits_bias, a buffer in transformers) is none.
 func (m *Module) Bias() *nn.Weight {
 	switch {
+	case m.Linear != nil && m.Output && m.Linear.Bias != nil && m.Linear.Bias.Name != m.Path+".bias":
+		return nil
 	case m.Linear != nil:
 		return m.Linear.Bias
 	case m.Norm != nil:
