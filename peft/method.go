@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -41,6 +42,8 @@ type Info struct {
 	Aliases []string
 	// PeftType is peft_type in adapter_config.json: "LORA".
 	PeftType string
+	// Formerly lists what peft_type says in older files of the method.
+	Formerly []string
 	Group    Group
 	// Format is the kind of file it is saved in, as formats calls it; "" is "peft".
 	Format string
@@ -192,7 +195,7 @@ func ByName(name string) (Method, error) {
 // ByPeftType returns the method that reads adapters of a peft_type.
 func ByPeftType(t string) (Method, error) {
 	for _, m := range methods {
-		if m.Info().PeftType == t {
+		if i := m.Info(); i.PeftType == t || slices.Contains(i.Formerly, t) {
 			return m, nil
 		}
 	}

@@ -19,9 +19,9 @@ import (
 func init() { peft.Register(Method) }
 
 // Method is MiSS, with the learning rate of PEFT's method comparison.
-var Method = &tuner.Method{
+var Method peft.Method = method{&tuner.Method{
 	Facts: peft.Info{
-		Name: "miss", Aliases: []string{"bone"}, PeftType: "MISS", Group: peft.Reparametrisation,
+		Name: "miss", Aliases: []string{"bone"}, PeftType: "MISS", Formerly: []string{"BONE"}, Group: peft.Reparametrisation,
 		Doc:          "one matrix of changes shared by all blocks of a weight",
 		Reference:    "Kang and Yin 2024, arXiv 2409.15371",
 		LearningRate: 1e-3,
@@ -34,7 +34,7 @@ var Method = &tuner.Method{
 		}, tuner.TargetOptions(peft.AllLinear)...),
 	},
 	Configure: configure,
-}
+}}
 
 type config struct {
 	R       int             `json:"r"`
