@@ -21,26 +21,16 @@ type Encoder interface {
 }
 
 // Direct is the encoder that computes nothing: the embeddings are trained.
-type Direct struct {
-	P *nn.Param
-	// Zero begins with zeros instead of normal numbers.
-	Zero bool
-}
+type Direct struct{ P *nn.Param }
 
 // NewDirect declares the embeddings.
-func NewDirect(rows, cols int) *Direct { return &Direct{P: nn.NewParam(Saved, rows, cols)} }
+func NewDirect(rows, cols int) *Direct { return &Direct{nn.NewParam(Saved, rows, cols)} }
 
 // Params implements Encoder.
 func (d *Direct) Params() []*nn.Param { return []*nn.Param{d.P} }
 
 // Init implements Encoder, with torch.nn.Embedding's N(0, 1).
-func (d *Direct) Init(rng *rand.Rand) {
-	if d.Zero {
-		clear(d.P.V.Data)
-		return
-	}
-	Normal(rng, d.P.V.Data, 1)
-}
+func (d *Direct) Init(rng *rand.Rand) { Normal(rng, d.P.V.Data, 1) }
 
 // Forward implements Encoder.
 func (d *Direct) Forward(*nn.Tape) *nn.Var { return d.P.V }
@@ -76,12 +66,6 @@ func (l *Linear) Init(rng *rand.Rand) {
 	bound := 1 / math.Sqrt(float64(l.W.V.Cols))
 	Uniform(rng, l.W.V.Data, bound)
 	Uniform(rng, l.B.V.Data, bound)
-}
-
-// Zero makes the layer give zeros.
-func (l *Linear) Zero() {
-	clear(l.W.V.Data)
-	clear(l.B.V.Data)
 }
 
 // Forward returns x·Wᵀ + b.

@@ -27,19 +27,27 @@ var Method = &prompts.Method{
 			{Key: "num_virtual_tokens", Flag: "virtual-tokens", Default: 20, Doc: "number of trained keys and values of each layer"},
 			{Key: "prefix_projection", Flag: "prefix-projection", Default: false, Doc: "train them through a network of two layers, as the paper does; only what it gives is saved"},
 			{Key: "encoder_hidden_size", Doc: "size of that network's hidden layer (default: that of the keys)"},
-			{Key: "init_weights", Doc: "\"zero\" begins with zeros instead of random numbers"},
+			{Key: "init_weights", Default: small, Doc: "begin with small random numbers, with \"normal\" ones as PEFT does, which drown the text at first, or with \"zero\", where all tokens of a direct prefix stay alike"},
 			{Key: "prefix_placement", Doc: "where in an encoder-decoder model: \"decoder\" before the decoder's self-attention, as PEFT does, or \"all\": encoder, decoder and cross-attention, which PEFT cannot load"},
 			{Key: "modules_to_save", Doc: "modules to train in full and keep in the adapter"},
 		},
 	},
 	Prefix:  true,
 	Encoder: encoder,
+	Init:    initialise,
 	Attach:  attach,
 }
 
 const (
 	inDecoder = "decoder"
 	inAll     = "all"
+
+	small  = "small"
+	normal = "normal"
+	zero   = "zero"
+
+	// smallSigma is the deviation of a small start.
+	smallSigma = 0.02
 )
 
 type config struct {
@@ -56,8 +64,8 @@ func read(a *prompts.Adapter) (config, error) {
 		return c, err
 	}
 	switch {
-	case c.Init != "" && c.Init != "zero":
-		return c, fmt.Errorf("init_weights is %q, expected \"zero\" or nothing: %w", c.Init, peft.ErrConfig)
+	case c.Init != "" && c.Init != small && c.Init != normal && c.Init != zero:
+		return c, fmt.Errorf("init_weights is %q, expected %s, %s or %s: %w", c.Init, small, normal, zero, peft.ErrConfig)
 	case c.Placement != inDecoder && c.Placement != inAll:
 		return c, fmt.Errorf("prefix_placement is %q, expected %q or %q: %w", c.Placement, inDecoder, inAll, peft.ErrConfig)
 	case c.Placement == inAll && a.Geometry.Submodules == 1:
@@ -83,16 +91,39 @@ func encoder(a *prompts.Adapter, output bool) (prompts.Encoder, error) {
 		cols = 2 * len(s) * a.Geometry.Width
 	}
 	if !c.Projection || output {
-		d := prompts.NewDirect(a.Geometry.Tokens, cols)
-		d.Zero = c.Init == "zero"
-		return d, nil
+		return prompts.NewDirect(a.Geometry.Tokens, cols), nil
 	}
 	return &projection{
 		table: prompts.NewEmbedding(a.Geometry.Tokens, a.Geometry.Width),
 		in:    prompts.NewLinear("transform.0", c.Hidden, a.Geometry.Width),
 		out:   prompts.NewLinear("transform.2", cols, c.Hidden),
-		zero:  c.Init == "zero",
 	}, nil
+}
+
+// initialise draws the parameters. In the file the start is only told where PEFT
+// has a word for it.
+func initialise(a *prompts.Adapter, rng *rand.Rand) error {
+	c, err := read(a)
+	if err != nil {
+		return err
+	}
+	a.Encoder.Init(rng)
+	if c.Init != zero {
+		a.Cfg.Set("init_weights", nil)
+	}
+	last := a.Encoder.Params()
+	if p, ok := a.Encoder.(*projection); ok {
+		last = p.out.Params()
+	}
+	for _, p := range last {
+		switch c.Init {
+		case small:
+			prompts.Normal(rng, p.V.Data, smallSigma)
+		case zero:
+			clear(p.V.Data)
+		}
+	}
+	return nil
 }
 
 // projection computes the prefix from a small table: the paper's
@@ -100,7 +131,6 @@ func encoder(a *prompts.Adapter, output bool) (prompts.Encoder, error) {
 type projection struct {
 	table   *prompts.Embedding
 	in, out *prompts.Linear
-	zero    bool
 }
 
 // Params implements prompts.Encoder.
@@ -112,9 +142,7 @@ func (p *projection) Params() []*nn.Param {
 func (p *projection) Init(rng *rand.Rand) {
 	p.table.Init(rng)
 	p.in.Init(rng)
-	if p.out.Init(rng); p.zero {
-		p.out.Zero()
-	}
+	p.out.Init(rng)
 }
 
 // Forward implements prompts.Encoder.

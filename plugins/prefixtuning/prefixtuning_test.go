@@ -22,6 +22,7 @@ import (
 func TestConformance(t *testing.T) {
 	pefttest.Run(t, prefixtuning.Method, []pefttest.Case{
 		{Name: "defaults"},
+		{Name: "normal", Options: peft.Options{"virtual-tokens": 3, "init_weights": "normal"}},
 		{Name: "zero", Options: peft.Options{"virtual-tokens": 3, "init_weights": "zero"}},
 		{Name: "projection", Options: peft.Options{"virtual-tokens": 3, "prefix-projection": true, "encoder_hidden_size": 24}},
 		{Name: "zero projection", Options: peft.Options{"virtual-tokens": 3, "prefix-projection": true, "init_weights": "zero"}},
@@ -29,8 +30,8 @@ func TestConformance(t *testing.T) {
 		{Name: "Gemma2", Model: testmodel.Gemma2(), Options: peft.Options{"virtual-tokens": 4}},
 		{Name: "Qwen3", Model: testmodel.Qwen3(), Options: peft.Options{"virtual-tokens": 4}},
 		{Name: "classifier", Model: testmodel.BERT(3), Options: peft.Options{"virtual-tokens": 4}},
-		{Name: "seq2seq", Model: testmodel.BART(), Options: peft.Options{"virtual-tokens": 4}},
-		{Name: "relative positions", Model: testmodel.T5(), Options: peft.Options{"virtual-tokens": 4}},
+		{Name: "seq2seq", Model: testmodel.BART(), Options: peft.Options{"virtual-tokens": 4, "init_weights": "normal"}},
+		{Name: "relative positions", Model: testmodel.T5(), Options: peft.Options{"virtual-tokens": 4, "init_weights": "normal"}},
 		{Name: "relative positions, all", Model: testmodel.T5Gated(), Options: peft.Options{"virtual-tokens": 4, "prefix_placement": "all"}},
 		{Name: "seq2seq, all", Model: testmodel.BART(), Options: peft.Options{"virtual-tokens": 4, "prefix_placement": "all"}},
 		{Name: "seq2seq, all, projection", Model: testmodel.BART(), Options: peft.Options{"virtual-tokens": 4, "prefix_placement": "all", "prefix-projection": true}},
