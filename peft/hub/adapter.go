@@ -81,15 +81,14 @@ func (a *Adapter) ofHead(path string) bool {
 	})
 }
 
-// wholeModule trains a module as part of the head.
-func (a *Adapter) wholeModule(mod *model.Module) []*nn.Param {
-	out := peft.WholeModule(mod)
-	for _, p := range out {
-		p.Name = strings.TrimPrefix(p.Name, peft.Prefix)
-	}
-	a.head = append(a.head, out...)
-	return out
+// wholeModule trains a module as part of the head. Its parameters keep the names
+// of PEFT, since other methods on the model may save them too.
+func (a *Adapter) wholeModule(mod *model.Module) {
+	a.head = append(a.head, peft.WholeModule(mod)...)
 }
+
+// headName is the name of a parameter of the head in the file.
+func headName(p *nn.Param) string { return strings.TrimPrefix(p.Name, peft.Prefix) }
 
 func (a *Adapter) attach(scale float32) error {
 	if scale != 1 && len(a.head) > 0 {
@@ -131,8 +130,13 @@ func (a *Adapter) Params() []*nn.Param {
 // Export implements peft.Exporter.
 func (a *Adapter) Export() ([]formats.OutTensor, error) {
 	var out []formats.OutTensor
-	for _, p := range append(slices.Clone(a.saved), a.head...) {
+	for _, p := range a.saved {
 		out = append(out, peft.OutParam(p))
+	}
+	for _, p := range a.head {
+		o := peft.OutParam(p)
+		o.Name = headName(p)
+		out = append(out, o)
 	}
 	for _, w := range a.twins {
 		o := peft.OutParam(w.p)

@@ -11,6 +11,7 @@ import (
 	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
+	"github.com/peftkit/peftkit/tensor"
 )
 
 // headConfigName is the file that describes the head beside the adapter.
@@ -181,11 +182,18 @@ func (a *Adapter) fill(file *formats.Adapter) error {
 		c.Name = a.modern(rename(t.Name), want)
 		own.Tensors = append(own.Tensors, &c)
 	}
-	set, err := peft.ExactTensorSet(&own)
-	if err != nil {
+	if own.Tensors, err = a.baseHead(own.Tensors, file.Path); err != nil {
 		return err
 	}
-	if err := a.baseHead(set, file.Path); err != nil {
+	for _, p := range a.head {
+		for _, t := range own.Tensors {
+			if t.Name == headName(p) {
+				t.Name = p.Name
+			}
+		}
+	}
+	set, err := peft.ExactTensorSet(&own)
+	if err != nil {
 		return err
 	}
 	missing := ""
@@ -239,45 +247,47 @@ func (a *Adapter) modern(name string, want map[string]bool) string {
 }
 
 // baseHead deals with tensors of a head that the base model has too: the library
-// saves lm_head with every adapter of a language model. Equal ones are the base's;
-// others replace it.
-func (a *Adapter) baseHead(set *peft.TensorSet, path string) error {
-	for _, name := range set.Rest() {
-		if strings.Contains(name, "."+a.name+".") {
-			continue
+// saves lm_head with every adapter of a language model. Equal ones are the base's
+// and are taken off the list; others replace it.
+func (a *Adapter) baseHead(tensors []*tensor.Tensor, path string) ([]*tensor.Tensor, error) {
+	var out []*tensor.Tensor
+	for _, t := range tensors {
+		same, err := a.ofBase(t)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		i := strings.LastIndexByte(name, '.')
-		mod := a.model.Module(name[:max(i, 0)])
-		if mod == nil || a.ofHead(mod.Path) || name[i+1:] != "weight" {
-			if name == "final_logits_bias" {
-				v, err := set.Peek(name).AllFloats()
-				if err != nil {
-					return fmt.Errorf("%s: %w", path, err)
-				}
-				if !slices.ContainsFunc(v, func(x float32) bool { return x != 0 }) {
-					set.Take(name) // BART's, which is added to the logits
-				}
-			}
-			continue
+		if !same {
+			out = append(out, t)
 		}
-		w, t := mod.Weight(), set.Peek(name)
-		if len(t.Shape) != 2 || t.Shape[0] != w.Out || t.Shape[1] != w.In {
-			return fmt.Errorf("%s: %s has shape %v, the model has [%d %d]: %w", path, name, t.Shape, w.Out, w.In, peft.ErrTensors)
-		}
-		same := true
-		got, have := make([]float32, w.In), make([]float32, w.In)
-		for r := 0; r < w.Out && same; r++ {
-			if err := t.Floats(got, r, r+1); err != nil {
-				return fmt.Errorf("%s: %w", path, err)
-			}
-			w.Row(have, r)
-			same = slices.Equal(got, have)
-		}
-		if same {
-			set.Take(name)
-			continue
-		}
-		a.wholeModule(mod)
 	}
-	return nil
+	return out, nil
+}
+
+// ofBase reports whether a tensor says what the base model has. A weight of the
+// base that differs is trained and saved with the adapter from now on.
+func (a *Adapter) ofBase(t *tensor.Tensor) (bool, error) {
+	if t.Name == "final_logits_bias" { // BART's, added to the logits
+		v, err := t.AllFloats()
+		return err == nil && !slices.ContainsFunc(v, func(x float32) bool { return x != 0 }), err
+	}
+	path, ok := strings.CutSuffix(t.Name, ".weight")
+	mod := a.model.Module(path)
+	if !ok || mod == nil || a.ofHead(path) {
+		return false, nil
+	}
+	w := mod.Weight()
+	if len(t.Shape) != 2 || t.Shape[0] != w.Out || t.Shape[1] != w.In {
+		return false, fmt.Errorf("%s has shape %v, the model has [%d %d]: %w", t.Name, t.Shape, w.Out, w.In, peft.ErrTensors)
+	}
+	got, have := make([]float32, w.In), make([]float32, w.In)
+	for r := range w.Out {
+		if err := t.Floats(got, r, r+1); err != nil {
+			return false, err
+		}
+		if w.Row(have, r); !slices.Equal(got, have) {
+			a.wholeModule(mod)
+			return false, nil
+		}
+	}
+	return true, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/peftkit/peftkit/formats"
 	_ "github.com/peftkit/peftkit/formats/adapterhub"
+	_ "github.com/peftkit/peftkit/formats/hfpeft"
 	"github.com/peftkit/peftkit/internal/testdata"
 	"github.com/peftkit/peftkit/internal/testmodel"
 	"github.com/peftkit/peftkit/model"
@@ -24,6 +25,7 @@ import (
 	"github.com/peftkit/peftkit/plugins/attentionprefix"
 	"github.com/peftkit/peftkit/plugins/bottleneck"
 	"github.com/peftkit/peftkit/plugins/compacter"
+	"github.com/peftkit/peftkit/plugins/lora"
 	"github.com/peftkit/peftkit/plugins/mam"
 	"github.com/peftkit/peftkit/plugins/unipelt"
 )
@@ -204,4 +206,24 @@ func TestHeadConfig(t *testing.T) {
 	o, err := bottleneck.Pfeiffer.OptionsFor(a)
 	require.NoError(t, err)
 	require.Equal(t, []string{"class-0", "class-1"}, o.Labels)
+}
+
+// Two methods that save the same head must not take its names from each other.
+func TestCombination(t *testing.T) {
+	m := build(t, testmodel.BERT(2))
+	ad, err := peft.New(m, []peft.Part{{Method: lora.Method}, {Method: bottleneck.Houlsby}, {Method: attentionprefix.Method}}, 1)
+	require.NoError(t, err)
+	for k, p := range ad.Params() {
+		for i := range p.V.Data {
+			p.V.Data[i] += 0.05 * float32(math.Sin(float64(13*k+7*i+1)))
+		}
+	}
+	b := model.Sequence([]int32{3, 9, 4}, 0)
+	want := append([]float32(nil), m.Logits(nn.NewTape(), b, nil).Data...)
+	dir := filepath.Join(t.TempDir(), "a")
+	require.NoError(t, peft.Save(context.Background(), dir, ad, nil))
+	again := build(t, testmodel.BERT(2))
+	_, err = peft.Attach(again, dir, 1)
+	require.NoError(t, err)
+	require.InDeltaSlice(t, want, again.Logits(nn.NewTape(), b, nil).Data, 1e-6)
 }
