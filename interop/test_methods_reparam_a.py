@@ -1,13 +1,16 @@
 """Reparametrisations beside LoRA, against Hugging Face PEFT: files, logits, losses, merges."""
 
 import pytest
-from peft import IA3Config, LoHaConfig, LoKrConfig, LoraConfig, VeraConfig
+from peft import AdaLoraConfig, IA3Config, LoHaConfig, LoKrConfig, LoraConfig, VeraConfig
 
 from peers import methods
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
 IA3_LLAMA = {"target_modules": ["k_proj", "v_proj", "down_proj"], "feedforward_modules": ["down_proj"]}
 IA3_GPT2 = {"target_modules": ["c_attn", "mlp.c_proj"], "feedforward_modules": ["mlp.c_proj"]}
+ADALORA = {"init_r": 6, "target_r": 3, "lora_alpha": 12, "tinit": 2, "tfinal": 3, "total_step": 10}
+CUT = {"unsaved": ("ranknum",), "implied": ("total_step",), "steps": 10}
+
 #: Every layer of PEFT's state repeats the shared matrices; files hold them once.
 SHARED = tuple(f"{layer}.{matrix}" for layer in ("_proj", "c_attn") for matrix in ("vera_A", "vera_B", "randlora_A", "randlora_B", "vblora_vector_bank"))
 
@@ -27,6 +30,9 @@ CASES = {
     "vera": Case(VeraConfig, {"r": 16}, fill=1.0, unsaved=SHARED),
     "vera-drawn": Case(VeraConfig, {"r": 8, "save_projection": False, "projection_prng_key": 3, "d_initial": 0.3}, fill=1.0, unsaved=SHARED),
     "vera-gpt2": Case(VeraConfig, {"r": 16}, "gpt2", fill=1.0, unsaved=SHARED),
+    "adalora": Case(AdaLoraConfig, ADALORA, fill=1.0, **CUT, noise=1.0),
+    "adalora-start": Case(AdaLoraConfig, {**ADALORA, "tinit": 0, "tfinal": 0, "deltaT": 2}, fill=1.0, **CUT),
+    "adalora-gpt2": Case(AdaLoraConfig, {**ADALORA, "deltaT": 3}, "gpt2", fill=1.0, **CUT, noise=1.0),
 }
 
 
@@ -43,8 +49,17 @@ def test_peft_reads(case, bases, tmp_path):  # noqa: F811
     methods.writes(case, bases(case.model), tmp_path)
 
 
+def hooks(tuned):
+    """What AdaLoRA does beside the gradients: the loss of orthogonality, the cutting of ranks."""
+    if tuned.active_peft_config.peft_type != "ADALORA":
+        return {}
+    inner = tuned.base_model.model
+    return {"penalty": lambda ids: tuned.base_model(input_ids=ids, labels=ids).loss - inner(input_ids=ids, labels=ids).loss,
+            "after": tuned.base_model.update_and_allocate}
+
+
 def test_same_losses(case, bases, tmp_path):  # noqa: F811
-    methods.trains(case, bases(case.model), tmp_path)
+    methods.trains(case, bases(case.model), tmp_path, hooks=hooks)
 
 
 def test_merge(case, bases, tmp_path):  # noqa: F811

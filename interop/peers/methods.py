@@ -40,6 +40,8 @@ class Case:
     merged: float = 1e-5  # how far merged weights may be apart
     train_only: dict = field(default_factory=dict)  # further options, for training alone
     copies: tuple = ()  # ends of names of the base's own weights, which PEFT saves beside the adapter and peftkit does not
+    implied: tuple = ()  # options that peftkit finds out by itself
+    steps: int = 4  # of the run that makes a file for PEFT
     unsaved: tuple = ()  # parts of names of PEFT's state that PEFT does not save
 
     def build(self, **more):
@@ -55,7 +57,7 @@ class Case:
 
     def flags(self) -> list[str]:
         """The same configuration as peftkit's flags."""
-        options = dict(self.options)
+        options = {k: v for k, v in self.options.items() if k not in self.implied}
         if "target_modules" not in options and self.model in TARGETS:
             options["target_modules"] = TARGETS[self.model]
         return ["--method", self.name, *(f for k, v in options.items() for f in ("--set", f"{k}={v if isinstance(v, str) else json.dumps(v)}"))]
@@ -139,7 +141,7 @@ def reads(case: Case, folder: Path, tmp: Path, atol: float = 1e-4) -> None:
 def writes(case: Case, folder: Path, tmp: Path, atol: float = 1e-4) -> None:
     """PEFT loads what peftkit trained from nothing, by the method's own options: no key missing or left over, the same logits."""
     out = tmp / "ours"
-    peftkit.run("train", "-m", folder, "-d", texts(tmp / "data.jsonl"), "-o", out, "--max-steps", 4, "--save-steps", 0, "--val-split", 0,
+    peftkit.run("train", "-m", folder, "-d", texts(tmp / "data.jsonl"), "-o", out, "--max-steps", case.steps, "--save-steps", 0, "--val-split", 0,
                 "--lr", case.lr, *case.flags())
     ids = ids_of(folder)
     want = models.logits(load(case, folder, out), ids)
