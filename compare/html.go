@@ -192,8 +192,8 @@ func ticks(lo, hi float64, n int) []float64 {
 		}
 	}
 	var out []float64
-	for v := math.Ceil(lo/step) * step; v <= hi+step*1e-9; v += step {
-		out = append(out, v)
+	for i := math.Ceil(lo / step); i*step <= hi+step*1e-9; i++ {
+		out = append(out, i*step+0) // + 0 makes of -0 a 0
 	}
 	return out
 }
@@ -251,7 +251,7 @@ func (p *page) bars(t int) {
 		lo -= pad
 	}
 	hi += pad
-	const left, width, high, top = 170.0, 1060.0, 25.0, 8.0
+	const left, width, high, top = 170.0, 1060.0, 25.0, 22.0
 	bottom := top + high*float64(len(list))
 	x := scale{lo, hi, left, width - 90}
 	title := "Score: the bar is the gain over the untouched base; dots are seeds"
@@ -265,6 +265,12 @@ func (p *page) bars(t int) {
 	}
 	if hasFull {
 		p.printf("<line class=\"y\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"><title>full fine-tuning %s</title></line>\n", x.at(full), x.at(full), top, bottom, value(metric, full))
+	}
+	if hasBase {
+		p.printf("<text class=\"t\" x=\"%.1f\" y=\"12\" text-anchor=\"middle\">base %s</text>\n", x.at(origin), value(metric, origin))
+	}
+	if hasFull {
+		p.printf("<text class=\"t\" x=\"%.1f\" y=\"12\" text-anchor=\"middle\">full %s</text>\n", x.at(full), value(metric, full))
 	}
 	for i, b := range list {
 		y := top + high*(float64(i)+0.5)

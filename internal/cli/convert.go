@@ -67,9 +67,9 @@ func (a *app) convertCommand() *cobra.Command {
 			if base == "" {
 				base = "MODEL"
 			}
-			a.next("peftkit generate -m %s --lora %s -p \"Hello\"", quote(base), quote(*out))
+			a.next("%s", try(base, *out))
 		} else {
-			a.next("peftkit generate -m %s -p \"Hello\"", quote(*out))
+			a.next("%s", try(*out, ""))
 		}
 		return nil
 	}

@@ -56,7 +56,7 @@ func (a *app) mergeCommand() *cobra.Command {
 			return printJSON(a.out, o)
 		}
 		a.printOutcome(*base, o)
-		a.next("peftkit generate -m %s -p \"Hello\"", quote(*out))
+		a.next("%s", try(*out, ""))
 		return nil
 	}
 	return cmd
