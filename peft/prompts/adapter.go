@@ -25,6 +25,10 @@ type Method struct {
 	Encoder func(a *Adapter, output bool) (Encoder, error)
 	// Init draws the parameters of a fresh adapter, nil for the encoder's own Init.
 	Init func(a *Adapter, rng *rand.Rand) error
+	// HeadRate is what the learning rate is multiplied with for a head and other
+	// modules that are trained in full beside a prompt whose own rate is far above
+	// theirs; 0 is 1.
+	HeadRate float64
 	// Attach hooks into the model.
 	Attach func(a *Adapter) error
 	// Wrap makes the adapter that callers get, nil for the Adapter itself.
@@ -40,14 +44,16 @@ type Adapter struct {
 	// Beside are trained parameters that are saved next to prompt_embeddings.
 	Beside []*nn.Param
 
-	facts peft.Info
-	whole []*nn.Param // of the head and of modules_to_save
+	facts    peft.Info
+	headRate float64
+	whole    []*nn.Param // of the head and of modules_to_save
 }
 
 var (
 	_ peft.Method   = (*Method)(nil)
 	_ peft.Adapter  = (*Adapter)(nil)
 	_ peft.Exporter = (*Adapter)(nil)
+	_ peft.Rater    = (*Adapter)(nil)
 )
 
 // Info implements peft.Method.
@@ -125,7 +131,7 @@ func (m *Method) make(mod *model.Model, cfg *peft.Config, output bool) (*Adapter
 	if err != nil {
 		return nil, err
 	}
-	a := &Adapter{Cfg: cfg, Geometry: g, Model: mod, facts: m.Facts}
+	a := &Adapter{Cfg: cfg, Geometry: g, Model: mod, facts: m.Facts, headRate: m.HeadRate}
 	if a.Encoder, err = m.Encoder(a, output); err != nil {
 		return nil, err
 	}
@@ -152,6 +158,14 @@ func (m *Method) finish(a *Adapter, fresh bool) (peft.Adapter, error) {
 // Params implements peft.Adapter.
 func (a *Adapter) Params() []*nn.Param {
 	return slices.Concat(a.Encoder.Params(), a.Beside, a.whole)
+}
+
+// Rate implements peft.Rater.
+func (a *Adapter) Rate(p *nn.Param) (lr, decay float64) {
+	if a.headRate > 0 && slices.Contains(a.whole, p) {
+		return a.headRate, 1
+	}
+	return 1, 1
 }
 
 // Export implements peft.Exporter: the embeddings, not what computes them.

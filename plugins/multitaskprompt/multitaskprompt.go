@@ -16,7 +16,8 @@ import (
 
 func init() { peft.Register(Method) }
 
-// Method is multitask prompt tuning.
+// Method is multitask prompt tuning. The learning rate is the paper's; the head of
+// a classifier has a hundredth of it.
 var Method = &prompts.Method{
 	Facts: peft.Info{
 		Name: "multitask-prompt-tuning", Aliases: []string{"multitask_prompt_tuning", "multitask-prompt", "mpt"},
@@ -37,10 +38,11 @@ var Method = &prompts.Method{
 			{Key: "modules_to_save", Doc: "modules to train in full and keep in the adapter"},
 		},
 	},
-	Encoder: encoder,
-	Init:    initialise,
-	Attach:  attach,
-	Wrap:    prompts.WaitForText,
+	HeadRate: 0.01,
+	Encoder:  encoder,
+	Init:     initialise,
+	Attach:   attach,
+	Wrap:     prompts.WaitForText,
 }
 
 const (

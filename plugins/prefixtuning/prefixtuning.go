@@ -15,17 +15,19 @@ import (
 
 func init() { peft.Register(Method) }
 
-// Method is prefix tuning.
+// Method is prefix tuning. As in the paper, and unlike in PEFT, the prefix is
+// trained through a network unless told otherwise: directly it learns at few rates
+// and more slowly.
 var Method = &prompts.Method{
 	Facts: peft.Info{
 		Name: "prefix-tuning", Aliases: []string{"prefix_tuning", "prefix"}, PeftType: "PREFIX_TUNING", Group: peft.PromptBased,
 		Doc:          "trains keys and values that stand before those of every text, in every layer",
 		Reference:    "Li and Liang 2021, arXiv 2101.00190",
 		NotMergeable: "its keys and values stand before those of the text: no weight of the model holds them",
-		LearningRate: 1e-2,
+		LearningRate: 3e-3,
 		Options: []peft.Option{
 			{Key: "num_virtual_tokens", Flag: "virtual-tokens", Default: 20, Doc: "number of trained keys and values of each layer"},
-			{Key: "prefix_projection", Flag: "prefix-projection", Default: false, Doc: "train them through a network of two layers, as the paper does; only what it gives is saved"},
+			{Key: "prefix_projection", Flag: "prefix-projection", Default: true, Doc: "train them through a network of two layers, as the paper does; only what it gives is saved; false trains them directly and wants a rate of 3e-2"},
 			{Key: "encoder_hidden_size", Doc: "size of that network's hidden layer (default: that of the keys)"},
 			{Key: "init_weights", Default: small, Doc: "begin with small random numbers, with \"normal\" ones as PEFT does, which drown the text at first, or with \"zero\", where all tokens of a direct prefix stay alike"},
 			{Key: "prefix_placement", Doc: "where in an encoder-decoder model: \"decoder\" before the decoder's self-attention, as PEFT does, or \"all\": encoder, decoder and cross-attention, which PEFT cannot load"},

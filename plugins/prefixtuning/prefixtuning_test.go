@@ -22,18 +22,18 @@ import (
 func TestConformance(t *testing.T) {
 	pefttest.Run(t, prefixtuning.Method, []pefttest.Case{
 		{Name: "defaults"},
-		{Name: "normal", Options: peft.Options{"virtual-tokens": 3, "init_weights": "normal"}},
-		{Name: "zero", Options: peft.Options{"virtual-tokens": 3, "init_weights": "zero"}},
+		{Name: "normal", Options: peft.Options{"virtual-tokens": 3, "prefix-projection": false, "init_weights": "normal"}},
+		{Name: "zero", Options: peft.Options{"virtual-tokens": 3, "prefix-projection": false, "init_weights": "zero"}},
 		{Name: "projection", Options: peft.Options{"virtual-tokens": 3, "prefix-projection": true, "encoder_hidden_size": 24}},
 		{Name: "zero projection", Options: peft.Options{"virtual-tokens": 3, "prefix-projection": true, "init_weights": "zero"}},
-		{Name: "GPT2", Model: testmodel.GPT2(), Options: peft.Options{"virtual-tokens": 4}},
-		{Name: "Gemma2", Model: testmodel.Gemma2(), Options: peft.Options{"virtual-tokens": 4}},
-		{Name: "Qwen3", Model: testmodel.Qwen3(), Options: peft.Options{"virtual-tokens": 4}},
-		{Name: "classifier", Model: testmodel.BERT(3), Options: peft.Options{"virtual-tokens": 4}},
-		{Name: "seq2seq", Model: testmodel.BART(), Options: peft.Options{"virtual-tokens": 4, "init_weights": "normal"}},
-		{Name: "relative positions", Model: testmodel.T5(), Options: peft.Options{"virtual-tokens": 4, "init_weights": "normal"}},
-		{Name: "relative positions, all", Model: testmodel.T5Gated(), Options: peft.Options{"virtual-tokens": 4, "prefix_placement": "all"}},
-		{Name: "seq2seq, all", Model: testmodel.BART(), Options: peft.Options{"virtual-tokens": 4, "prefix_placement": "all"}},
+		{Name: "GPT2", Model: testmodel.GPT2(), Options: peft.Options{"virtual-tokens": 4, "prefix-projection": false}},
+		{Name: "Gemma2", Model: testmodel.Gemma2(), Options: peft.Options{"virtual-tokens": 4, "prefix-projection": false}},
+		{Name: "Qwen3", Model: testmodel.Qwen3(), Options: peft.Options{"virtual-tokens": 4, "prefix-projection": false}},
+		{Name: "classifier", Model: testmodel.BERT(3), Options: peft.Options{"virtual-tokens": 4, "prefix-projection": false}},
+		{Name: "seq2seq", Model: testmodel.BART(), Options: peft.Options{"virtual-tokens": 4, "prefix-projection": false, "init_weights": "normal"}},
+		{Name: "relative positions", Model: testmodel.T5(), Options: peft.Options{"virtual-tokens": 4, "prefix-projection": false, "init_weights": "normal"}},
+		{Name: "relative positions, all", Model: testmodel.T5Gated(), Options: peft.Options{"virtual-tokens": 4, "prefix-projection": false, "prefix_placement": "all"}},
+		{Name: "seq2seq, all", Model: testmodel.BART(), Options: peft.Options{"virtual-tokens": 4, "prefix-projection": false, "prefix_placement": "all"}},
 		{Name: "seq2seq, all, projection", Model: testmodel.BART(), Options: peft.Options{"virtual-tokens": 4, "prefix_placement": "all", "prefix-projection": true}},
 	})
 }
@@ -58,7 +58,7 @@ func TestPrefixIsCache(t *testing.T) {
 	tape.Reset()
 	m.Hidden(tape, b)
 
-	ad, err := prefixtuning.Method.New(m, peft.Options{"virtual-tokens": 3}, 1)
+	ad, err := prefixtuning.Method.New(m, peft.Options{"virtual-tokens": 3, "prefix-projection": false}, 1)
 	require.NoError(t, err)
 	p := ad.Params()[0].V
 	require.Equal(t, 2*m.Layers*m.KVSize, p.Cols)

@@ -10,17 +10,16 @@ import (
 
 func init() { peft.Register(Method) }
 
-// Method is prompt tuning. The paper trains 100 tokens with Adafactor at a
-// constant 0.3; see LearningRate's comment for AdamW.
+// Method is prompt tuning. The learning rate is the paper's, which AdamW takes as
+// well as Adafactor: a tenth of it learns far more slowly. A classifier's head has
+// a hundredth of it.
 var Method = &prompts.Method{
 	Facts: peft.Info{
 		Name: "prompt-tuning", Aliases: []string{"prompt_tuning", "prompt"}, PeftType: "PROMPT_TUNING", Group: peft.PromptBased,
 		Doc:          "trains embeddings that stand before every text",
 		Reference:    "Lester et al. 2021, arXiv 2104.08691",
 		NotMergeable: "its rows stand before the text: no weight of the model holds them",
-		// Between the 0.3 of the paper, which is Adafactor's, and what AdamW needs with
-		// embeddings that begin as those of words.
-		LearningRate: 3e-2,
+		LearningRate: 0.3,
 		Options: []peft.Option{
 			{Key: "num_virtual_tokens", Flag: "virtual-tokens", Default: 20, Doc: "number of trained embeddings; 100 in the paper"},
 			{Key: "prompt_tuning_init", Flag: "prompt-init", Default: prompts.SampleVocab, Doc: "begin with SAMPLE_VOCAB (embeddings of random tokens), RANDOM (normal numbers) or TEXT"},
@@ -29,10 +28,11 @@ var Method = &prompts.Method{
 			{Key: "modules_to_save", Doc: "modules to train in full and keep in the adapter"},
 		},
 	},
-	Encoder: encoder,
-	Init:    prompts.Begin,
-	Attach:  prompts.AttachRows,
-	Wrap:    prompts.WaitForText,
+	HeadRate: 0.01,
+	Encoder:  encoder,
+	Init:     prompts.Begin,
+	Attach:   prompts.AttachRows,
+	Wrap:     prompts.WaitForText,
 }
 
 func encoder(a *prompts.Adapter, _ bool) (prompts.Encoder, error) {

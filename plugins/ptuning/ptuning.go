@@ -22,7 +22,7 @@ var Method = &prompts.Method{
 		Doc:          "trains embeddings before every text through a small network",
 		Reference:    "Liu et al. 2021, arXiv 2103.10385",
 		NotMergeable: "its rows stand before the text: no weight of the model holds them",
-		LearningRate: 1e-3,
+		LearningRate: 3e-3,
 		Options: []peft.Option{
 			{Key: "num_virtual_tokens", Flag: "virtual-tokens", Default: 20, Doc: "number of trained embeddings"},
 			{Key: "encoder_reparameterization_type", Flag: "prompt-encoder", Default: mlp, Doc: "the network: MLP, or LSTM in both directions"},
