@@ -1,7 +1,9 @@
 """Rotations, reflections, sparse and shared changes, against Hugging Face PEFT: files, logits, losses, merges."""
 
 import pytest
-from peft import DeloraConfig, HRAConfig, MissConfig, OFTConfig, RoadConfig
+import torch
+from peft import BOFTConfig, DeloraConfig, HRAConfig, MissConfig, OFTConfig, RoadConfig
+from peft.tuners.boft import layer as boft_layer
 
 from peers import methods
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
@@ -14,6 +16,10 @@ CASES = {
     "oft-shared": Case(OFTConfig, {"oft_block_size": 0, "r": 3, "block_share": True}, fill=0.6),
     "oft-constrained": Case(OFTConfig, {"oft_block_size": 8, "coft": True, "eps": 0.3}, fill=0.6),
     "oft-embedding": Case(OFTConfig, {"oft_block_size": 8, "target_modules": ["embed_tokens", "v_proj"]}, "qwen2", fill=0.6, copies=("base_layer.weight",)),
+    "boft": Case(BOFTConfig, {"boft_block_size": 4}),
+    "boft-number": Case(BOFTConfig, {"boft_block_size": 0, "boft_block_num": 4}),
+    "boft-two-factors": Case(BOFTConfig, {"boft_n_butterfly_factor": 2}),
+    "boft-three-factors": Case(BOFTConfig, {"boft_block_size": 8, "boft_n_butterfly_factor": 3, "target_modules": ["q_proj", "v_proj"]}),
     "hra": Case(HRAConfig, {"r": 4}),
     "hra-odd": Case(HRAConfig, {"r": 3}),
     "hra-gram-schmidt": Case(HRAConfig, {"r": 3, "apply_GS": True}),
@@ -27,6 +33,25 @@ CASES = {
     "delora": Case(DeloraConfig, {"r": 4, "delora_lambda": 2}, noise=0.3),
     "delora-patterns": Case(DeloraConfig, {"r": 4, "delora_lambda": 2, "rank_pattern": {"q_proj": 2}, "lambda_pattern": {"v_proj": 5}}, noise=0.3),
 }
+
+
+class Blocks:
+    """What PEFT's CUDA extension does, which it wants for more than one factor of BOFT."""
+
+    @staticmethod
+    def forward(blocks):
+        return [torch.stack([torch.block_diag(*factor) for factor in blocks])]
+
+    @staticmethod
+    def backward(grad, blocks):
+        size = blocks.shape[-1]
+        return [torch.stack([torch.stack([g[i:i + size, i:i + size] for i in range(0, len(g), size)]) for g in grad])]
+
+
+@pytest.fixture(autouse=True)
+def butterfly(monkeypatch):
+    """PEFT without the extension takes one factor, whatever the configuration says."""
+    monkeypatch.setattr(boft_layer, "_FBD_CUDA", Blocks)
 
 
 @pytest.fixture(params=CASES)

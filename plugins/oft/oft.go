@@ -18,8 +18,8 @@ import (
 
 func init() { peft.Register(Method) }
 
-// Method is OFT. The learning rate is between the 1e-4 of PEFT's method comparison,
-// which is for 5000 steps, and what LoRA has here.
+// Method is OFT. The learning rate is higher than the 1e-4 of PEFT's method
+// comparison, which is for 5000 steps.
 var Method = &tuner.Method{
 	Facts: peft.Info{
 		Name: "oft", PeftType: "OFT", Group: peft.Reparametrisation,

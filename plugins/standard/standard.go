@@ -25,6 +25,7 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/adaptionprompt"
 	_ "github.com/peftkit/peftkit/plugins/attentionprefix"
 	_ "github.com/peftkit/peftkit/plugins/bitfit"
+	_ "github.com/peftkit/peftkit/plugins/boft"
 	_ "github.com/peftkit/peftkit/plugins/bottleneck"
 	_ "github.com/peftkit/peftkit/plugins/compacter"
 	_ "github.com/peftkit/peftkit/plugins/delora"
