@@ -45,6 +45,9 @@ type Info struct {
 	// Formerly lists what peft_type says in older files of the method.
 	Formerly []string
 	Group    Group
+	// Preset names the method whose files these are: that method with other defaults,
+	// as DoRA is LoRA's. "" for a method of its own.
+	Preset string
 	// Format is the kind of file it is saved in, as formats calls it; "" is "peft".
 	Format string
 	// NotMergeable says why the adapter cannot be written into weights; "" when it can.
@@ -154,14 +157,14 @@ var (
 )
 
 // Register adds a method. It panics when its name or PEFT type is empty or
-// taken: that is a mistake in the program, found at start.
+// taken, a preset's type aside: that is a mistake in the program, found at start.
 func Register(m Method) {
 	i := m.Info()
 	if i.Name == "" || i.PeftType == "" {
 		panic("peft: Register of a method without name or PEFT type")
 	}
 	for _, o := range methods {
-		if o.Info().PeftType == i.PeftType {
+		if o.Info().PeftType == i.PeftType && i.Preset == "" && o.Info().Preset == "" {
 			panic("peft: PEFT type registered twice: " + i.PeftType)
 		}
 	}
@@ -195,7 +198,7 @@ func ByName(name string) (Method, error) {
 // ByPeftType returns the method that reads adapters of a peft_type.
 func ByPeftType(t string) (Method, error) {
 	for _, m := range methods {
-		if i := m.Info(); i.PeftType == t || slices.Contains(i.Formerly, t) {
+		if i := m.Info(); i.Preset == "" && (i.PeftType == t || slices.Contains(i.Formerly, t)) {
 			return m, nil
 		}
 	}

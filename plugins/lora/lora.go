@@ -15,7 +15,12 @@ import (
 	"github.com/peftkit/peftkit/peft/tuner"
 )
 
-func init() { peft.Register(Method) }
+func init() {
+	peft.Register(Method)
+	for _, p := range presets {
+		peft.Register(p.method(Method.(method).Method))
+	}
+}
 
 // method adds the form that GGUF adapters have to what the tuner does.
 type method struct{ *tuner.Method }

@@ -1,6 +1,7 @@
 package lora
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -121,4 +122,34 @@ func TestRefusesWhatItDoesNotCompute(t *testing.T) {
 		_, err := Method.Load(openModel(t), &formats.Adapter{Path: "a", Config: []byte(cfg)}, 1)
 		require.ErrorIs(t, err, peft.ErrConfig, cfg)
 	}
+}
+
+// A preset is LoRA with other defaults: its files are LoRA's.
+func TestPresets(t *testing.T) {
+	for _, p := range presets {
+		t.Run(p.name, func(t *testing.T) {
+			m, err := peft.ByName(p.name)
+			require.NoError(t, err)
+			info := m.Info()
+			require.Equal(t, "lora", info.Preset)
+			require.Equal(t, "LORA", info.PeftType)
+			require.NotEqual(t, Method.Info().Doc, info.Doc)
+			for key, v := range p.options {
+				i := slices.IndexFunc(info.Options, func(o peft.Option) bool { return o.Key == key })
+				require.GreaterOrEqual(t, i, 0, key)
+				require.Equal(t, v, info.Options[i].Default, key)
+			}
+		})
+	}
+	m, err := peft.ByPeftType("LORA")
+	require.NoError(t, err)
+	require.Equal(t, "lora", m.Info().Name)
+	pefttest.Run(t, presetMethod(t, "dora"), []pefttest.Case{{Name: "dora", Identity: true, Hold: hold}})
+	pefttest.Run(t, presetMethod(t, "rslora"), []pefttest.Case{{Name: "rslora", Identity: true}})
+}
+
+func presetMethod(t *testing.T, name string) peft.Method {
+	m, err := peft.ByName(name)
+	require.NoError(t, err)
+	return m
 }
