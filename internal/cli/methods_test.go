@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -61,7 +62,15 @@ func TestEveryMethodTrains(t *testing.T) {
 		for _, name := range names {
 			t.Run(c.kind+" "+name, func(t *testing.T) {
 				out := filepath.Join(t.TempDir(), "a")
-				o := cli(t, "train", "-m", c.model, "-d", c.data, "-o", out, "--method", name, "--max-steps", "2", "--max-seq-len", "16", "--save-steps", "0")
+				args := []string{"train", "-m", c.model, "-d", c.data, "-o", out, "--method", name, "--max-steps", "2", "--max-seq-len", "16", "--save-steps", "0"}
+				if m, err := peft.ByName(name); err == nil { // the test models have 32 features
+					for _, o := range m.Info().Options {
+						if n, err := strconv.ParseFloat(fmt.Sprint(o.Default), 64); err == nil && n > 16 && (o.Key == "r" || o.Key == "reduction_factor") {
+							args = append(args, "--set", o.Key+"=4")
+						}
+					}
+				}
+				o := cli(t, args...)
 				if o.code == exitUsage || o.code == exitFormat {
 					require.Regexp(t, "does not fit|choose another", o.errors, "a method that does not fit says so, or what would make it fit")
 					return
