@@ -66,6 +66,9 @@ var (
 
 // ParseMethods reads the word of --method: one name, or several joined by +.
 func ParseMethods(word string) ([]Method, error) {
+	if m, err := ByName(word); err == nil { // a name may end in plus signs
+		return []Method{m}, nil
+	}
 	var out []Method
 	for _, name := range strings.Split(word, "+") {
 		m, err := ByName(strings.TrimSpace(name))

@@ -187,9 +187,9 @@ func foreign(path, dir string, c map[string]json.RawMessage) error {
 	e := &formats.FileError{File: path, Tensor: "peft_type", Err: formats.ErrUnsupported, Found: "no such key", Want: "the adapter_config.json of a PEFT adapter"}
 	switch {
 	case has("config", "model_type") || isFile(filepath.Join(dir, "pytorch_adapter.bin")):
-		e.Found, e.Hint = "an adapter of the AdapterHub library (adapters)", "Only PEFT and GGUF adapters can be used"
+		e.Found, e.Hint = "an adapter of the AdapterHub library (adapters)", "Leave out the format: it is recognised by its files"
 	case has("lora_parameters") || isFile(filepath.Join(dir, "adapters.safetensors")) || has("lora_layers") || has("fine_tune_type"):
-		e.Found, e.Hint = "an adapter of MLX-LM", "Only PEFT and GGUF adapters can be used: fuse it with mlx_lm.fuse, or convert it to PEFT's names and orientation"
+		e.Found, e.Hint = "an adapter of MLX-LM", "Adapters of PEFT, of the adapters library and GGUF can be used: fuse it with mlx_lm.fuse, or convert it to PEFT's names and orientation"
 	case has("enable_lora") || has("merge_weights"):
 		e.Found, e.Hint = "a LoRA configuration from before PEFT 0.3", "Save it again with a current PEFT"
 	}
