@@ -47,7 +47,26 @@ func (l *LinearLayer) additions(t *Tape, x *Var) []LowRank {
 // AddLowRank attaches an addition that is fused into the layer's product. f is
 // called in every forward pass with the layer's input; a LowRank with a nil B
 // adds nothing. Any number may be attached; all are summed.
-func (l *LinearLayer) AddLowRank(f func(t *Tape, x *Var) LowRank) { l.low = append(l.low, f) }
+//
+// What was wrapped around the layer before does not reach the addition, which is
+// then a product of its own: methods act in the order in which they were attached,
+// as they do when their changes are merged into the weight one after the other.
+func (l *LinearLayer) AddLowRank(f func(t *Tape, x *Var) LowRank) {
+	if len(l.wraps) == 0 {
+		l.low = append(l.low, f)
+		return
+	}
+	l.Wrap(func(t *Tape, x *Var, next func(*Tape, *Var) *Var) *Var {
+		y, term := next(t, x), f(t, x)
+		if term.B == nil {
+			return y
+		}
+		z := LinearOp(t, x, nil, nil, term)
+		out := Add(t, y, z)
+		t.Discard(y)
+		return out
+	})
+}
 
 // Wrap attaches a function around the layer: it gets the input and next, which
 // runs the layer with all that was attached before. The last one added is the

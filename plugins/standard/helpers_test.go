@@ -2,6 +2,7 @@ package standard_test
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"path/filepath"
 	"slices"
@@ -177,9 +178,9 @@ func losses(t *testing.T, m *model.Model, ad peft.Adapter, rate, decay float64, 
 	return out
 }
 
-// gradients compares a few gradients with differences of the loss: of every
-// parameter at most, the largest one. Where the loss has a bend (ReLU) two step
-// sizes disagree, and the next largest is taken.
+// gradients compares gradients with differences of the loss, for a few of the
+// parameters. Where the loss has a bend (ReLU) nearby these mean nothing, so the
+// largest of one of a parameter's quarters has to agree.
 func gradients(t *testing.T, m *model.Model, ad peft.Adapter) {
 	t.Helper()
 	d := dataset(m)
@@ -201,39 +202,34 @@ func gradients(t *testing.T, m *model.Model, ad peft.Adapter) {
 	}
 	m.Loss(tape, b, 1/float32(n))
 	tape.Backward()
-	params, checked := ad.Params(), 0
+	params, nonzero := ad.Params(), 0
 	every := (len(params) + 5) / 6
 	for k := 0; k < len(params); k += every {
 		p := params[k]
-		order := make([]int, len(p.V.Data))
-		for i := range order {
-			order[i] = i
-		}
-		size := func(i int) float64 { return math.Abs(float64(p.V.Grad[i])) }
-		slices.SortFunc(order, func(i, j int) int {
-			if size(i) != size(j) {
-				return map[bool]int{true: -1, false: 1}[size(i) > size(j)]
+		quarter := (len(p.V.Data) + 3) / 4
+		ok := false
+		var told []string
+		for from := 0; from < len(p.V.Data) && !ok; from += quarter {
+			i := from
+			for j := from; j < min(from+quarter, len(p.V.Data)); j++ {
+				if math.Abs(float64(p.V.Grad[j])) > math.Abs(float64(p.V.Grad[i])) {
+					i = j
+				}
 			}
-			return i - j
-		})
-		for _, i := range order[:min(4, len(order))] {
 			old := p.V.Data[i]
-			slope := func(h float32) float64 {
-				at := func(x float32) float64 { p.V.Data[i] = old + x; return loss() }
-				v := (8*(at(h)-at(-h)) - (at(2*h) - at(-2*h))) / (12 * float64(h))
-				p.V.Data[i] = old
-				return v
+			at := func(x float32) float64 { p.V.Data[i] = old + x; return loss() }
+			const h = 2e-3
+			want := (8*(at(h)-at(-h)) - (at(2*h) - at(-2*h))) / (12 * h)
+			p.V.Data[i] = old
+			got := float64(p.V.Grad[i])
+			if ok = math.Abs(want-got) <= 2e-3+0.03*math.Abs(want); ok && math.Abs(want) > 1e-3 {
+				nonzero++
 			}
-			want, half := slope(3e-3), slope(1.5e-3)
-			if math.Abs(want-half) > 1e-3+0.02*math.Abs(want) {
-				continue
-			}
-			require.InDelta(t, half, float64(p.V.Grad[i]), 2e-3+0.03*math.Abs(half), "%s[%d]", p.Name, i)
-			checked++
-			break
+			told = append(told, fmt.Sprintf("[%d]: gradient %g, difference %g", i, got, want))
 		}
+		require.True(t, ok, "%s%v", p.Name, told)
 	}
-	require.Positive(t, checked, "no gradient could be checked")
+	require.Positive(t, nonzero, "all of the checked gradients are close to zero")
 }
 
 // useful reports whether an error says what would fit: a method, an option, or

@@ -3,7 +3,6 @@ package standard_test
 import (
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -46,7 +45,9 @@ func unfitting(method, family string) (string, bool) {
 }
 
 // identities are the methods whose fresh adapter leaves every model as it is.
-var identities = []string{}
+var identities = []string{
+	"adalora", "adaption-prompt", "bitfit", "delora", "full", "ia3", "last-layer", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "road", "vera",
+}
 
 // wholeText are the methods whose effect on a token depends on the tokens after
 // it (gates that are means over a text), so that no cache gives the same.
@@ -80,17 +81,12 @@ func cell(t *testing.T, method peft.Method, f family) {
 		return
 	}
 	require.False(t, expected, "fits, although the table says: %s", why)
-	if os.Getenv("PROBE") != "" {
-		t.Logf("PROBE %s %g", info.Name, maxDiff(t, before, logits(m)))
-	}
 	if slices.Contains(identities, info.Name) {
 		require.LessOrEqual(t, maxDiff(t, before, logits(m)), 1e-5, "a fresh adapter changes the output")
 	}
 
 	seen := losses(t, m, ad, min(info.LearningRate, 0.02), info.WeightDecay, 6)
 	require.Less(t, seen[len(seen)-1], seen[0], "training does not lower the loss: %v", seen)
-	stir(ad, 0.02)
-	gradients(t, m, ad)
 	if !slices.Contains(wholeText, info.Name) {
 		inPieces(t, m)
 	}
@@ -109,10 +105,13 @@ func cell(t *testing.T, method peft.Method, f family) {
 	if info.NotMergeable != "" {
 		require.ErrorIs(t, err, peft.ErrNotMergeable)
 		require.ErrorContains(t, err, info.NotMergeable)
-		return
+	} else {
+		require.NoError(t, err)
+		require.LessOrEqual(t, maxDiff(t, want, logits(load(t, merged, model.Options{}))), 2e-4, "merged")
 	}
-	require.NoError(t, err)
-	require.LessOrEqual(t, maxDiff(t, want, logits(load(t, merged, model.Options{}))), 2e-4, "merged")
+
+	stir(ad, 0.02)
+	gradients(t, m, ad)
 }
 
 // inPieces checks that tokens that come to a cache in two pieces give the logits
