@@ -145,7 +145,11 @@ func fits(m *model.Model, ds *data.Dataset) error {
 			tokens []int32
 			vocab  int
 		}{{"example", ex.Tokens, target}, {"source", ex.Source, source}} {
-			if n := len(side.tokens); n > m.MaxPositions {
+			n := len(side.tokens)
+			if ds.Task == model.Seq2SeqLM && side.name == "example" {
+				n-- // a decoder does not read the last token of its target
+			}
+			if n > m.MaxPositions {
 				return fmt.Errorf("%s:%d: %w: the %s has %d tokens, the model takes at most %d; set a maximum sequence length", ex.File, ex.Line, ErrConfig, side.name, n, m.MaxPositions)
 			}
 			for _, id := range side.tokens {
