@@ -64,17 +64,14 @@ func longestFirst(a, b, limit int) (int, int) {
 	if a+b <= limit {
 		return a, b
 	}
-	short, long := min(a, b), max(a, b)
+	short := min(a, b)
 	if short > limit-short {
 		short = limit / 2
-		long = limit - short
-	} else {
-		long = limit - short
 	}
 	if a <= b {
-		return short, long
+		return short, limit - short
 	}
-	return long, short
+	return limit - short, short
 }
 
 // typed returns nil for types that are all 0.

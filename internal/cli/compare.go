@@ -27,14 +27,14 @@ var surveyMethods = []string{compare.None, compare.Full, "prompt-tuning", "prefi
 
 // compareFlags are the settings of the compare command.
 type compareFlags struct {
-	model, methods, eval, keep, metric, out, config, columns *string
-	tasks, maps, set, rates                                  *[]string
-	task                                                     *taskFlags
-	seeds                                                    *int
-	seed                                                     *uint64
-	budget                                                   compare.Budget
-	threads                                                  *int
-	asJSON                                                   *bool
+	model, methods, eval, keep, metric, out, columns *string
+	tasks, maps, set, rates                          *[]string
+	task                                             *taskFlags
+	seeds                                            *int
+	seed                                             *uint64
+	budget                                           compare.Budget
+	threads                                          *int
+	asJSON                                           *bool
 }
 
 func (a *app) compareCommand() *cobra.Command {
