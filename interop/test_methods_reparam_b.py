@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from peft import BOFTConfig, DeloraConfig, HRAConfig, MissConfig, OFTConfig, RoadConfig
+from peft import BOFTConfig, DeloraConfig, GraloraConfig, HRAConfig, MissConfig, OFTConfig, RoadConfig
 from peft.tuners.boft import layer as boft_layer
 
 from peers import methods
@@ -20,6 +20,10 @@ CASES = {
     "boft-number": Case(BOFTConfig, {"boft_block_size": 0, "boft_block_num": 4}),
     "boft-two-factors": Case(BOFTConfig, {"boft_n_butterfly_factor": 2}),
     "boft-three-factors": Case(BOFTConfig, {"boft_block_size": 8, "boft_n_butterfly_factor": 3, "target_modules": ["q_proj", "v_proj"]}),
+    "gralora": Case(GraloraConfig, {"r": 4, "alpha": 6}),
+    "gralora-four": Case(GraloraConfig, {"r": 8, "alpha": 6, "gralora_k": 4}),
+    "gralora-hybrid": Case(GraloraConfig, {"r": 4, "hybrid_r": 3, "alpha": 6}, noise=0.3),
+    "gralora-gpt2": Case(GraloraConfig, {"r": 4, "hybrid_r": 3, "alpha": 6}, "gpt2"),
     "hra": Case(HRAConfig, {"r": 4}),
     "hra-odd": Case(HRAConfig, {"r": 3}),
     "hra-gram-schmidt": Case(HRAConfig, {"r": 3, "apply_GS": True}),

@@ -30,6 +30,7 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/compacter"
 	_ "github.com/peftkit/peftkit/plugins/delora"
 	_ "github.com/peftkit/peftkit/plugins/full"
+	_ "github.com/peftkit/peftkit/plugins/gralora"
 	_ "github.com/peftkit/peftkit/plugins/hra"
 	_ "github.com/peftkit/peftkit/plugins/ia3"
 	_ "github.com/peftkit/peftkit/plugins/lastlayer"
