@@ -1,7 +1,7 @@
 """Reparametrisations beside LoRA, against Hugging Face PEFT: files, logits, losses, merges."""
 
 import pytest
-from peft import AdaLoraConfig, IA3Config, LoHaConfig, LoKrConfig, LoraConfig, VeraConfig
+from peft import AdaLoraConfig, IA3Config, LoHaConfig, LoKrConfig, LoraConfig, VBLoRAConfig, VeraConfig
 
 from peers import methods
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
@@ -33,6 +33,14 @@ CASES = {
     "adalora": Case(AdaLoraConfig, ADALORA, fill=1.0, **CUT, noise=1.0),
     "adalora-start": Case(AdaLoraConfig, {**ADALORA, "tinit": 0, "tfinal": 0, "deltaT": 2}, fill=1.0, **CUT),
     "adalora-gpt2": Case(AdaLoraConfig, {**ADALORA, "deltaT": 3}, "gpt2", fill=1.0, **CUT, noise=1.0),
+    "vblora": Case(VBLoRAConfig, {"num_vectors": 20, "vector_length": 16, "init_vector_bank_bound": 0.3}, fill=1.0, unsaved=SHARED),
+    "vblora-one": Case(VBLoRAConfig, {"num_vectors": 9, "vector_length": 32, "topk": 1, "init_vector_bank_bound": 0.3}, fill=1.0, unsaved=SHARED),
+    "vblora-short": Case(VBLoRAConfig, {"num_vectors": 200, "vector_length": 16, "topk": 3, "save_only_topk_weights": True, "init_vector_bank_bound": 0.3},
+                         fill=1.0, untrainable="save_only_topk_weights", unsaved=SHARED),
+    "vblora-short-one": Case(VBLoRAConfig, {"num_vectors": 300, "vector_length": 32, "topk": 1, "save_only_topk_weights": True, "init_vector_bank_bound": 0.3},
+                             fill=1.0, untrainable="save_only_topk_weights", unsaved=SHARED),
+    "vblora-gpt2": Case(VBLoRAConfig, {"num_vectors": 20, "vector_length": 64, "topk": 3, "r": 2, "init_vector_bank_bound": 0.3}, "gpt2", fill=1.0,
+                        unsaved=SHARED),
 }
 
 

@@ -42,6 +42,7 @@ class Case:
     copies: tuple = ()  # ends of names of the base's own weights, which PEFT saves beside the adapter and peftkit does not
     implied: tuple = ()  # options that peftkit finds out by itself
     steps: int = 4  # of the run that makes a file for PEFT
+    untrainable: str = ""  # a saved adapter cannot be trained on: what peftkit says then
     unsaved: tuple = ()  # parts of names of PEFT's state that PEFT does not save
 
     def build(self, **more):
@@ -156,6 +157,10 @@ def trains(case: Case, folder: Path, tmp: Path, steps: int = 10, rtol: float = 1
     """
     start, out, data = started(case, folder, tmp / "start"), tmp / "out", texts(tmp / "data.jsonl")
     run = Run(steps=steps, lr=case.lr)
+    if case.untrainable:
+        with pytest.raises(peftkit.Failed, match=case.untrainable):
+            peftkit.run("train", "-m", folder, "-d", data, "-o", out, "--init-adapter", start, *run.arguments())
+        return
     peftkit.run("train", "-m", folder, "-d", data, "-o", out, "--init-adapter", start, "--max-seq-len", 256, *run.arguments())
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     tuned = load(case, folder, start, trainable=True).eval()  # GPT-2 of transformers has dropout of its own

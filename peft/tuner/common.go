@@ -165,3 +165,34 @@ func (a *Adapter) SetFanInFanOut() {
 		return w.Transposed || w.Conv1D
 	}))
 }
+
+// Divisor returns the largest number up to limit that divides the sizes of all
+// modules that the adapter targets: the length of blocks that fits everywhere.
+func (p *Place) Divisor(limit int) (int, error) {
+	all := 0
+	for _, m := range p.Model.Modules {
+		if m.Linear == nil || p.ad.Cfg.Saves(m.Path) {
+			continue
+		}
+		hit, err := p.ad.Cfg.Hits(m)
+		if err != nil {
+			return 0, err
+		}
+		if hit {
+			all = gcd(gcd(all, m.Weight().Out), m.Weight().In)
+		}
+	}
+	for d := min(limit, all); d > 1; d-- {
+		if all%d == 0 {
+			return d, nil
+		}
+	}
+	return 1, nil
+}
+
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}

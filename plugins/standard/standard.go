@@ -47,5 +47,6 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/ptuning"
 	_ "github.com/peftkit/peftkit/plugins/road"
 	_ "github.com/peftkit/peftkit/plugins/unipelt"
+	_ "github.com/peftkit/peftkit/plugins/vblora"
 	_ "github.com/peftkit/peftkit/plugins/vera"
 )
