@@ -155,6 +155,10 @@ type Outcome struct {
 	// process, evaluation included.
 	Steps           int     `json:"steps"`
 	Seconds         float64 `json:"seconds"`
+	// CPUSeconds is the processor time of the same training, over all cores: it tells
+	// the work where other programs take their share of the machine. 0 where the
+	// system does not tell.
+	CPUSeconds float64 `json:"cpu_seconds,omitempty"`
 	TokensPerSecond float64 `json:"tokens_per_second"`
 	Peak            int64   `json:"peak_memory_bytes"`
 	Curve           []Point `json:"curve,omitempty"`

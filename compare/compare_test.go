@@ -74,8 +74,8 @@ func TestSummary(t *testing.T) {
 	require.Nil(t, r.Rows[8].Average)
 
 	head, rows := r.Table()
-	require.Equal(t, "method >sst2 >kept >cola >average >of full's gain >trainable >share >time >peak memory", strings.Join(head, " "))
-	require.Equal(t, []string{"lora", "85.0 ± 1.0", "80.0 ± 10.0", "40.0 ± 1.0", "62.5", "87 % / 80 %", "100 k", "0.45 %", "11.0 s", "200 MB"}, rows[2])
+	require.Equal(t, "method >sst2 >kept >cola >average >of full's gain >trainable >share >time >CPU time >peak memory", strings.Join(head, " "))
+	require.Equal(t, []string{"lora", "85.0 ± 1.0", "80.0 ± 10.0", "40.0 ± 1.0", "62.5", "87 % / 80 %", "100 k", "0.45 %", "11.0 s", "–", "200 MB"}, rows[2])
 	require.Equal(t, []string{"does not fit", "–", "failed"}, rows[8][1:4])
 	require.Contains(t, r.Why(), "ia3 on sst2: no place for it")
 	require.Contains(t, r.Why(), "ia3 on cola: out of memory")

@@ -51,6 +51,7 @@ type Row struct {
 	Rate      float64 `json:"learning_rate,omitempty"`
 	// Seconds of training of a run and its speed, means; Peak memory, the highest.
 	Seconds         float64 `json:"seconds"`
+	CPUSeconds      float64 `json:"cpu_seconds,omitempty"`
 	TokensPerSecond float64 `json:"tokens_per_second"`
 	Peak            int64   `json:"peak_memory_bytes"`
 }
@@ -142,6 +143,7 @@ func (r *Report) row(method string, outcomes []Outcome) Row {
 			row.Peak = max(row.Peak, o.Peak)
 			row.Rate = o.Rate
 			row.Seconds += o.Seconds
+			row.CPUSeconds += o.CPUSeconds
 			row.TokensPerSecond += o.TokensPerSecond
 			n++
 		}
@@ -153,7 +155,7 @@ func (r *Report) row(method string, outcomes []Outcome) Row {
 		c.Curve = meanCurve(curves)
 	}
 	if n > 0 {
-		row.Seconds, row.TokensPerSecond = row.Seconds/n, row.TokensPerSecond/n
+		row.Seconds, row.CPUSeconds, row.TokensPerSecond = row.Seconds/n, row.CPUSeconds/n, row.TokensPerSecond/n
 	}
 	if r.Parameters > 0 {
 		row.Share = float64(row.Trainable) / float64(r.Parameters)
@@ -287,7 +289,7 @@ func (r *Report) Table() (head []string, rows [][]string) {
 	if gain {
 		head = append(head, ">of full's gain")
 	}
-	head = append(head, ">trainable", ">share", ">time", ">peak memory")
+	head = append(head, ">trainable", ">share", ">time", ">CPU time", ">peak memory")
 	for i := range r.Rows {
 		row := &r.Rows[i]
 		cells := []string{row.Method}
@@ -330,9 +332,13 @@ func (r *Report) Table() (head []string, rows [][]string) {
 			cells = append(cells, strings.Join(gains, " / "))
 		}
 		if row.Trainable == 0 {
-			cells = append(cells, "–", "–", "–", sizeText(row.Peak))
+			cells = append(cells, "–", "–", "–", "–", sizeText(row.Peak))
 		} else {
-			cells = append(cells, countText(row.Trainable), shareText(row.Share), timeText(row.Seconds), sizeText(row.Peak))
+			cpu := "–"
+			if row.CPUSeconds > 0 {
+				cpu = timeText(row.CPUSeconds)
+			}
+			cells = append(cells, countText(row.Trainable), shareText(row.Share), timeText(row.Seconds), cpu, sizeText(row.Peak))
 		}
 		rows = append(rows, cells)
 	}

@@ -231,10 +231,12 @@ func (r *Run) train(ctx context.Context, f *fresh, out *Outcome, progress func(*
 			progress(s)
 		}
 	})}
+	began := cpuSeconds()
 	res, err := train.Run(ctx, c, f.Model, ad, f.train)
 	if err != nil {
 		return err
 	}
+	out.CPUSeconds = cpuSeconds() - began
 	out.Steps, out.Seconds, out.Curve = res.Steps, res.Elapsed.Seconds(), thin(curve, 100)
 	if out.Seconds > 0 {
 		out.TokensPerSecond = float64(res.Tokens) / out.Seconds

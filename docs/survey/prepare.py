@@ -1,0 +1,85 @@
+"""Prepares the tasks of the survey's table from the texts and lexicons that they are made of.
+
+    python3 docs/survey/prepare.py DATA OUT
+
+DATA holds text/sst2, text/cola, text/alpaca_en_demo and models/us_bart; OUT gets one folder per task with
+train.jsonl and valid.jsonl, and a model folder us_bart. The choice of records depends on a fixed seed alone.
+"""
+
+import csv
+import json
+import random
+import shutil
+import sys
+from pathlib import Path
+
+
+def write(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
+
+
+def lexicon(path):
+    """Words with one pronunciation, or the default one of several."""
+    out = {}
+    for word, said in json.loads(path.read_text(encoding="utf-8")).items():
+        said = said.get("DEFAULT") if isinstance(said, dict) else said
+        if said:
+            out[word] = said
+    return out
+
+
+def pronunciation(data, out, train=8000, valid=500):
+    """US to British English: unseen words that differ, and US words that should stay."""
+    model = data / "models/us_bart"
+    config = json.loads((model / "us_bart_config.json").read_text(encoding="utf-8"))
+    letters, sounds = set(config["grapheme_chars"][4:]), set(config["phoneme_chars"][4:])
+    us, gb = lexicon(model / "us_gold.json"), lexicon(model / "gb_gold.json")
+
+    def fits(word, said):
+        return set(word) <= letters and set(said) <= sounds and len(word) < 40 and len(said) < 40
+
+    differ = sorted(w for w in gb if w in us and gb[w] != us[w] and fits(w, gb[w]))
+    american = sorted(w for w in us if w not in gb and fits(w, us[w]))
+    rng = random.Random(7)
+    rng.shuffle(differ)
+    rng.shuffle(american)
+    write(out / "british/valid.jsonl", [{"source": w, "target": gb[w]} for w in differ[:valid]])
+    write(out / "british/train.jsonl", [{"source": w, "target": gb[w]} for w in differ[valid:valid + train]])
+    write(out / "american/valid.jsonl", [{"source": w, "target": us[w]} for w in american[:valid]])
+    (out / "us_bart").mkdir(exist_ok=True)
+    shutil.copy(model / "us_bart_config.json", out / "us_bart/config.json")
+    shutil.copy(model / "us_bart.safetensors", out / "us_bart/model.safetensors")
+
+
+def sst2(data, out):
+    for part, name in (("train", "train"), ("dev", "valid")):
+        lines = (data / f"text/sst2/{part}.tsv").read_text(encoding="utf-8").splitlines()
+        write(out / f"sst2/{name}.jsonl", [dict(zip(("text", "label"), line.rsplit("\t", 1))) for line in lines])
+
+
+def cola(data, out):
+    for part, name in (("in_domain_train", "train"), ("in_domain_dev", "valid")):
+        rows = csv.reader((data / f"text/cola/{part}.tsv").open(encoding="utf-8"), delimiter="\t", quoting=csv.QUOTE_NONE)
+        write(out / f"cola/{name}.jsonl", [{"text": r[3], "label": r[1]} for r in rows])
+
+
+def instructions(data, out, valid=100):
+    rows = json.loads((data / "text/alpaca_en_demo/alpaca_en_demo.json").read_text(encoding="utf-8"))
+    rows = [r for r in rows if len(r["instruction"]) + len(r["input"]) + len(r["output"]) < 700]
+    random.Random(7).shuffle(rows)
+    write(out / "instructions/valid.jsonl", rows[:valid])
+    write(out / "instructions/train.jsonl", rows[valid:])
+
+
+def main():
+    data, out = Path(sys.argv[1]), Path(sys.argv[2])
+    out.mkdir(parents=True, exist_ok=True)
+    pronunciation(data, out)
+    sst2(data, out)
+    cola(data, out)
+    instructions(data, out)
+
+
+if __name__ == "__main__":
+    main()
