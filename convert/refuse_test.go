@@ -221,7 +221,7 @@ func TestMergeRefusals(t *testing.T) {
 		"some match":       {base: hf, adapters: one(&loraSpec{rank: 2, alpha: 4, pairs: []pairSpec{up, {module: "model.layers.1.mlp.up_proj", out: 64, in: 32}}}), is: peft.ErrNoMatch, says: "layers.1.mlp.up_proj"},
 		"wrong shape":      {base: hf, adapters: one(&loraSpec{rank: 2, alpha: 4, pairs: []pairSpec{{module: up.module, out: 64, in: 16}}}), is: peft.ErrTensors},
 		"wrong rank":       {base: hf, adapters: one(&loraSpec{rank: 2, alpha: 4, pairs: []pairSpec{up}, config: map[string]any{"r": 4}}), is: peft.ErrTensors},
-		"DoRA":             {base: hf, adapters: one(&loraSpec{rank: 2, alpha: 4, pairs: []pairSpec{up}, config: map[string]any{"use_dora": true}}), is: peft.ErrConfig},
+		"DoRA":             {base: hf, adapters: one(&loraSpec{rank: 2, alpha: 4, pairs: []pairSpec{up}, config: map[string]any{"use_dora": true}}), is: peft.ErrTensors, says: "lora_magnitude_vector"},
 		"other method":     {base: hf, adapters: one(&loraSpec{rank: 2, alpha: 4, pairs: []pairSpec{up}, config: map[string]any{"peft_type": "NO_SUCH"}}), is: peft.ErrConfig, says: "NO_SUCH"},
 		"huge scale":       {base: hf, adapters: []AdapterRef{{good, 3e38}}, is: ErrNotFinite, says: "up_proj"},
 		"base holds NaN":   {base: nan, adapters: []AdapterRef{{good, 1}}, is: ErrNotFinite, says: "up_proj"},

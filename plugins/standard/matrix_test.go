@@ -20,6 +20,7 @@ var small = map[string]peft.Options{
 	"compacter":   {"reduction_factor": 2},
 	"compacterpp": {"reduction_factor": 2},
 	"miss":        {"r": 8},
+	"olora":       {"r": 8},
 	"road":        {"group_size": 8},
 }
 
@@ -48,6 +49,11 @@ func unfitting(method, family string) (string, bool) {
 var identities = []string{
 	"adalora", "adaption-prompt", "bitfit", "delora", "full", "ia3", "last-layer", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "road", "vera",
 }
+
+// constants are the methods that by definition take something they compute from
+// their parameters as a constant of the gradient (DoRA's norms), which differences
+// of the loss do not.
+var constants = []string{"dora"}
 
 // wholeText are the methods whose effect on a token depends on the tokens after
 // it (gates that are means over a text), so that no cache gives the same.
@@ -110,8 +116,10 @@ func cell(t *testing.T, method peft.Method, f family) {
 		require.LessOrEqual(t, maxDiff(t, want, logits(load(t, merged, model.Options{}))), 2e-4, "merged")
 	}
 
-	stir(ad, 0.02)
-	gradients(t, m, ad)
+	if !slices.Contains(constants, info.Name) {
+		stir(ad, 0.05)
+		gradients(t, m, ad)
+	}
 }
 
 // inPieces checks that tokens that come to a cache in two pieces give the logits
