@@ -26,6 +26,18 @@ func (method) ToGGUF(a *formats.Adapter, n *model.Names) (*formats.OutAdapter, [
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", a.Path, err)
 	}
+	why := ""
+	switch {
+	case cfg.UseDoRA:
+		why = "DoRA scales whole rows of weights"
+	case cfg.changesBase():
+		why = fmt.Sprintf("init_lora_weights %s changed the base model too", cfg.initKind)
+	case cfg.LoraBias:
+		why = "lora_bias adds to outputs"
+	}
+	if why != "" {
+		return nil, nil, fmt.Errorf("%s: %s, which the factors of a GGUF adapter do not hold; merge it with peftkit merge-lora, or take the nearest factors with peftkit convert --base MODEL --svd-rank N: %w", a.Path, why, peft.ErrConfig)
+	}
 	set, err := peft.NewTensorSet(a)
 	if err != nil {
 		return nil, nil, err

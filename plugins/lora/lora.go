@@ -106,10 +106,23 @@ func (c *config) Finish(ad *tuner.Adapter) error {
 
 // Describe implements tuner.Describer.
 func (c *config) Describe() string {
-	if len(c.ranks) > 0 {
-		return "LoRA mixed ranks"
+	what := "LoRA"
+	switch {
+	case c.UseDoRA:
+		what = "DoRA"
+	case c.FrozenA:
+		what = "LoRA-FA"
+	case c.PlusRatio != 1:
+		what = "LoRA+"
 	}
-	return fmt.Sprintf("LoRA rank %d", c.R)
+	kind, _, _ := strings.Cut(c.initKind, "_niter_")
+	if begins := map[string]string{initPiSSA: "PiSSA", initOLoRA: "OLoRA", initOrthogonal: "orthogonal", initMiCA: "MiCA", initEVA: "EVA", initLoftQ: "LoftQ"}[kind]; begins != "" {
+		what += " (" + begins + ")"
+	}
+	if len(c.ranks) > 0 {
+		return what + " mixed ranks"
+	}
+	return fmt.Sprintf("%s rank %d", what, c.R)
 }
 
 // pairName splits the name of a first factor.
