@@ -89,6 +89,9 @@ func change(s Site, p *Place, scale float32) ([]peft.Change, error) {
 	default:
 		return nil, fmt.Errorf("its change of the module %w into the weight", peft.ErrNotMergeable)
 	}
+	if t, ok := s.(TiedMerging); ok {
+		ch.Tied = t.MergesTied()
+	}
 	var out []peft.Change
 	if ch.Apply != nil {
 		out = append(out, ch)

@@ -69,6 +69,12 @@ type BiasMerging interface {
 	NeedsBias() bool
 }
 
+// TiedMerging is a Site that changes the one weight of several modules (an output
+// embedding that is the input embedding) in all of them.
+type TiedMerging interface {
+	MergesTied() bool
+}
+
 // Finisher is a Tuner with work to do when all sites are declared: shared
 // tensors. It is called before Init and Attach.
 type Finisher interface {
@@ -95,6 +101,12 @@ type Place struct {
 	Model   *model.Model
 
 	ad *Adapter
+}
+
+// Place returns the place of a module that is no target, for a tuner that declares
+// parameters there.
+func (a *Adapter) Place(m *model.Module, of *model.Model) *Place {
+	return &Place{Path: m.Path, Mod: m, Out: m.Weight().Out, In: m.Weight().In, Model: of, ad: a}
 }
 
 // Linear returns the linear layer, or an error that says that the method adapts
