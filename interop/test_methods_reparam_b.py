@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from peft import BOFTConfig, DeloraConfig, GraloraConfig, HRAConfig, MissConfig, OFTConfig, RoadConfig
+from peft import BOFTConfig, DeloraConfig, GraloraConfig, HRAConfig, MissConfig, OFTConfig, RoadConfig, ShiraConfig
 from peft.tuners.boft import layer as boft_layer
+from safetensors.torch import load_file
 
-from peers import methods
+from peers import methods, peftkit
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
 CASES = {
@@ -34,6 +35,8 @@ CASES = {
     "road-1": Case(RoadConfig, {"group_size": 8}),
     "road-2": Case(RoadConfig, {"group_size": 8, "variant": "road_2"}),
     "road-4": Case(RoadConfig, {"group_size": 8, "variant": "road_4"}),
+    "shira": Case(ShiraConfig, {"r": 3}),
+    "shira-seed": Case(ShiraConfig, {"r": 2, "random_seed": 42}),
     "delora": Case(DeloraConfig, {"r": 4, "delora_lambda": 2}, noise=0.3),
     "delora-patterns": Case(DeloraConfig, {"r": 4, "delora_lambda": 2, "rank_pattern": {"q_proj": 2}, "lambda_pattern": {"v_proj": 5}}, noise=0.3),
 }
@@ -56,6 +59,19 @@ class Blocks:
 def butterfly(monkeypatch):
     """PEFT without the extension takes one factor, whatever the configuration says."""
     monkeypatch.setattr(boft_layer, "_FBD_CUDA", Blocks)
+
+
+def test_same_choice(bases, tmp_path):  # noqa: F811
+    """SHiRA draws the elements that PEFT draws, with a seed and without."""
+    for name in ["shira", "shira-seed"]:
+        case, folder = CASES[name], bases("llama")
+        methods.started(case, folder, tmp_path / name)
+        peftkit.run("train", "-m", folder, "-d", methods.texts(tmp_path / "data.jsonl"), "-o", tmp_path / f"{name}-ours", "--max-steps", 1,
+                    "--save-steps", 0, "--val-split", 0, *case.flags())
+        ours, theirs = (load_file(p / "adapter_model.safetensors") for p in (tmp_path / f"{name}-ours", tmp_path / name))
+        for key in theirs:
+            if key.endswith("indices"):
+                assert torch.equal(ours[key], theirs[key]), key
 
 
 @pytest.fixture(params=CASES)

@@ -38,7 +38,7 @@ func CrossEntropy(t *Tape, h *Var, head *LinearLayer, labels []int32, gradScale 
 	if len(rows) < h.Rows {
 		x = GatherRows(t, h, rows)
 	}
-	if len(head.wraps) > 0 {
+	if len(head.wraps)+len(head.views) > 0 {
 		logits := head.Forward(t, x)
 		if x != h {
 			t.Discard(x)

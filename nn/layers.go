@@ -13,6 +13,7 @@ type LinearLayer struct {
 	Cap float32
 
 	low   []func(t *Tape, x *Var) LowRank
+	views []WeightView
 	wraps []func(t *Tape, x *Var, next func(*Tape, *Var) *Var) *Var
 }
 
@@ -28,7 +29,7 @@ func (l *LinearLayer) Forward(t *Tape, x *Var) *Var {
 
 func (l *LinearLayer) call(t *Tape, x *Var, depth int) *Var {
 	if depth == 0 {
-		return LinearOp(t, x, l.W, l.Bias, l.additions(t, x)...)
+		return l.product(t, x)
 	}
 	return l.wraps[depth-1](t, x, func(t *Tape, x *Var) *Var { return l.call(t, x, depth-1) })
 }
@@ -68,6 +69,33 @@ func (l *LinearLayer) AddLowRank(f func(t *Tape, x *Var) LowRank) {
 	})
 }
 
+// WeightView stands in for a layer's weight in its product.
+type WeightView struct {
+	// Weight returns a weight of the same size as w: one that changes elements as
+	// they are decoded, which costs neither memory nor a second product.
+	Weight func(w *Weight) *Weight
+	// After gets the product's input and output, to record what the change's
+	// parameters have for a gradient; it returns the output to go on with.
+	After func(t *Tape, x, y *Var) *Var
+}
+
+// View attaches a stand-in for the layer's weight; each one sees that of the one
+// before.
+func (l *LinearLayer) View(v WeightView) { l.views = append(l.views, v) }
+
+// product is the layer's own operation, without what is wrapped around it.
+func (l *LinearLayer) product(t *Tape, x *Var) *Var {
+	w := l.W
+	for _, v := range l.views {
+		w = v.Weight(w)
+	}
+	y := LinearOp(t, x, w, l.Bias, l.additions(t, x)...)
+	for _, v := range l.views {
+		y = v.After(t, x, y)
+	}
+	return y
+}
+
 // Wrap attaches a function around the layer: it gets the input and next, which
 // runs the layer with all that was attached before. The last one added is the
 // outermost.
@@ -76,10 +104,10 @@ func (l *LinearLayer) Wrap(f func(t *Tape, x *Var, next func(*Tape, *Var) *Var) 
 }
 
 // Hooked reports whether anything is attached.
-func (l *LinearLayer) Hooked() bool { return len(l.low)+len(l.wraps) > 0 }
+func (l *LinearLayer) Hooked() bool { return len(l.low)+len(l.views)+len(l.wraps) > 0 }
 
 // Detach removes all that is attached.
-func (l *LinearLayer) Detach() { l.low, l.wraps = nil, nil }
+func (l *LinearLayer) Detach() { l.low, l.views, l.wraps = nil, nil, nil }
 
 // EmbeddingLayer looks up rows of a matrix.
 type EmbeddingLayer struct {

@@ -35,11 +35,20 @@ func (a *Adapter) SetTrained(p *nn.Param, trained bool) {
 	}
 }
 
+// Exporter is a Tuner that saves tensors beside the parameters and buffers, such
+// as whole numbers; it reads them as a [Loader].
+type Exporter interface {
+	Export(a *Adapter) []formats.OutTensor
+}
+
 // Export implements peft.Exporter.
 func (a *Adapter) Export() ([]formats.OutTensor, error) {
 	var out []formats.OutTensor
 	for _, p := range a.saved {
 		out = append(out, peft.OutParam(p))
+	}
+	if e, ok := a.Tuner.(Exporter); ok {
+		out = append(out, e.Export(a)...)
 	}
 	return out, nil
 }

@@ -46,6 +46,7 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/prompttuning"
 	_ "github.com/peftkit/peftkit/plugins/ptuning"
 	_ "github.com/peftkit/peftkit/plugins/road"
+	_ "github.com/peftkit/peftkit/plugins/shira"
 	_ "github.com/peftkit/peftkit/plugins/unipelt"
 	_ "github.com/peftkit/peftkit/plugins/vblora"
 	_ "github.com/peftkit/peftkit/plugins/vera"

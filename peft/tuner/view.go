@@ -1,0 +1,122 @@
+package tuner
+
+import (
+	"encoding/binary"
+
+	"github.com/peftkit/peftkit/kernels"
+	"github.com/peftkit/peftkit/nn"
+)
+
+// Changed returns a view of a frozen weight whose numbers are changed whenever
+// they are decoded: change gets elements col to col+len(v) of a stored row. It may
+// be called from several goroutines. The view holds a few bytes per 64 elements.
+func Changed(w *nn.Weight, change func(v []float32, row, col int)) *nn.Weight {
+	f := w.Frozen
+	block := max(64, f.Block)
+	for block > 1 && (f.Cols%block != 0 || block%f.Block != 0) {
+		block /= 2
+	}
+	if block%f.Block != 0 {
+		block = f.Cols
+	}
+	per := f.Cols / block
+	// The bytes of a block say which one it is.
+	data := make([]byte, 0, 8*f.Rows*per)
+	for r := range f.Rows {
+		for b := range per {
+			data = binary.LittleEndian.AppendUint32(data, uint32(r))
+			data = binary.LittleEndian.AppendUint32(data, uint32(b*block))
+		}
+	}
+	view := &kernels.Weight{Data: data, Rows: f.Rows, Cols: f.Cols, RowBytes: 8 * per, Block: block, BlockBytes: 8}
+	view.Decode = func(dst []float32, src []byte) {
+		for len(dst) > 0 {
+			row, col := int(binary.LittleEndian.Uint32(src)), int(binary.LittleEndian.Uint32(src[4:]))
+			n := min(len(dst), f.Cols-col)
+			stored := row
+			if f.Perm != nil {
+				stored = int(f.Perm[row])
+			}
+			at := stored*f.RowBytes + col/f.Block*f.BlockBytes
+			f.Decode(dst[:n], f.Data[at:at+n/f.Block*f.BlockBytes])
+			change(dst[:n], row, col)
+			dst, src = dst[n:], src[n/block*8:]
+		}
+	}
+	return &nn.Weight{Name: w.Name, Out: w.Out, In: w.In, Transposed: w.Transposed, Conv1D: w.Conv1D, Frozen: view}
+}
+
+// Elements is a change of single elements of a layer's weight.
+type Elements struct {
+	Layer *nn.LinearLayer
+	// Params are what the change depends on.
+	Params []*nn.Var
+	// Change changes elements col to col+len(v) of a stored row, see [Changed].
+	Change func(v []float32, row, col int)
+	// Grad adds to the parameters' gradients what the layer's input x and the
+	// gradient dy of its output give. It may use t for memory.
+	Grad func(t *nn.Tape, x, dy kernels.Mat)
+	// Dense computes the change as a matrix, [out, in], for a layer whose weight
+	// another method trains: there is nothing to decode then.
+	Dense func(t *nn.Tape) *nn.Var
+}
+
+// Attach hooks the change into the layer's product.
+func (e *Elements) Attach() {
+	var of, view *nn.Weight
+	if of = e.Layer.W; of.Frozen != nil {
+		view = Changed(of, e.Change)
+	}
+	e.Layer.View(nn.WeightView{
+		Weight: func(w *nn.Weight) *nn.Weight {
+			if w.Frozen == nil {
+				return w
+			}
+			if of != w || view == nil {
+				of, view = w, Changed(w, e.Change)
+			}
+			return view
+		},
+		After: func(t *nn.Tape, x, y *nn.Var) *nn.Var {
+			if e.Layer.W.Frozen == nil {
+				return nn.Add(t, y, nn.LinearOp(t, x, nil, nil, nn.LowRank{B: e.Dense(t), Scale: 1}))
+			}
+			return e.after(t, x, y)
+		},
+	})
+}
+
+// after passes y on and records the gradients of the parameters.
+func (e *Elements) after(t *nn.Tape, x, y *nn.Var) *nn.Var {
+	needs := false
+	for _, p := range e.Params {
+		needs = needs || p.Needs
+	}
+	if !t.Train || !needs {
+		return y
+	}
+	out := t.New(y.Rows, y.Cols)
+	out.Needs = true
+	copyRows(out.Mat(), y.Mat())
+	t.Record(out, func() {
+		dy := kernels.MatOf(out.Grad, out.Rows, out.Cols)
+		if y.Needs {
+			if m, acc := t.Grad(y); acc {
+				kernels.Add(m.Data[:len(out.Grad)], m.Data[:len(out.Grad)], out.Grad)
+			} else {
+				copyRows(m, dy)
+			}
+		}
+		e.Grad(t, x.Mat(), dy)
+	}, x)
+	t.Discard(y)
+	return out
+}
+
+func copyRows(dst, src kernels.Mat) {
+	kernels.Parallel(src.Rows, 64, func(lo, hi int) {
+		for r := lo; r < hi; r++ {
+			copy(dst.Row(r), src.Row(r))
+		}
+	})
+}
