@@ -1,7 +1,7 @@
 """Reparametrisations beside LoRA, against Hugging Face PEFT: files, logits, losses, merges."""
 
 import pytest
-from peft import AdaLoraConfig, IA3Config, LoHaConfig, LoKrConfig, LoraConfig, VBLoRAConfig, VeraConfig
+from peft import AdaLoraConfig, IA3Config, LoHaConfig, LoKrConfig, LoraConfig, RandLoraConfig, VBLoRAConfig, VeraConfig
 
 from peers import methods
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
@@ -41,6 +41,13 @@ CASES = {
                              fill=1.0, untrainable="save_only_topk_weights", unsaved=SHARED),
     "vblora-gpt2": Case(VBLoRAConfig, {"num_vectors": 20, "vector_length": 64, "topk": 3, "r": 2, "init_vector_bank_bound": 0.3}, "gpt2", fill=1.0,
                         unsaved=SHARED),
+    "randlora": Case(RandLoraConfig, {"r": 10, "randlora_alpha": 10}, fill=1.0, lr=1e-3, unsaved=SHARED),
+    "randlora-drawn": Case(RandLoraConfig, {"r": 8, "randlora_alpha": 10, "save_projection": False, "projection_prng_key": 5}, fill=1.0, lr=1e-3,
+                           unsaved=SHARED),
+    "randlora-sparse": Case(RandLoraConfig, {"r": 8, "randlora_alpha": 10, "sparse": True, "save_projection": False}, fill=1.0, lr=1e-3, unsaved=SHARED),
+    "randlora-very-sparse": Case(RandLoraConfig, {"r": 8, "randlora_alpha": 10, "very_sparse": True, "save_projection": False}, fill=1.0, lr=1e-3,
+                                 unsaved=SHARED),
+    "randlora-gpt2": Case(RandLoraConfig, {"r": 7, "randlora_alpha": 10}, "gpt2", fill=1.0, lr=1e-3, unsaved=SHARED),
 }
 
 

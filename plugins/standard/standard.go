@@ -45,6 +45,7 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/prefixtuning"
 	_ "github.com/peftkit/peftkit/plugins/prompttuning"
 	_ "github.com/peftkit/peftkit/plugins/ptuning"
+	_ "github.com/peftkit/peftkit/plugins/randlora"
 	_ "github.com/peftkit/peftkit/plugins/road"
 	_ "github.com/peftkit/peftkit/plugins/shira"
 	_ "github.com/peftkit/peftkit/plugins/unipelt"
