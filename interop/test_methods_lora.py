@@ -1,14 +1,18 @@
 """LoRA's variants against Hugging Face PEFT: files, logits, losses, merges."""
 
+import peft.optimizers.lorafa
 import pytest
+import torch
 from peft import LoraConfig
+from peft.optimizers import create_lorafa_optimizer, create_loraplus_optimizer
+from transformers import AutoTokenizer
 
-from peers import methods, models
+from peers import compare, methods, models, peftkit, training
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
 
 def lora(model="llama", **options) -> Case:
-    more = {k: options.pop(k) for k in ("lr", "noise", "fill", "mergeable", "merged", "train_only", "copies") if k in options}
+    more = {k: options.pop(k) for k in ("lr", "noise", "fill", "mergeable", "merged", "train_only", "copies", "unsaved") if k in options}
     return Case(LoraConfig, {"r": 4, "lora_alpha": 6, **options}, model, **more)
 
 
@@ -21,6 +25,9 @@ CASES = {
     "dora-gpt2": lora("gpt2", use_dora=True),
     "dora-embedding": lora("untied", use_dora=True, target_modules=["embed_tokens", "q_proj"], copies=("base_layer.weight",)),
     "dora-biases": lora("attention-bias", use_dora=True, bias="lora_only", target_modules=["q_proj", "o_proj"]),
+    "tokens": lora(trainable_token_indices=[5, 77, 301], noise=0.1, unsaved=("lm_head.token_adapter",)),
+    "tokens-both": lora("untied", target_modules=["q_proj"], trainable_token_indices={"embed_tokens": [5, 77], "lm_head": [77, 6, 9]}, noise=0.1),
+    "tokens-gpt2": lora("gpt2", trainable_token_indices=[5, 77, 301], noise=0.1, unsaved=("lm_head.token_adapter",)),
     "pissa": lora(init_lora_weights="pissa", lr=1e-3),
     "pissa-dora": lora(init_lora_weights="pissa", use_dora=True, lr=1e-3),
     "pissa-gpt2": lora("gpt2", init_lora_weights="pissa", lr=1e-3),
@@ -58,3 +65,40 @@ def test_same_losses(case, folder, tmp_path):
 
 def test_merge(case, folder, tmp_path):
     methods.merges(case, folder, tmp_path)
+
+
+def same_rates(name, folder, tmp, flags, optimizer, lr=2e-3) -> None:
+    """Ten steps of a method that is an optimizer in PEFT, from the start that peftkit makes."""
+    data = methods.texts(tmp / "data.jsonl")
+    command = ["train", "-m", folder, "-d", data, "--max-seq-len", 256, "--method", name, "--rank", 4, "--alpha", 6, *flags]
+    peftkit.run(*command, "-o", tmp / "start", *training.Run(steps=1, lr=1e-30).arguments())
+    run = training.Run(steps=10, lr=lr)
+    peftkit.run(*command, "-o", tmp / "out", *run.arguments())
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tuned = methods.load(lora(), folder, tmp / "start", trainable=True).eval()
+    theirs = training.train(tuned, training.examples(data, tokenizer), tokenizer, run, optimizer=optimizer(tuned, lr))
+    ours = peftkit.metrics(tmp / "out")
+    compare.relative("loss", [s["loss"] for s in ours], [s["loss"] for s in theirs], 1e-3)
+    assert abs(theirs[-1]["loss"] - theirs[0]["loss"]) > 1e-2
+    ids = methods.ids_of(folder)
+    compare.close("logits", models.logits(methods.load(lora(), folder, tmp / "out"), ids), models.logits(tuned, ids), 1e-2)
+
+
+def test_loraplus(small, tmp_path):
+    def optimizer(tuned, lr):
+        return create_loraplus_optimizer(tuned, torch.optim.AdamW, lr=lr, loraplus_lr_ratio=5.0, loraplus_lr_embedding=lr / 4)
+
+    flags = ["--target-modules", "embed_tokens,q_proj,v_proj", "--set", "loraplus_lr_ratio=5", "--set", "loraplus_embedding_ratio=0.25"]
+    same_rates("loraplus", small("untied").folder, tmp_path, flags, optimizer)
+
+
+def test_lorafa(small, tmp_path, monkeypatch):
+    # PEFT projects in bfloat16 wherever that exists, and has another epsilon.
+    monkeypatch.setattr(peft.optimizers.lorafa, "is_bf16_available", lambda: False)
+
+    def optimizer(tuned, lr):
+        made = create_lorafa_optimizer(tuned, r=4, lora_alpha=6, lr=lr)
+        made.param_groups[0]["eps"] = 1e-10
+        return made
+
+    same_rates("lora-fa", small("untied").folder, tmp_path, ["--target-modules", "q_proj,v_proj,down_proj"], optimizer, lr=1e-2)

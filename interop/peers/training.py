@@ -72,16 +72,17 @@ def _pad(rows, tokenizer):
     return ids, labels, mask
 
 
-def train(tuned, rows, tokenizer, run: Run, penalty=None, after=None) -> list[dict]:
+def train(tuned, rows, tokenizer, run: Run, penalty=None, after=None, optimizer=None) -> list[dict]:
     """Trains the adapter in place, in order, epoch after epoch.
 
     The loss of a step is the mean over all its labelled tokens, over all its
     micro-batches. Returns loss, learning rate and gradient norm of every step.
     penalty(ids) is added to the loss of a step; after(step), from 0, is called
-    when the optimizer has stepped, the gradients still there.
+    when the optimizer has stepped, the gradients still there. optimizer is AdamW
+    over all that is trained unless given.
     """
     trained = [p for p in tuned.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=run.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=run.weight_decay)
+    optimizer = optimizer or torch.optim.AdamW(trained, lr=run.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=run.weight_decay)
     scheduler = run.scheduler(optimizer)
     chunks = [rows[i:i + run.batch] for i in range(0, len(rows), run.batch)]
     told = []
