@@ -1,7 +1,7 @@
 """Reparametrisations beside LoRA, against Hugging Face PEFT: files, logits, losses, merges."""
 
 import pytest
-from peft import AdaLoraConfig, IA3Config, LoHaConfig, LoKrConfig, LoraConfig, RandLoraConfig, VBLoRAConfig, VeraConfig
+from peft import AdaLoraConfig, FourierFTConfig, IA3Config, LoHaConfig, LoKrConfig, LoraConfig, RandLoraConfig, VBLoRAConfig, VeraConfig
 
 from peers import methods
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
@@ -48,6 +48,10 @@ CASES = {
     "randlora-very-sparse": Case(RandLoraConfig, {"r": 8, "randlora_alpha": 10, "very_sparse": True, "save_projection": False}, fill=1.0, lr=1e-3,
                                  unsaved=SHARED),
     "randlora-gpt2": Case(RandLoraConfig, {"r": 7, "randlora_alpha": 10}, "gpt2", fill=1.0, lr=1e-3, unsaved=SHARED),
+    "fourierft": Case(FourierFTConfig, {"n_frequency": 60, "scaling": 30.0}, fill=1.0),
+    "fourierft-zero": Case(FourierFTConfig, {"n_frequency": 40, "scaling": 60.0, "init_weights": True, "random_loc_seed": 3,
+                                             "n_frequency_pattern": {"v_proj": 25}}, fill=8.0),
+    "fourierft-gpt2": Case(FourierFTConfig, {"n_frequency": 60, "scaling": 30.0}, "gpt2", fill=1.0),
 }
 
 
