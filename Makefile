@@ -4,8 +4,9 @@
 GO ?= go
 ROUNDS ?= 5
 SEEDS ?= 3
+MINUTES ?= 9
 
-.PHONY: all build test interop bench-train bench-kernels finetune ci demo-model clean
+.PHONY: all build test interop bench-train bench-methods bench-kernels finetune ci demo-model clean
 
 all: build
 
@@ -20,6 +21,9 @@ interop: ## compare with transformers, PEFT, ggml and llama.cpp
 
 bench-train: ## LoRA training of SmolLM2-135M: peftkit and PyTorch + PEFT, alternating
 	interop/run.sh --python bench_train.py --rounds $(ROUNDS)
+
+bench-methods: ## training with every method: peftkit and PyTorch + PEFT, alternating; a table
+	interop/run.sh --python bench_methods.py --minutes $(MINUTES)
 
 bench-kernels: ## the numeric routines, as shares of the measured peak
 	$(GO) test -run '^$$' -bench . -benchtime 300ms ./kernels
