@@ -1,7 +1,7 @@
 """Reparametrisations beside LoRA, against Hugging Face PEFT: files, logits, losses, merges."""
 
 import pytest
-from peft import AdaLoraConfig, FourierFTConfig, IA3Config, LoHaConfig, LoKrConfig, LoraConfig, RandLoraConfig, VBLoRAConfig, VeraConfig
+from peft import AdaLoraConfig, C3AConfig, FourierFTConfig, IA3Config, LoHaConfig, LoKrConfig, LoraConfig, RandLoraConfig, VBLoRAConfig, VeraConfig
 
 from peers import methods
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
@@ -52,6 +52,9 @@ CASES = {
     "fourierft-zero": Case(FourierFTConfig, {"n_frequency": 40, "scaling": 60.0, "init_weights": True, "random_loc_seed": 3,
                                              "n_frequency_pattern": {"v_proj": 25}}, fill=8.0),
     "fourierft-gpt2": Case(FourierFTConfig, {"n_frequency": 60, "scaling": 30.0}, "gpt2", fill=1.0),
+    "c3a": Case(C3AConfig, {"block_size": 16, "block_size_pattern": {"v_proj": 32}}, fill=30.0, lr=0.02),
+    "c3a-zero": Case(C3AConfig, {"block_size": 32, "init_weights": True}, fill=30.0, lr=0.02),
+    "c3a-gaussian": Case(C3AConfig, {"block_size": 1, "init_weights": "gaussian"}, fill=3.0, lr=0.02),
 }
 
 
