@@ -153,12 +153,12 @@ type Outcome struct {
 	Rate float64 `json:"learning_rate,omitempty"`
 	// Steps and the seconds that training took; Peak is the highest memory of the
 	// process, evaluation included.
-	Steps           int     `json:"steps"`
-	Seconds         float64 `json:"seconds"`
+	Steps   int     `json:"steps"`
+	Seconds float64 `json:"seconds"`
 	// CPUSeconds is the processor time of the same training, over all cores: it tells
 	// the work where other programs take their share of the machine. 0 where the
 	// system does not tell.
-	CPUSeconds float64 `json:"cpu_seconds,omitempty"`
+	CPUSeconds      float64 `json:"cpu_seconds,omitempty"`
 	TokensPerSecond float64 `json:"tokens_per_second"`
 	Peak            int64   `json:"peak_memory_bytes"`
 	Curve           []Point `json:"curve,omitempty"`
