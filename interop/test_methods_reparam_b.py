@@ -2,12 +2,15 @@
 
 import pytest
 import torch
-from peft import BOFTConfig, DeloraConfig, GraloraConfig, HRAConfig, MissConfig, OFTConfig, RoadConfig, ShiraConfig
+from peft import BOFTConfig, DeloraConfig, GraloraConfig, HRAConfig, MissConfig, OFTConfig, RoadConfig, ShiraConfig, TrainableTokensConfig
 from peft.tuners.boft import layer as boft_layer
 from safetensors.torch import load_file
 
 from peers import methods, peftkit
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
+
+#: Tokens of the texts, not in order.
+TOKENS = [436, 16, 330, 14, 86]
 
 CASES = {
     "oft": Case(OFTConfig, {"oft_block_size": 8}, fill=0.6),
@@ -37,6 +40,10 @@ CASES = {
     "road-4": Case(RoadConfig, {"group_size": 8, "variant": "road_4"}),
     "shira": Case(ShiraConfig, {"r": 3}),
     "shira-seed": Case(ShiraConfig, {"r": 2, "random_seed": 42}),
+    "tokens": Case(TrainableTokensConfig, {"token_indices": TOKENS, "target_modules": "model.embed_tokens"}, fill=3),
+    "tokens-gpt2": Case(TrainableTokensConfig, {"token_indices": TOKENS, "target_modules": ["wte"]}, "gpt2", fill=3),
+    "tokens-untied": Case(TrainableTokensConfig, {"token_indices": TOKENS, "target_modules": ["embed_tokens"]}, "qwen2", fill=3),
+    "tokens-head": Case(TrainableTokensConfig, {"token_indices": TOKENS, "target_modules": ["lm_head"]}, "qwen2", fill=3),
     "delora": Case(DeloraConfig, {"r": 4, "delora_lambda": 2}, noise=0.3),
     "delora-patterns": Case(DeloraConfig, {"r": 4, "delora_lambda": 2, "rank_pattern": {"q_proj": 2}, "lambda_pattern": {"v_proj": 5}}, noise=0.3),
 }

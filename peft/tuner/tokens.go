@@ -1,0 +1,151 @@
+package tuner
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/peftkit/peftkit/kernels"
+	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/nn"
+	"github.com/peftkit/peftkit/peft"
+)
+
+// CheckTokens refuses a list of token numbers that is empty, or in which one is
+// negative or stands twice.
+func CheckTokens(key string, ids []int) error {
+	seen := map[int]bool{}
+	for _, id := range ids {
+		if id < 0 || seen[id] {
+			return Invalid("%s: token %d is negative or stands twice", key, id)
+		}
+		seen[id] = true
+	}
+	if len(ids) == 0 {
+		return Invalid("%s: no tokens", key)
+	}
+	return nil
+}
+
+// Tokens is a Site that trains some rows of an embedding, which replace the base's,
+// there and in the modules that share its weight.
+type Tokens struct {
+	// Delta holds the rows themselves, as in PEFT.
+	Delta *nn.Param
+	// Tied are the other modules that share the weight.
+	Tied []*model.Module
+	// Random starts from normal numbers instead of the base's rows.
+	Random bool
+
+	at  *Place
+	ids []int
+}
+
+// Tokens declares the rows of tokens ids of an embedding, or of an output embedding
+// without bias, as a parameter of that name. Modules that share the weight follow,
+// but for those that own says are trained by themselves.
+func (p *Place) Tokens(name string, ids []int, own func(path string) bool) (*Tokens, error) {
+	w := p.Mod.Weight()
+	if p.Mod.Norm != nil || p.Mod.Bias() != nil || w.Transposed || w.Conv1D {
+		return nil, fmt.Errorf("it is no embedding, nor an output embedding without bias: %w", peft.ErrConfig)
+	}
+	if last := slices.Max(ids); last >= w.Out {
+		return nil, fmt.Errorf("token %d of %d: %w", last, w.Out, peft.ErrConfig)
+	}
+	s := &Tokens{at: p, ids: ids, Delta: p.Param(name, len(ids), p.In)}
+	for _, o := range p.Model.Modules {
+		if o != p.Mod && o.Norm == nil && o.Weight() == w && !own(o.Path) {
+			s.Tied = append(s.Tied, o)
+		}
+	}
+	return s, nil
+}
+
+// rows returns the base's rows.
+func (s *Tokens) rows() *nn.Var {
+	v := &nn.Var{Rows: len(s.ids), Cols: s.at.In, Data: make([]float32, len(s.ids)*s.at.In)}
+	for i, id := range s.ids {
+		s.at.Mod.Weight().Row(v.Mat().Row(i), id)
+	}
+	return v
+}
+
+// Init implements Site.
+func (s *Tokens) Init(rng *rand.Rand) error {
+	if s.Random {
+		Normal(s.Delta.V.Data, 1, rng.NormFloat64)
+		return nil
+	}
+	copy(s.Delta.V.Data, s.rows().Data)
+	return nil
+}
+
+// Attach implements Site.
+func (s *Tokens) Attach(scale float32) error {
+	base := s.rows()
+	for _, m := range append([]*model.Module{s.at.Mod}, s.Tied...) {
+		if m.Embedding != nil {
+			m.Embedding.Wrap(s.lookup(base, scale))
+			continue
+		}
+		// x·Wᵀ of these tokens becomes x·deltaᵀ.
+		hot := &nn.Var{Rows: s.at.Out, Cols: len(s.ids), Data: make([]float32, s.at.Out*len(s.ids))}
+		for k, id := range s.ids {
+			hot.Data[id*hot.Cols+k] = 1
+		}
+		m.Linear.AddLowRank(func(t *nn.Tape, _ *nn.Var) nn.LowRank {
+			return nn.LowRank{A: nn.Minus(t, s.Delta.V, base), B: hot, Scale: scale}
+		})
+	}
+	return nil
+}
+
+// lookup puts the trained rows in the place of the base's.
+func (s *Tokens) lookup(base *nn.Var, scale float32) func(*nn.Tape, []int32, func(*nn.Tape, []int32) *nn.Var) *nn.Var {
+	number := map[int32]int{}
+	for k, id := range s.ids {
+		number[int32(id)] = k
+	}
+	return func(t *nn.Tape, ids []int32, next func(*nn.Tape, []int32) *nn.Var) *nn.Var {
+		y := next(t, ids)
+		from, hit := make([]int32, len(ids)), false
+		for i, id := range ids {
+			from[i] = int32(i)
+			if k, ok := number[id]; ok {
+				from[i], hit = int32(len(ids)+k), true
+			}
+		}
+		if !hit {
+			return y
+		}
+		rows := s.Delta.V
+		if scale != 1 {
+			rows = nn.Sum(t, nn.Scale(t, rows, scale), nn.Scale(t, base, 1-scale))
+		}
+		all := nn.Concat(t, y, rows)
+		t.Discard(y)
+		out := nn.GatherRows(t, all, from)
+		t.Discard(all)
+		return out
+	}
+}
+
+// MergeRows implements RowMerging.
+func (s *Tokens) MergeRows(w kernels.Mat, r0, r1 int, scale float32) {
+	for k, id := range s.ids {
+		if id < r0 || id >= r1 {
+			continue
+		}
+		row, want := w.Row(id-r0), s.Delta.V.Mat().Row(k)
+		if scale == 1 {
+			copy(row, want)
+			continue
+		}
+		for i := range row {
+			row[i] += scale * (want[i] - row[i])
+		}
+	}
+}
+
+// MergesTied implements TiedMerging.
+func (s *Tokens) MergesTied() bool { return len(s.Tied) > 0 }
