@@ -1,6 +1,8 @@
 package data
 
 import (
+	"slices"
+
 	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/nn"
 )
@@ -32,6 +34,7 @@ func (d *Dataset) Batch(examples []int) *model.Batch {
 			label, first = ex.Tokens[0], true
 		}
 		b.First = append(b.First, label)
+		b.Tasks = append(b.Tasks, ex.Task)
 		if d.Task == model.Seq2SeqLM {
 			if b.Source == nil {
 				b.Source = &model.Batch{}
@@ -42,7 +45,18 @@ func (d *Dataset) Batch(examples []int) *model.Batch {
 	if !first {
 		b.First = nil
 	}
+	known(b)
+	if b.Source != nil {
+		b.Source.Tasks = b.Tasks
+	}
 	return b
+}
+
+// known leaves tasks out that are all the first.
+func known(b *model.Batch) {
+	if !slices.ContainsFunc(b.Tasks, func(task int32) bool { return task != 0 }) {
+		b.Tasks = nil
+	}
 }
 
 // lay appends a sequence to a batch.
@@ -64,6 +78,7 @@ func (d *Dataset) classes(examples []int) *model.Batch {
 		lay(b, ex.Tokens)
 		b.Labels = append(b.Labels, ex.Labels...)
 		b.Targets = append(b.Targets, ex.Targets...)
+		b.Tasks = append(b.Tasks, ex.Task)
 		if ex.Types == nil {
 			b.Types = append(b.Types, make([]int32, len(ex.Tokens))...)
 			continue
@@ -73,6 +88,7 @@ func (d *Dataset) classes(examples []int) *model.Batch {
 	if !typed {
 		b.Types = nil
 	}
+	known(b)
 	return b
 }
 

@@ -28,6 +28,9 @@
 //	source, target       what an encoder reads and a decoder writes (prompt and
 //	                     completion, input and output, document and summary)
 //
+// For methods that tell tasks apart ([Options.Tasks]) a record of any kind may say
+// which task it is of: task (or task_id), a number or a name.
+//
 // Inputs are framed as the model's tokenizer frames them; a text that is too long
 // loses its end, a pair the end of the longer text, as in transformers.
 //
@@ -80,6 +83,9 @@ type Record struct {
 	Words, Tags []string
 	// Source and Target of a pair.
 	Source, Target string
+	// Task is the record's task as the file writes it, for methods that tell tasks
+	// apart; "" for none.
+	Task string
 }
 
 // Example is one token sequence.
@@ -100,8 +106,10 @@ type Example struct {
 	// Source is what the encoder reads; Tokens are then the decoder's, with its
 	// start token before the target.
 	Source []int32
-	File   string
-	Line   int
+	// Task is the number of the example's task (model.Batch.Tasks).
+	Task int32
+	File string
+	Line int
 }
 
 // Trained returns the number of labels that the example carries.

@@ -33,6 +33,9 @@ type Dataset struct {
 	// learns.
 	Labels  []string
 	Problem model.Problem
+	// TaskNames are the names of the tasks that the examples are of, nil when they are
+	// numbers or there are none.
+	TaskNames []string
 }
 
 // Causal reports whether the examples are those of a causal language model.
@@ -47,7 +50,11 @@ func Load(path string, o Options) (*Dataset, error) {
 	if err != nil {
 		return nil, err
 	}
-	records, unused, err := TaskRecords(file, o.Task, o.Columns, o.Names)
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	records, unused, err := parseRecords(file, content, o.Task, o.Columns, o.Names, o.Tasks > 0 && o.TaskID == nil)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +78,7 @@ func LoadSplits(path string, fraction float64, seed uint64, o Options) (train, v
 	if train, err = Load(path, o); err != nil {
 		return nil, nil, err
 	}
-	o.Labels, o.Problem = train.Labels, train.Problem
+	o.Labels, o.Problem, o.TaskNames = train.Labels, train.Problem, train.TaskNames
 	if st, err := os.Stat(path); err == nil && st.IsDir() {
 		o.Part = "valid"
 		if _, err := partFile(path, o.Part); err == nil {
@@ -148,11 +155,16 @@ func New(records []Record, o Options) (*Dataset, error) {
 	if err := o.survey(records); err != nil {
 		return nil, err
 	}
-	results, err := encodeAll(records, o)
+	tasked, err := o.surveyTasks(records)
 	if err != nil {
 		return nil, err
 	}
-	d := &Dataset{MaxSeqLen: o.MaxSeqLen, Task: o.Task, Labels: o.Labels, Problem: o.Problem}
+	results, err := encodeAll(records, o, tasked)
+	if err != nil {
+		return nil, err
+	}
+	d := &Dataset{MaxSeqLen: o.MaxSeqLen, Task: o.Task, Labels: o.Labels, Problem: o.Problem, TaskNames: o.TaskNames}
+	d.Stats.countTasks(o.Tasks, o.TaskNames, tasked || o.TaskID != nil)
 	d.Stats.Task = o.Task
 	if o.Task != model.CausalLM {
 		d.Stats.Labels = o.Labels
@@ -190,7 +202,7 @@ type result struct {
 }
 
 // encodeAll tokenizes with several goroutines; the results are in order.
-func encodeAll(records []Record, o Options) ([]result, error) {
+func encodeAll(records []Record, o Options, tasked bool) ([]result, error) {
 	results := make([]result, len(records))
 	workers := min(runtime.GOMAXPROCS(0), (len(records)+63)/64)
 	encoders := make([]*encoder, max(workers, 1))
@@ -199,6 +211,7 @@ func encodeAll(records []Record, o Options) ([]result, error) {
 		if encoders[i], err = newEncoder(o); err != nil {
 			return nil, err
 		}
+		encoders[i].tasked = tasked
 	}
 	var next atomic.Int64
 	var wg sync.WaitGroup
@@ -207,7 +220,9 @@ func encodeAll(records []Record, o Options) ([]result, error) {
 			for i := next.Add(1) - 1; i < int64(len(records)); i = next.Add(1) - 1 {
 				r := &results[i]
 				var err error
-				*r, err = e.encode(&records[i])
+				if *r, err = e.encode(&records[i]); err == nil {
+					r.ex.Task, err = e.task(&records[i])
+				}
 				r.err = err
 			}
 		})
@@ -272,7 +287,7 @@ func (d *Dataset) Split(fraction float64, seed uint64) (train, valid *Dataset, e
 	for _, i := range pick(n, k, seed) {
 		aside[i] = true
 	}
-	part := Dataset{MaxSeqLen: d.MaxSeqLen, Task: d.Task, Labels: d.Labels, Problem: d.Problem}
+	part := Dataset{MaxSeqLen: d.MaxSeqLen, Task: d.Task, Labels: d.Labels, Problem: d.Problem, TaskNames: d.TaskNames}
 	one, two := part, part
 	train, valid = &one, &two
 	train.Stats = d.Stats
@@ -285,7 +300,7 @@ func (d *Dataset) Split(fraction float64, seed uint64) (train, valid *Dataset, e
 		}
 	}
 	train.Stats.finish(train.Examples)
-	valid.Stats = Stats{Kind: d.Stats.Kind, Records: k, Task: d.Stats.Task, Labels: d.Stats.Labels}
+	valid.Stats = Stats{Kind: d.Stats.Kind, Records: k, Task: d.Stats.Task, Labels: d.Stats.Labels, tasks: d.Stats.tasks, TaskNames: d.Stats.TaskNames}
 	valid.Stats.finish(valid.Examples)
 	return train, valid, nil
 }
@@ -317,6 +332,9 @@ func (d *Dataset) Hash() string {
 		put(ex.Labels)
 		if ex.TrainFirst {
 			put(ex.Tokens[:1])
+		}
+		if ex.Task != 0 {
+			put([]int32{ex.Task})
 		}
 		if d.Causal() {
 			continue

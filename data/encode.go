@@ -19,6 +19,8 @@ type encoder struct {
 	// frame and word serve the other tasks.
 	frame Framer
 	word  func(word string) []int32
+	// tasked says that records name their tasks.
+	tasked bool
 }
 
 func newEncoder(o Options) (*encoder, error) {

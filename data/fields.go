@@ -11,7 +11,7 @@ import (
 
 // Columns says where the fields of a record come from: field name (prompt,
 // completion, text, messages, instruction, input, output, system; text_pair,
-// label, tokens, tags, source, target) to the name of a column, or to a pattern
+// label, tokens, tags, source, target, task) to the name of a column, or to a pattern
 // with columns in braces such as "Review: {text}\nSentiment:". In a pattern {{
 // and }} stand for braces.
 type Columns map[string]string
@@ -75,6 +75,9 @@ func shapesOf(task model.Task) []*shape {
 
 // names returns a field's name and its synonyms.
 func (s *shape) names(field string) []string {
+	if field == taskField {
+		return taskFields
+	}
 	return append([]string{field}, synonyms[s.kind][field]...)
 }
 
@@ -89,6 +92,7 @@ func (c Columns) validate(task model.Task) error {
 			all = append(all, s.names(f)...)
 		}
 	}
+	known, all = append(known, taskField), append(all, taskFields...)
 	for _, f := range slices.Sorted(maps.Keys(c)) {
 		if !slices.Contains(all, f) {
 			return fmt.Errorf("column map: field %q: %w; expected one of %s", f, ErrFields, strings.Join(known, ", "))

@@ -18,7 +18,7 @@ func FuzzTasks(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content string, limit uint8) {
 		for _, task := range []model.Task{model.SequenceClassification, model.TokenClassification, model.Seq2SeqLM} {
 			o := Options{Tokenizer: toy{}, Task: task, MaxSeqLen: int(limit)}
-			records, _, err := parseRecords("a.jsonl", []byte(content), task, nil, nil)
+			records, _, err := parseRecords("a.jsonl", []byte(content), task, nil, nil, true)
 			if err != nil {
 				continue
 			}

@@ -68,6 +68,15 @@ type Options struct {
 	Problem model.Problem
 	// Start is the token that a decoder begins with (model.Model.Start).
 	Start int32
+	// Tasks is the number of tasks that the method tells apart (model.Model.Tasks);
+	// with 0 the tasks of records are not looked at.
+	Tasks int
+	// TaskNames are the names of the tasks in the order of their numbers; nil collects
+	// those of the records in ascending order, unless they are numbers themselves.
+	TaskNames []string
+	// TaskID, when not nil, is the task of all records, whatever they say: a number or
+	// one of TaskNames.
+	TaskID *string
 	// MaxTargetLen cuts what a decoder writes; 0 is MaxSeqLen.
 	MaxTargetLen int
 }

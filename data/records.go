@@ -24,15 +24,16 @@ func TaskRecords(file string, task model.Task, columns Columns, names []string) 
 	if err != nil {
 		return nil, nil, err
 	}
-	return parseRecords(file, content, task, columns, names)
+	return parseRecords(file, content, task, columns, names, false)
 }
 
 // Parse is Records for a file that is in memory; the name tells its type.
 func Parse(file string, content []byte, columns Columns, names []string) (records []Record, unused []string, err error) {
-	return parseRecords(file, content, model.CausalLM, columns, names)
+	return parseRecords(file, content, model.CausalLM, columns, names, false)
 }
 
-func parseRecords(file string, content []byte, task model.Task, columns Columns, names []string) (records []Record, unused []string, err error) {
+// parseRecords reads also which task each record is of when tasks is set.
+func parseRecords(file string, content []byte, task model.Task, columns Columns, names []string, tasks bool) (records []Record, unused []string, err error) {
 	if err := columns.validate(task); err != nil {
 		return nil, nil, err
 	}
@@ -58,6 +59,9 @@ func parseRecords(file string, content []byte, task model.Task, columns Columns,
 			}
 		}
 		rec, e := record(r, s, columns, used)
+		if e == nil && tasks {
+			rec.Task, e = taskName(r, s, columns, used)
+		}
 		if e != nil {
 			e.File, e.Line, e.Err = file, r.line, ErrFields
 			if r.line != first && e.Want == "" {

@@ -39,14 +39,22 @@ type Stats struct {
 	Labels  []string
 	Classes []int
 	Several int
+	// Tasks counts the examples of each task that the method tells apart; TaskNames are
+	// their names if they have any. Taskless says that the records do not name theirs.
+	Tasks     []int
+	TaskNames []string
+	Taskless  bool
 	// Unused lists columns of the file that were not looked at.
 	Unused []string
+
+	tasks int // length of Tasks
 }
 
 func (s *Stats) finish(examples []Example) {
 	s.Examples, s.Duplicates, s.P95 = len(examples), 0, 0
 	s.Tokens, s.Trained = 0, 0
 	s.Classes, s.Several = make([]int, len(s.Labels)), 0
+	s.Tasks = make([]int, s.tasks)
 	lengths := make([]int, 0, len(examples))
 	seen := make(map[uint64][]int, len(examples))
 	var h maphash.Hash
@@ -58,6 +66,9 @@ func (s *Stats) finish(examples []Example) {
 		}
 		s.Tokens += int64(len(t))
 		s.countClasses(&examples[i])
+		if n := int(examples[i].Task); n < len(s.Tasks) {
+			s.Tasks[n]++
+		}
 		s.Trained += int64(examples[i].Trained())
 		n := max(len(examples[i].Tokens), len(examples[i].Source))
 		s.Longest = max(s.Longest, n)
@@ -132,6 +143,9 @@ func (s *Stats) Notes() []string {
 	}
 	note(s.NoEnd, "examples train no end-of-sequence token: the model will not learn to stop")
 	note(s.Merged, "examples have a token that spans the end of the prompt: do not end prompts with a space")
+	if s.Taskless {
+		out = append(out, fmt.Sprintf("the records name no task: all are of the first of %d (column task)", s.tasks))
+	}
 	note(s.Duplicates, "examples are duplicates")
 	if len(s.Unused) > 0 {
 		out = append(out, "columns not used: "+strings.Join(s.Unused, ", "))

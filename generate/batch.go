@@ -79,6 +79,7 @@ type text struct {
 	limit int     // of tokens
 	next  []int32 // what is read next: the prompt or the start token, then the last token
 	pos   int     // of the first of them
+	task  int32
 }
 
 // write reads the prompts and writes a text for each; the first prompt is number
@@ -96,9 +97,12 @@ func (g *group) write(ctx context.Context, prompts [][]int32, first int) ([]*Res
 		p := *g.plan
 		p.o.Seed += uint64(first + i)
 		p.limit(len(prompt))
-		active[i] = text{r: results[i], s: newSampler(p.o), limit: p.o.MaxTokens, next: prompt}
+		active[i] = text{r: results[i], s: newSampler(p.o), limit: p.o.MaxTokens, next: prompt, task: p.o.Task}
+		if g.o.tasks != nil {
+			active[i].task = g.o.tasks[first+i]
+		}
 		if g.seq2seq {
-			g.add(source, prompt, 0)
+			g.add(source, prompt, 0, active[i].task)
 			active[i].next = []int32{g.m.Start}
 		}
 		rows = max(rows, len(active[i].next))
@@ -114,7 +118,7 @@ func (g *group) write(ctx context.Context, prompts [][]int32, first int) ([]*Res
 		var last []int32 // the row that tells the next token of each
 		for i := range active {
 			t := &active[i]
-			g.add(b, t.next, t.pos)
+			g.add(b, t.next, t.pos, t.task)
 			t.pos += len(t.next)
 			last = append(last, int32(len(b.Tokens)-1))
 		}
@@ -161,13 +165,13 @@ func (g *group) write(ctx context.Context, prompts [][]int32, first int) ([]*Res
 }
 
 // add lays a sequence behind those of a batch.
-func (g *group) add(b *model.Batch, tokens []int32, pos int) {
+func (g *group) add(b *model.Batch, tokens []int32, pos int, task int32) {
 	b.Seqs = append(b.Seqs, nn.Span{Start: len(b.Tokens), End: len(b.Tokens) + len(tokens)})
 	b.Tokens = append(b.Tokens, tokens...)
 	for i := range tokens {
 		b.Pos = append(b.Pos, int32(pos+i))
 	}
-	if g.o.Task != 0 {
-		b.Tasks = append(b.Tasks, g.o.Task)
+	if g.o.Task != 0 || g.o.tasks != nil {
+		b.Tasks = append(b.Tasks, task)
 	}
 }

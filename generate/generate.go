@@ -42,6 +42,8 @@ type Options struct {
 	Task int32
 	// Chunk is the number of prompt tokens computed at once, 256 when 0.
 	Chunk int
+
+	tasks []int32 // of each prompt of Batch, instead of Task
 }
 
 func (o *Options) check() error {

@@ -115,7 +115,7 @@ func (s *scorer) translate(ctx context.Context, ds *data.Dataset, r *MatchResult
 			if !ok || len(ex.Source) == 0 {
 				continue
 			}
-			group, prompts = append(group, t), append(prompts, ex.Source)
+			group, prompts, o.tasks = append(group, t), append(prompts, ex.Source), append(o.tasks, ex.Task)
 			tokens += len(ex.Source)
 			o.MaxTokens = max(o.MaxTokens, 2*(t.end-t.start)+8)
 		}
@@ -191,6 +191,7 @@ func (s *scorer) certain(group []task) error {
 		at := len(b.Tokens)
 		b.Tokens = append(b.Tokens, t.ex.Tokens[:t.end]...)
 		b.Seqs = append(b.Seqs, nn.Span{Start: at, End: len(b.Tokens)})
+		b.Tasks = append(b.Tasks, t.ex.Task)
 		for i := range t.end {
 			b.Pos = append(b.Pos, int32(i))
 			if i >= t.start-1 {
@@ -236,7 +237,7 @@ func (s *scorer) match(ctx context.Context, t *task) (Match, error) {
 		return c, nil
 	}
 	// Twice the length leaves room for the same text in other tokens.
-	text, _, err := Text(ctx, s.m, s.tok, prompt, Options{MaxTokens: 2*len(want) + 8, Stop: s.stop}, nil)
+	text, _, err := Text(ctx, s.m, s.tok, prompt, Options{MaxTokens: 2*len(want) + 8, Stop: s.stop, Task: t.ex.Task}, nil)
 	c.Got = strings.TrimSpace(text)
 	c.Equal = err == nil && c.Want == c.Got
 	return c, err

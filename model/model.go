@@ -275,6 +275,9 @@ type Model struct {
 	// Start is the token that a decoder begins with (decoder_start_token_id), for
 	// encoder-decoder models.
 	Start int32
+	// Tasks is the number of tasks that an attached method tells apart
+	// (Batch.Tasks), 0 when none does. Detach forgets it.
+	Tasks int
 	// Writing says how the decoder of an encoder-decoder model writes; nil for others.
 	Writing *Writing
 	// Run computes what the head reads.
@@ -349,7 +352,7 @@ func (m *Model) Loss(t *nn.Tape, b *Batch, gradScale float32) (sum float64, n in
 // Detach removes all methods from the model.
 func (m *Model) Detach() {
 	m.MaxPositions += m.reserved
-	m.reserved = 0
+	m.reserved, m.Tasks = 0, 0
 	for _, mod := range m.Modules {
 		mod.Detach()
 	}

@@ -139,10 +139,30 @@ func dataText(d *data.Dataset) string {
 	default:
 		text += fmt.Sprintf(", %s trained", percentText(s.Trained, s.Tokens))
 	}
+	if len(s.Tasks) > 1 && !s.Taskless {
+		text += ", " + tasksText(s)
+	}
 	if s.Truncated > 0 {
 		text += fmt.Sprintf(", %s cut to %d", percentText(int64(s.Truncated), int64(max(1, s.Records))), d.MaxSeqLen)
 	}
 	return text
+}
+
+// tasksText counts the examples of each task.
+func tasksText(s *data.Stats) string {
+	const most = 6
+	var parts []string
+	for i, n := range s.Tasks[:min(most, len(s.Tasks))] {
+		name := fmt.Sprint(i)
+		if i < len(s.TaskNames) {
+			name = s.TaskNames[i]
+		}
+		parts = append(parts, fmt.Sprintf("%s (%d)", name, n))
+	}
+	if len(s.Tasks) > most {
+		parts = append(parts, "…")
+	}
+	return fmt.Sprintf("%s: %s", plural(len(s.Tasks), "task"), strings.Join(parts, ", "))
 }
 
 // classText lists the most frequent labels with their shares.

@@ -86,6 +86,7 @@ func (a *app) generateCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		o.Task = l.taskNumber()
 		if !*ignoreEOS {
 			o.Stop = l.tok.Target().EOGs()
 		}

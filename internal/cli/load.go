@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/peftkit/peftkit/convert"
+	"github.com/peftkit/peftkit/data"
 	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/tokenizer"
@@ -18,6 +20,8 @@ type modelFlags struct {
 	model   *string
 	loras   *[]string
 	task    *taskFlags
+	// taskID is the task of every text, for adapters that tell several apart.
+	taskID  *string
 	threads func() error
 }
 
@@ -26,6 +30,7 @@ func addModelFlags(f *flags) *modelFlags {
 	m.model = f.text("model", "m", "MODEL", "", "GGUF file or Hugging Face folder")
 	m.loras = f.texts("lora", "", "ADAPTER[:SCALE]", "adapter to apply; may be repeated")
 	m.task = addTaskFlags(f)
+	m.taskID = f.text("task-id", "", "N", "", "task of the texts, by number or name, for an adapter of several tasks (multitask-prompt-tuning); default: what the data say, else 0")
 	m.threads = threadsFlag(f)
 	return m
 }
@@ -36,6 +41,10 @@ type loaded struct {
 	tok *tokenizer.Tokenizer
 	// template is a chat template that an adapter brought along.
 	template string
+	// taskNames are the names of the tasks that the adapter tells apart, taskID is the
+	// one that was asked for.
+	taskNames []string
+	taskID    *string
 }
 
 // load opens the model, its tokenizer and its adapters. The head is for what the
@@ -84,9 +93,53 @@ func (a *app) load(cmd *cobra.Command, f *modelFlags, src *dataSource) (*loaded,
 		if b, err := os.ReadFile(filepath.Join(r.Path, "chat_template.jinja")); err == nil {
 			l.template = string(b)
 		}
+		if l.taskNames, err = readTasks(r.Path, l.taskNames); err != nil {
+			l.Close()
+			return nil, err
+		}
+	}
+	if cmd.Flags().Changed("task-id") {
+		if err := l.chooseTask(*f.taskID); err != nil {
+			l.Close()
+			return nil, err
+		}
 	}
 	a.warnFresh(l, trained)
 	return l, nil
+}
+
+// readTasks returns the names of the tasks beside an adapter, names when it has none.
+func readTasks(path string, names []string) ([]string, error) {
+	b, err := os.ReadFile(filepath.Join(path, data.TaskFile))
+	if err != nil {
+		return names, nil // a file, or an adapter that tells no tasks apart
+	}
+	names, err = data.ReadTasks(b)
+	if err != nil {
+		err = withCode(exitFormat, fmt.Errorf("%s: %w", path, err))
+	}
+	return names, err
+}
+
+// chooseTask sets the task of all texts.
+func (l *loaded) chooseTask(id string) error {
+	if l.Tasks == 0 {
+		return usagef("--task-id %s: no adapter of this model tells tasks apart (multitask-prompt-tuning does)", id)
+	}
+	if _, err := data.TaskNumber(id, l.taskNames, l.Tasks); err != nil {
+		return usagef("--task-id: %w", err)
+	}
+	l.taskID = &id
+	return nil
+}
+
+// taskNumber is the number of the task that was asked for, else 0.
+func (l *loaded) taskNumber() int32 {
+	if l.taskID == nil {
+		return 0
+	}
+	n, _ := data.TaskNumber(*l.taskID, l.taskNames, l.Tasks) // checked by chooseTask
+	return n
 }
 
 func adapterRefs(texts []string) ([]convert.AdapterRef, error) {

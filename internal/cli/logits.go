@@ -228,11 +228,15 @@ func (l *loaded) batch(p *probe) (*model.Batch, error) {
 	}
 	b := model.Sequence(p.Tokens, 0)
 	b.Types = p.Types
+	if n := l.taskNumber(); n != 0 {
+		b.Tasks = []int32{n}
+	}
 	if p.Source != nil {
 		if err := l.checkIDs(p.Source, model.Encoder); err != nil {
 			return nil, err
 		}
 		b.Source = model.Sequence(p.Source, 0)
+		b.Source.Tasks = b.Tasks
 	}
 	return b, nil
 }

@@ -170,6 +170,11 @@ type dataSource struct {
 // dataOptions completes options of package data by what the model says.
 func (l *loaded) dataOptions(o data.Options) data.Options {
 	o.Task, o.Labels, o.Problem, o.Start = l.Options.Task, l.Options.Labels, l.Options.Problem, l.Start
+	o.Tasks, o.TaskNames, o.TaskID = l.Tasks, l.taskNames, l.taskID
+	// What methods put before a text takes positions of the model.
+	if l.MaxPositions > 0 && o.MaxTargetLen > l.MaxPositions {
+		o.MaxTargetLen = l.MaxPositions
+	}
 	if o.ChatTemplate == "" {
 		o.ChatTemplate = l.template
 	}

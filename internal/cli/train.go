@@ -334,20 +334,16 @@ func (a *app) train(cmd *cobra.Command, t *trainFlags) error {
 	}
 	defer l.Close()
 	t.forTask(cmd, a, l)
+	// The method first: it may take positions from the texts, and tell tasks apart.
+	ad, err := t.attach(l, options)
+	if err != nil {
+		return err
+	}
 	ds, valid, err := t.load(l)
 	if err != nil {
 		return dataError(err, *t.data.path)
 	}
 	t.cfg.Valid = valid
-	ad, err := t.attach(l, options)
-	if err != nil {
-		return err
-	}
-	if *t.init == "" {
-		if err := startTexts(ad, l); err != nil {
-			return err
-		}
-	}
 	if *t.init == "" {
 		if err := startTexts(ad, l); err != nil {
 			return err
@@ -430,7 +426,7 @@ func removeRun(dir string) error {
 		}
 	}
 	// What the new adapter may not bring must not speak for it.
-	for _, name := range []string{data.LabelFile, "chat_template.jinja"} {
+	for _, name := range []string{data.LabelFile, data.TaskFile, "chat_template.jinja"} {
 		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
@@ -544,6 +540,9 @@ func (t *trainFlags) attach(l *loaded, options peft.Options) (peft.Adapter, erro
 		names = append(names, m.Info().Name)
 	}
 	*t.method = strings.Join(names, "+")
+	if l.taskNames, err = readTasks(*t.init, nil); err != nil {
+		return nil, err
+	}
 	return peft.Attach(l.Model, *t.init, 1)
 }
 
@@ -613,6 +612,11 @@ func (r *trainRun) files(result *train.Result) map[string][]byte {
 	if o := r.l.Options; len(o.Labels) > 0 {
 		if b, err := data.WriteLabels(o.Labels, o.Problem); err == nil {
 			out[data.LabelFile] = b
+		}
+	}
+	if len(r.ds.TaskNames) > 0 {
+		if b, err := data.WriteTasks(r.ds.TaskNames); err == nil {
+			out[data.TaskFile] = b
 		}
 	}
 	return out

@@ -110,6 +110,9 @@ func attach(a *prompts.Adapter) error {
 		return err
 	}
 	g := a.Geometry
+	if n := a.Model.Tasks; n == 0 || c.Tasks < n {
+		a.Model.Tasks = c.Tasks
+	}
 	cols, rows := a.Beside[0].V, a.Beside[1].V
 	for i, in := range a.Model.Inputs {
 		if i >= g.Submodules {
