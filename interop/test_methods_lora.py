@@ -3,8 +3,9 @@
 import peft.optimizers.lorafa
 import pytest
 import torch
-from peft import LoraConfig
+from peft import EvaConfig, LoraConfig, get_peft_model, initialize_lora_eva_weights
 from peft.optimizers import create_lorafa_optimizer, create_loraplus_optimizer
+from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from peers import compare, methods, models, peftkit, training
@@ -90,6 +91,31 @@ def test_loraplus(small, tmp_path):
 
     flags = ["--target-modules", "embed_tokens,q_proj,v_proj", "--set", "loraplus_lr_ratio=5", "--set", "loraplus_embedding_ratio=0.25"]
     same_rates("loraplus", small("untied").folder, tmp_path, flags, optimizer)
+
+
+def test_eva(small, tmp_path):
+    """The same ranks, and spaces as near as PEFT's randomised decomposition allows."""
+    folder, targets = small("untied").folder, ["q_proj", "k_proj", "v_proj", "down_proj"]
+    data = methods.texts(tmp_path / "data.jsonl")
+    peftkit.run("train", "-m", folder, "-d", data, "-o", tmp_path / "ours", "--method", "eva", "--rank", 4, "--target-modules", ",".join(targets),
+                *training.Run(steps=1, batch=4, lr=1e-30).arguments())
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    rows, batches = training.examples(data, tokenizer), []
+    for i in range(0, len(rows), 4):
+        ids, labels, mask = training._pad(rows[i:i + 4], tokenizer)
+        for j, (row, _) in enumerate(rows[i:i + 4]):
+            labels[j, len(row) - 1] = -100  # peftkit does not compute a last token, from which nothing is learned
+        batches.append({"input_ids": ids, "labels": labels, "attention_mask": mask})
+    config = LoraConfig(r=4, lora_alpha=1, init_lora_weights="eva", eva_config=EvaConfig(rho=2.0), target_modules=targets, task_type="CAUSAL_LM")
+    tuned = get_peft_model(models.load(folder), config)
+    initialize_lora_eva_weights(tuned, batches, show_progress_bar=False)
+    tuned.save_pretrained(tmp_path / "theirs")
+    ours, theirs = (load_file(tmp_path / p / "adapter_model.safetensors") for p in ("ours", "theirs"))
+    compare.same("ranks", sorted((k, list(v.shape)) for k, v in ours.items()), sorted((k, list(v.shape)) for k, v in theirs.items()))
+    for name in (n for n in ours if "lora_A" in n):
+        angles = torch.linalg.svdvals(torch.linalg.qr(ours[name].T)[0].T @ torch.linalg.qr(theirs[name].T)[0])
+        assert angles.min() > 0.999, f"{name}: cosines of the angles between the spaces are {angles}"
+    methods.load(lora(), folder, tmp_path / "ours")
 
 
 def test_lorafa(small, tmp_path, monkeypatch):

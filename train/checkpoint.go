@@ -213,6 +213,10 @@ func (t *Trainer) load(dir string) error {
 	if st.Step < 0 || st.Step > t.Total {
 		return fail("%s: step %d of %d", stateName, st.Step, t.Total)
 	}
+	// The same data give the parameters the sizes that they had.
+	if err := t.calibrate(context.Background()); err != nil {
+		return fail("%w", err)
+	}
 	weights := weightsName
 	if t.ownParams() {
 		weights = paramsName

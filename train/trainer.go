@@ -49,16 +49,8 @@ func New(c Config, m *model.Model, ad peft.Adapter, ds *data.Dataset) (*Trainer,
 		return nil, err
 	}
 	t := &Trainer{Config: c, Model: m, Adapter: ad, Data: ds, epoch: -1, tape: nn.NewTape()}
-	params := ad.Params()
-	if len(params) == 0 {
-		return nil, fmt.Errorf("%w: the adapter has no trainable parameter", ErrConfig)
-	}
-	t.Opt = NewAdamW(params, c.Beta1, c.Beta2, c.Eps, c.WeightDecay)
-	if r, ok := ad.(peft.Rater); ok {
-		for i, p := range params {
-			lr, decay := r.Rate(p)
-			t.Opt.Rates[i], t.Opt.Decays[i] = lr, t.Opt.Decays[i]*decay
-		}
+	if err := t.optimizer(); err != nil {
+		return nil, err
 	}
 	if err := t.fits(ds); err != nil {
 		return nil, err
@@ -92,6 +84,22 @@ func New(c Config, m *model.Model, ad peft.Adapter, ds *data.Dataset) (*Trainer,
 		return nil, err
 	}
 	return t, nil
+}
+
+// optimizer makes the optimizer of the adapter's parameters, with moments of zero.
+func (t *Trainer) optimizer() error {
+	c, params := &t.Config, t.Adapter.Params()
+	if len(params) == 0 {
+		return fmt.Errorf("%w: the adapter has no trainable parameter", ErrConfig)
+	}
+	t.Opt = NewAdamW(params, c.Beta1, c.Beta2, c.Eps, c.WeightDecay)
+	if r, ok := t.Adapter.(peft.Rater); ok {
+		for i, p := range params {
+			lr, decay := r.Rate(p)
+			t.Opt.Rates[i], t.Opt.Decays[i] = lr, t.Opt.Decays[i]*decay
+		}
+	}
+	return nil
 }
 
 // predictsFirst reports whether the loss counts the first tokens of texts: a
@@ -227,25 +235,39 @@ func (t *Trainer) loop(ctx context.Context) error {
 	return nil
 }
 
-// begin lets the method prepare: a fresh one from the data if it wants to.
-func (t *Trainer) begin(ctx context.Context) error {
-	if c, ok := t.Adapter.(peft.Calibrator); ok && t.step == 0 {
-		first, err := t.Data.Epoch(t.plan, 0)
-		if err != nil {
-			return err
-		}
-		err = c.Calibrate(ctx, t.Model, func(yield func(*model.Batch) bool) {
-			for _, examples := range first {
-				if ctx.Err() != nil || !yield(t.Data.Batch(examples)) {
-					return
-				}
+// calibrate lets a fresh method begin from the data, which may change the sizes of
+// its parameters.
+func (t *Trainer) calibrate(ctx context.Context) error {
+	c, ok := t.Adapter.(peft.Calibrator)
+	if !ok {
+		return nil
+	}
+	first, err := t.Data.Epoch(t.plan, 0)
+	if err != nil {
+		return err
+	}
+	err = c.Calibrate(ctx, t.Model, func(yield func(*model.Batch) bool) {
+		for _, examples := range first {
+			if ctx.Err() != nil || !yield(t.Data.Batch(examples)) {
+				return
 			}
-		})
-		if err == nil {
-			err = ctx.Err()
 		}
-		if err != nil {
-			return t.interrupted(ctx, err)
+	})
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return t.interrupted(ctx, err)
+	}
+	return t.optimizer()
+}
+
+// begin lets the method prepare. A run that goes on was calibrated when its
+// checkpoint was loaded.
+func (t *Trainer) begin(ctx context.Context) error {
+	if t.step == 0 {
+		if err := t.calibrate(ctx); err != nil {
+			return err
 		}
 	}
 	if s, ok := t.Adapter.(peft.Stepper); ok {

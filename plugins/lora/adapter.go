@@ -1,7 +1,6 @@
 package lora
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -94,25 +93,16 @@ func (c *config) doubled(out *peft.Config) {
 		factor = math.Sqrt2 // alpha / sqrt(2 r) is to be the scale
 	}
 	twice := func(list []peft.Pattern, f float64, keep func(*site) float64) json.RawMessage {
-		var b bytes.Buffer
-		b.WriteByte('{')
-		add := func(key string, v float64) {
-			if b.Len() > 1 {
-				b.WriteByte(',')
-			}
-			k, _ := json.Marshal(key)
-			fmt.Fprintf(&b, "%s:%s", k, number(v))
-		}
+		var all []peft.Pattern
 		for _, s := range c.sites { // the first that fits decides
 			if s.start == nil {
-				add(strings.ReplaceAll(s.at.Path, ".", `\.`), keep(s))
+				all = append(all, peft.Pattern{Key: strings.ReplaceAll(s.at.Path, ".", `\.`), Value: keep(s)})
 			}
 		}
 		for _, p := range list {
-			add(p.Key, p.Value*f)
+			all = append(all, peft.Pattern{Key: p.Key, Value: p.Value * f})
 		}
-		b.WriteByte('}')
-		return b.Bytes()
+		return object(all)
 	}
 	out.Set("r", 2*c.R)
 	out.Set("lora_alpha", json.RawMessage(number(c.Alpha*factor)))

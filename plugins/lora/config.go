@@ -34,6 +34,7 @@ type config struct {
 	fresh         bool   // New was called: the adapter comes from no file
 	sites         []*site
 	tokens        []tokenGroup
+	eva           evaConfig
 }
 
 // training are options that decide how an adapter is begun, trained or written
@@ -106,6 +107,9 @@ func parse(common *peft.Config) (*config, error) {
 		return nil, bad("alpha_pattern: %w", err)
 	}
 	if err := c.checkInit(bad); err != nil {
+		return nil, err
+	}
+	if err := c.checkEVA(bad); err != nil {
 		return nil, err
 	}
 	return c, c.checkTokens(bad)

@@ -27,7 +27,7 @@ func (s *linear) attachDoRA(layer *nn.LinearLayer, scale float32) error {
 	dropped := func(t *nn.Tape) bool { return p > 0 && t.Train }
 	layer.AddLowRank(func(t *nn.Tape, x *nn.Var) nn.LowRank {
 		s.see(x)
-		if dropped(t) {
+		if s.off || dropped(t) {
 			return nn.LowRank{}
 		}
 		return term()
@@ -36,7 +36,11 @@ func (s *linear) attachDoRA(layer *nn.LinearLayer, scale float32) error {
 		layer.AddLowRank(func(*nn.Tape, *nn.Var) nn.LowRank { return s.start.term(s.effect) })
 	}
 	layer.Wrap(func(t *nn.Tape, x *nn.Var, next func(*nn.Tape, *nn.Var) *nn.Var) *nn.Var {
-		y, c := next(t, x), s.factors(t, scale)
+		y := next(t, x)
+		if s.off {
+			return y
+		}
+		c := s.factors(t, scale)
 		if dropped(t) {
 			// PEFT: W x is as it was, the change is computed on the dropped input.
 			d := nn.Dropout(t, x, p)

@@ -52,6 +52,7 @@ var Method peft.Method = method{&tuner.Method{
 			{Key: "use_dora", Default: false, Doc: "train the length of each output feature too (DoRA)"},
 			{Key: "lora_bias", Default: false, Doc: "give B a bias"},
 			{Key: "trainable_token_indices", Doc: "tokens whose rows of the embedding are trained too: [indices]"},
+			{Key: "eva_config", Doc: "of eva: {rho, tau, use_label_mask, whiten, adjust_scaling_factors}; rho times the rank is the most that a module can get"},
 			{Key: "loraplus_lr_ratio", Doc: "training only: learning rate of B over that of A (LoRA+)"},
 			{Key: "loraplus_embedding_ratio", Doc: "training only: learning rate of adapted embeddings over that of A (LoRA+)"},
 			{Key: "lora_fa", Doc: "training only: A stays as it began, the gradient of B is projected (LoRA-FA)"},

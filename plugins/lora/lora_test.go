@@ -55,6 +55,7 @@ func TestConformance(t *testing.T) {
 		{Name: "olora on bert", Model: testmodel.BERT(3), Options: peft.Options{"rank": 4, "alpha": 4.0, "init_lora_weights": "olora", "save_residual": true}, Identity: true},
 		{Name: "orthogonal", Model: plain, Options: peft.Options{"rank": 4, "init_lora_weights": "orthogonal"}, Identity: true},
 		{Name: "mica", Model: untied, Options: peft.Options{"rank": 4, "init_lora_weights": "mica", "target_modules": "embed_tokens,q_proj,down_proj"}, Identity: true},
+		{Name: "eva before it saw data", Model: plain, Options: peft.Options{"rank": 4, "init_lora_weights": "eva"}, Identity: true},
 		{Name: "lora-fa", Model: plain, Options: peft.Options{"rank": 4, "lora_fa": true}, Identity: true},
 		{Name: "lora+", Model: plain, Options: peft.Options{"rank": 4, "loraplus_lr_ratio": 16.0}, Identity: true},
 		{Name: "tokens", Model: plain, Options: peft.Options{"rank": 4, "trainable_token_indices": []any{3, 10, 1}}, Identity: true},

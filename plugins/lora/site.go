@@ -25,6 +25,7 @@ type site struct {
 	start      *start // nil where the base is as it was
 	norms      norms
 	effect     float32         // scale as attached
+	off        bool            // EVA gave it no rank
 	observe    func(x *nn.Var) // EVA looks at the inputs
 	projection []float32       // LoRA-FA's, [r, r]
 }
@@ -80,6 +81,9 @@ func (s *linear) Attach(scale float32) error {
 	p := float32(s.cfg.Dropout)
 	layer.AddLowRank(func(t *nn.Tape, x *nn.Var) nn.LowRank {
 		s.see(x)
+		if s.off {
+			return nn.LowRank{}
+		}
 		lr := nn.LowRank{A: s.a.V, B: s.b.V, Scale: s.effect}
 		if p > 0 && t.Train {
 			lr.X = nn.Dropout(t, x, p)
@@ -92,6 +96,9 @@ func (s *linear) Attach(scale float32) error {
 	if s.bias != nil {
 		layer.Wrap(func(t *nn.Tape, x *nn.Var, next func(*nn.Tape, *nn.Var) *nn.Var) *nn.Var {
 			y := next(t, x)
+			if s.off {
+				return y
+			}
 			row := s.bias.V
 			if s.effect != 1 {
 				row = nn.Scale(t, row, s.effect)
