@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from peft import BOFTConfig, DeloraConfig, GraloraConfig, HRAConfig, MissConfig, OFTConfig, RoadConfig, ShiraConfig, TrainableTokensConfig
+from peft import BOFTConfig, DeloraConfig, GraloraConfig, HiraConfig, HRAConfig, MissConfig, OFTConfig, RoadConfig, ShiraConfig, TrainableTokensConfig
 from peft.tuners.boft import layer as boft_layer
 from safetensors.torch import load_file
 
@@ -28,6 +28,11 @@ CASES = {
     "gralora-four": Case(GraloraConfig, {"r": 8, "alpha": 6, "gralora_k": 4}),
     "gralora-hybrid": Case(GraloraConfig, {"r": 4, "hybrid_r": 3, "alpha": 6}, noise=0.3),
     "gralora-gpt2": Case(GraloraConfig, {"r": 4, "hybrid_r": 3, "alpha": 6}, "gpt2"),
+    "hira": Case(HiraConfig, {"r": 4}, noise=0.3, fill=1),
+    "hira-gaussian": Case(HiraConfig, {"r": 4, "init_weights": "gaussian"}, noise=0.3, fill=1),
+    "hira-random": Case(HiraConfig, {"r": 2, "init_weights": False}, lr=1e-3),
+    "hira-gpt2": Case(HiraConfig, {"r": 4}, "gpt2", noise=0.3, fill=1),
+    "hira-embedding": Case(HiraConfig, {"r": 4, "target_modules": ["embed_tokens", "v_proj"]}, "qwen2", copies=("base_layer.weight",)),
     "hra": Case(HRAConfig, {"r": 4}),
     "hra-odd": Case(HRAConfig, {"r": 3}),
     "hra-gram-schmidt": Case(HRAConfig, {"r": 3, "apply_GS": True}),

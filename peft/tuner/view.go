@@ -54,8 +54,9 @@ type Elements struct {
 	// Change changes elements col to col+len(v) of a stored row, see [Changed].
 	Change func(v []float32, row, col int)
 	// Grad adds to the parameters' gradients what the layer's input x and the
-	// gradient dy of its output give. It may use t for memory.
-	Grad func(t *nn.Tape, x, dy kernels.Mat)
+	// gradient dy of its output give; w is the weight that is changed. It may use t
+	// for memory.
+	Grad func(t *nn.Tape, w *nn.Weight, x, dy kernels.Mat)
 	// Dense computes the change as a matrix, [out, in], for a layer whose weight
 	// another method trains: there is nothing to decode then.
 	Dense func(t *nn.Tape) *nn.Var
@@ -81,13 +82,38 @@ func (e *Elements) Attach() {
 			if e.Layer.W.Frozen == nil {
 				return nn.Add(t, y, nn.LinearOp(t, x, nil, nil, nn.LowRank{B: e.Dense(t), Scale: 1}))
 			}
-			return e.after(t, x, y)
+			return e.after(t, of, x, y)
+		},
+	})
+}
+
+// AttachBeside adds the product of the changed weight with another input, made of
+// the layer's own by f, to the layer's: Change leaves out the weight itself then.
+func (e *Elements) AttachBeside(f func(t *nn.Tape, x *nn.Var) *nn.Var) {
+	var of, view *nn.Weight
+	e.Layer.View(nn.WeightView{
+		Weight: func(w *nn.Weight) *nn.Weight {
+			if w.Frozen != nil && of != w {
+				of, view = w, Changed(w, e.Change)
+			}
+			return w
+		},
+		After: func(t *nn.Tape, x, y *nn.Var) *nn.Var {
+			in := f(t, x)
+			if e.Layer.W.Frozen == nil {
+				return nn.Add(t, y, nn.LinearOp(t, in, nil, nil, nn.LowRank{B: e.Dense(t), Scale: 1}))
+			}
+			z := e.after(t, of, in, nn.LinearOp(t, in, view, nil))
+			if in != x {
+				t.Discard(in)
+			}
+			return nn.Add(t, y, z)
 		},
 	})
 }
 
 // after passes y on and records the gradients of the parameters.
-func (e *Elements) after(t *nn.Tape, x, y *nn.Var) *nn.Var {
+func (e *Elements) after(t *nn.Tape, w *nn.Weight, x, y *nn.Var) *nn.Var {
 	needs := false
 	for _, p := range e.Params {
 		needs = needs || p.Needs
@@ -107,7 +133,7 @@ func (e *Elements) after(t *nn.Tape, x, y *nn.Var) *nn.Var {
 				copyRows(m, dy)
 			}
 		}
-		e.Grad(t, x.Mat(), dy)
+		e.Grad(t, w, x.Mat(), dy)
 	}, x)
 	t.Discard(y)
 	return out

@@ -97,7 +97,7 @@ func (s *site) Attach(scale float32) error {
 	e := tuner.Elements{
 		Layer: s.layer, Params: []*nn.Var{s.v.V},
 		Change: func(v []float32, row, col int) { s.order.add(v, row, col, s.v.V.Data, scale) },
-		Grad:   func(t *nn.Tape, x, dy kernels.Mat) { s.grad(t, x, dy, scale) },
+		Grad:   func(t *nn.Tape, _ *nn.Weight, x, dy kernels.Mat) { s.grad(t, x, dy, scale) },
 		Dense: func(t *nn.Tape) *nn.Var {
 			index := make([]int32, len(s.rows))
 			for k := range index {

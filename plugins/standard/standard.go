@@ -33,6 +33,7 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/fourierft"
 	_ "github.com/peftkit/peftkit/plugins/full"
 	_ "github.com/peftkit/peftkit/plugins/gralora"
+	_ "github.com/peftkit/peftkit/plugins/hira"
 	_ "github.com/peftkit/peftkit/plugins/hra"
 	_ "github.com/peftkit/peftkit/plugins/ia3"
 	_ "github.com/peftkit/peftkit/plugins/lastlayer"
