@@ -20,9 +20,9 @@ british() {
 glue() {
   task glue
   "$peftkit" compare -m "${MINILM:-minilm}" -d glue.yaml -o table-glue --seeds 3 \
-    --methods none,full,lora,houlsby,compacter,bitfit,prompt-tuning,prefix-tuning,bitfit+houlsby+prompt-tuning \
+    --methods none,full,lora,houlsby,compacter,bitfit,prompt-tuning,prefix-tuning \
     --lr full=2e-4 --lr lora=1e-3 --lr houlsby=1e-3 --lr compacter=3e-3 --lr bitfit=2e-3 --lr prefix-tuning=3e-3 --lr prompt-tuning=0.1 \
-    --lr bitfit+houlsby+prompt-tuning=1e-3 --set compacter.reduction_factor=16
+    --set compacter.reduction_factor=16
 }
 
 instructions() {
