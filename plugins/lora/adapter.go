@@ -67,6 +67,9 @@ func (a *adapter) Config() (json.RawMessage, error) {
 	if a.Cfg.TargetModules.IsAllLinear() {
 		a.Cfg.SetTargets(peft.Targets{List: peft.ShortNames(a.cfg.paths())})
 	}
+	if a.cfg.fresh && a.cfg.initKind == initLoftQ {
+		a.Cfg.Set("init_lora_weights", true) // PEFT would quantise the base again
+	}
 	raw, err := a.Adapter.Config()
 	if err != nil || !a.cfg.fresh || !a.cfg.changesBase() {
 		return raw, err

@@ -48,9 +48,11 @@ type training struct {
 	FrozenA bool `json:"lora_fa"`
 	// Residual writes adapters of a changed base as PEFT does.
 	Residual bool `json:"save_residual"`
+	// FloatBase is the model that a quantised base was made of (LoftQ).
+	FloatBase string `json:"loftq_base"`
 }
 
-var trainingKeys = []string{"loraplus_lr_ratio", "loraplus_embedding_ratio", "lora_fa", "save_residual"}
+var trainingKeys = []string{"loraplus_lr_ratio", "loraplus_embedding_ratio", "lora_fa", "save_residual", "loftq_base"}
 
 // must lists keys of PEFT's LoraConfig that this build carries but does not
 // compute: any other value than these is refused, never ignored.

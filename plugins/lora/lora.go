@@ -56,6 +56,7 @@ var Method peft.Method = method{&tuner.Method{
 			{Key: "loraplus_lr_ratio", Doc: "training only: learning rate of B over that of A (LoRA+)"},
 			{Key: "loraplus_embedding_ratio", Doc: "training only: learning rate of adapted embeddings over that of A (LoRA+)"},
 			{Key: "lora_fa", Doc: "training only: A stays as it began, the gradient of B is projected (LoRA-FA)"},
+			{Key: "loftq_base", Doc: "training only: the model that a quantised one was made of, for init_lora_weights loftq"},
 			{Key: "save_residual", Doc: "pissa and olora: write A and B as trained, which need the decomposition of the base model on each load, instead of an ordinary LoRA of twice the rank"},
 		},
 	},

@@ -26,6 +26,7 @@ type site struct {
 	norms      norms
 	effect     float32         // scale as attached
 	off        bool            // EVA gave it no rank
+	fitted     bool            // LoftQ set A and B
 	observe    func(x *nn.Var) // EVA looks at the inputs
 	projection []float32       // LoRA-FA's, [r, r]
 }

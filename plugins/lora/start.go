@@ -26,7 +26,7 @@ func constant(v []float32, rows int) *nn.Var {
 }
 
 // begin sets A and B of a fresh adapter. Embeddings begin as PEFT's whatever the
-// initialisation: A zero and B standard normal, but for MiCA and LoftQ.
+// initialisation, A zero and B standard normal, but for MiCA.
 func (s *site) begin(rng *rand.Rand) error {
 	kaiming := func(p *nn.Param) {
 		tuner.Uniform(p.V.Data, 1/math.Sqrt(float64(p.V.Cols)), rng.Float64)
@@ -42,8 +42,8 @@ func (s *site) begin(rng *rand.Rand) error {
 		}
 	case s.cfg.changesBase():
 		return s.decompose()
-	case kind == initLoftQ:
-		return s.fitQuantised()
+	case s.fitted:
+		return nil
 	case kind == initOrthogonal:
 		return s.orthogonal(rng)
 	case kind == initGaussian:
