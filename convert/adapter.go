@@ -79,6 +79,9 @@ func (c *adapterJob) translate() (*formats.OutAdapter, error) {
 		config, err := c.nameBase(a.Config)
 		return &formats.OutAdapter{Config: config, Files: a.Files, Tensors: formats.Copy(a.Tensors)}, err
 	}
+	if err := c.writable(); err != nil {
+		return nil, err
+	}
 	names, family, err := c.base()
 	if err != nil {
 		return nil, err
@@ -111,6 +114,30 @@ func (c *adapterJob) translate() (*formats.OutAdapter, error) {
 	out := &formats.OutAdapter{Config: hf.Config, Files: hf.Files, Tensors: formats.Copy(hf.Tensors)}
 	out.Config, err = c.nameBase(hf.Config)
 	return out, err
+}
+
+// writable refuses an adapter that GGUF has no form for, before anybody looks for
+// its base model.
+func (c *adapterJob) writable() error {
+	if c.a.Naming != formats.HF || c.to.AdapterNaming() != formats.GGUF {
+		return nil
+	}
+	m, err := peft.MethodOf(c.a)
+	if err != nil {
+		return err
+	}
+	if _, ok := m.(peft.GGUFConverter); ok {
+		return nil
+	}
+	info := m.Info()
+	if _, ok := m.(peft.Merger); !ok || info.NotMergeable != "" {
+		why := info.NotMergeable
+		if why == "" {
+			why = "its change is none of weights"
+		}
+		return fmt.Errorf("%s: method %s has no GGUF form, nor can it be merged into a model: %s: %w", c.a.Path, info.Name, why, peft.ErrNotMergeable)
+	}
+	return fmt.Errorf("%s: method %s has no GGUF form: --svd-rank N writes the nearest LoRA of rank N (with --base), merge-lora a whole model: %w", c.a.Path, info.Name, ErrOption)
 }
 
 // factorise replaces the adapter by the nearest one made of pairs of factors.

@@ -65,7 +65,11 @@ func (r *trainRun) card(result *train.Result) string {
 			"labels[\"id2label\"] = {int(k): v for k, v in labels[\"id2label\"].items()}\n"+
 			"base = %s.from_pretrained(MODEL, **labels)\nmodel = PeftModel.from_pretrained(base, ADAPTER)\n```\n", auto)
 	default:
-		b.WriteString("\nTry it, or merge it into the model:\n\n```sh\npeftkit generate -m MODEL --lora ADAPTER -p \"...\"\npeftkit merge-lora -m MODEL --lora ADAPTER -o tuned.gguf\n```\n")
+		if to := r.mergesTo(); to != "" {
+			fmt.Fprintf(&b, "\nTry it, or merge it into the model:\n\n```sh\npeftkit generate -m MODEL --lora ADAPTER -p \"...\"\npeftkit merge-lora -m MODEL --lora ADAPTER -o %s\n```\n", to)
+		} else {
+			b.WriteString("\nTry it:\n\n```sh\npeftkit generate -m MODEL --lora ADAPTER -p \"...\"\n```\n")
+		}
 	}
 	return b.String()
 }

@@ -91,6 +91,7 @@ func (a *app) compareCommand() *cobra.Command {
 	t.out = f.text("out", "o", "DIR", "", "folder for results.jsonl, table.md and report.html")
 	t.asJSON = f.Bool("json", false, "print one JSON object")
 	f.mark()
+	_ = cmd.RegisterFlagCompletionFunc("methods", completeMethods) // the flag is there
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		*t.tasks = append(*t.tasks, args...) // -d a b is -d a -d b
 		return a.compare(cmd, t)

@@ -114,6 +114,9 @@ func (a *app) printOutcome(src string, o *outcome) {
 	for _, ad := range o.Adapters {
 		f.add("adapter", "%s at scale %s: %d tensors matched, %d weights changed", ad.Path, floatText(float64(ad.Scale)), ad.Matched, ad.Changed)
 	}
+	for i, path := range o.Left {
+		f.add(map[bool]string{true: "stays adapter"}[i == 0], "%s: apply it to the output with --lora %s", path, quote(path))
+	}
 	if o.Changed > 0 {
 		f.add("update", "largest change %s, %.2f %% of it survives the rounding", floatText(o.MaxDelta), 100*o.Survived)
 	}

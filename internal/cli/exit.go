@@ -20,7 +20,7 @@ import (
 const (
 	exitOK          = 0
 	exitOther       = 1
-	exitUsage       = 2   // wrong flags, arguments or configuration
+	exitUsage       = 2   // wrong flags, arguments or configuration, a method that does not fit
 	exitData        = 3   // training or evaluation data cannot be used
 	exitFormat      = 4   // a model or adapter cannot be read, or does not fit
 	exitResources   = 5   // out of memory or disk
@@ -33,7 +33,7 @@ var exitDocs = []struct {
 }{
 	{exitOK, "done"},
 	{exitOther, "another error"},
-	{exitUsage, "wrong flags, arguments or configuration"},
+	{exitUsage, "wrong flags, arguments or configuration; a method that does not fit"},
 	{exitData, "the data cannot be used"},
 	{exitFormat, "a model or adapter cannot be read or does not fit"},
 	{exitResources, "out of memory or disk space"},
@@ -63,11 +63,11 @@ var exitKinds = []struct {
 	{exitData, []error{data.ErrSyntax, data.ErrFields, data.ErrFormat, data.ErrEmpty, data.ErrTemplate, generate.ErrNoAnswers}},
 	{exitUsage, []error{
 		compare.ErrPlan,
-		peft.ErrConfig, train.ErrConfig, convert.ErrOption, convert.ErrOutput, convert.ErrBase, generate.ErrOptions, generate.ErrPrompt,
+		peft.ErrConfig, peft.ErrNoFit, train.ErrConfig, convert.ErrOption, convert.ErrOutput, convert.ErrBase, generate.ErrOptions, generate.ErrPrompt,
 		fs.ErrNotExist, formats.ErrIsAdapter, formats.ErrIsModel,
 	}},
 	{exitFormat, []error{
-		model.ErrUnsupported, model.ErrMismatch, peft.ErrNoMatch, peft.ErrNoFit, peft.ErrTensors, peft.ErrNotMergeable,
+		model.ErrUnsupported, model.ErrMismatch, peft.ErrNoMatch, peft.ErrTensors, peft.ErrNotMergeable,
 		formats.ErrUnknownFormat, formats.ErrEmpty, formats.ErrTruncated, formats.ErrHeader, formats.ErrLimit,
 		formats.ErrOverflow, formats.ErrDuplicate, formats.ErrLayout, formats.ErrShape, formats.ErrType,
 		formats.ErrUnsupported, formats.ErrMissing, formats.ErrMismatch, formats.ErrLFSPointer, formats.ErrHTML,

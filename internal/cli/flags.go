@@ -146,5 +146,6 @@ func (f *flags) texts(name, short, kind, usage string) *[]string {
 func (f *flags) oneOf(name, short, def, usage string, of ...string) *string {
 	c := &choice{value: def, of: of}
 	f.VarP(c, name, short, usage)
+	_ = f.cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(of, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 	return &c.value
 }

@@ -17,9 +17,9 @@ import (
 
 // modelFlags are those of commands that run a model.
 type modelFlags struct {
-	model   *string
-	loras   *[]string
-	task    *taskFlags
+	model *string
+	loras *[]string
+	task  *taskFlags
 	// taskID is the task of every text, for adapters that tell several apart.
 	taskID  *string
 	threads func() error

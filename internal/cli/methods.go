@@ -216,7 +216,12 @@ func (a *app) explain(r *methodRow) {
 	if saved == "" {
 		saved = "format " + r.Format
 	}
-	f.add("saved as", "%s, peft_type %s", saved, r.PeftType)
+	if r.Format == "adapters" {
+		saved += ", config of the adapters library: " + r.PeftType
+	} else {
+		saved += ", peft_type " + r.PeftType
+	}
+	f.add("saved as", "%s", saved)
 	if r.Merges {
 		f.add("merges", "yes, with peftkit merge-lora")
 	} else {

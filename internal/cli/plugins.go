@@ -79,10 +79,9 @@ func plugins() pluginList {
 	}
 	for _, m := range peft.Methods() {
 		info := m.Info()
-		_, merges := m.(peft.Merger)
 		_, gguf := m.(peft.GGUFConverter)
 		i := methodInfo{Name: info.Name, PeftType: info.PeftType, Group: string(info.Group), Doc: info.Doc, Reference: info.Reference,
-			LearningRate: info.LearningRate, WeightDecay: info.WeightDecay, Merges: merges && info.NotMergeable == "", NotMergeable: info.NotMergeable,
+			LearningRate: info.LearningRate, WeightDecay: info.WeightDecay, Merges: mergeable(m), NotMergeable: info.NotMergeable,
 			Aliases: info.Aliases, Format: orElse(info.Format, "peft"), GGUF: gguf, Options: []optionInfo{}}
 		for _, o := range info.Options {
 			i.Options = append(i.Options, optionInfo(o))
@@ -123,11 +122,12 @@ func (a *app) pluginsCommand() *cobra.Command {
 	return cmd
 }
 
-// completeMethods offers the methods' names to the shell.
-func completeMethods(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+// completeMethods offers the methods' names to the shell, also after a + or a comma.
+func completeMethods(_ *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+	before := begun[:strings.LastIndexAny(begun, "+,")+1]
 	var names []string
 	for _, m := range peft.Methods() {
-		names = append(names, m.Info().Name+"\t"+m.Info().Doc)
+		names = append(names, before+m.Info().Name+"\t"+m.Info().Doc)
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -393,8 +394,34 @@ func (r *trainRun) next() []string {
 	case model.TokenClassification:
 		return []string{eval}
 	}
-	return []string{fmt.Sprintf("peftkit generate -m %s --lora %s -p \"...\"", base, out), eval,
-		fmt.Sprintf("peftkit merge-lora -m %s --lora %s -o tuned.gguf", base, out)}
+	lines := []string{fmt.Sprintf("peftkit generate -m %s --lora %s -p \"...\"", base, out), eval}
+	if to := r.mergesTo(); to != "" {
+		lines = append(lines, fmt.Sprintf("peftkit merge-lora -m %s --lora %s -o %s", base, out, to))
+	}
+	return lines
+}
+
+// mergesTo names an output that the adapter can be merged into: a GGUF file, a
+// folder where GGUF has no such architecture, "" when nothing of it can be merged.
+func (r *trainRun) mergesTo() string {
+	methods, err := peft.ParseMethods(*r.flags.method)
+	if err != nil || !slices.ContainsFunc(methods, mergeable) {
+		return ""
+	}
+	c := r.l.Checkpoint
+	if _, err := c.Family.GGUFNames(c.Config); err != nil {
+		return "tuned"
+	}
+	if _, _, err := c.Family.GGUFMeta(c); err != nil {
+		return "tuned"
+	}
+	return "tuned.gguf"
+}
+
+// mergeable reports whether weights can hold what a method trains.
+func mergeable(m peft.Method) bool {
+	_, merges := m.(peft.Merger)
+	return merges && m.Info().NotMergeable == ""
 }
 
 func mean(x []float64) float64 {
