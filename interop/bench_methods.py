@@ -55,7 +55,7 @@ METHODS = {
     "c3a": ("C3AConfig", {"block_size": 16}),
     "ia3": ("IA3Config", {"feedforward_modules": ["down_proj"], "target_modules": ["k_proj", "v_proj", "down_proj"]}),
     "ln-tuning": ("LNTuningConfig", {"target_modules": ["input_layernorm", "post_attention_layernorm", "norm"]}),
-    "trainable-tokens": ("TrainableTokensConfig", {"token_indices": list(range(64)), "target_modules": ["embed_tokens"]}),
+    "trainabletokens": ("TrainableTokensConfig", {"token_indices": list(range(64)), "target_modules": ["embed_tokens"]}),
     "prompt-tuning": ("PromptTuningConfig", {"num_virtual_tokens": 20, "prompt_tuning_init": "RANDOM"}),
     "prefix-tuning": ("PrefixTuningConfig", {"num_virtual_tokens": 20}),
     "p-tuning": ("PromptEncoderConfig", {"num_virtual_tokens": 20, "encoder_hidden_size": 384}),
@@ -65,7 +65,7 @@ METHODS = {
 #: Methods whose configuration has no target_modules.
 PROMPTS = {"prompt-tuning", "prefix-tuning", "p-tuning", "multitask-prompt-tuning", "adaption-prompt"}
 #: LoRA under other names or with another optimizer: the same work in each step.
-SAME_WORK = {"rslora", "pissa", "olora", "loraplus", "lora-fa"}
+SAME_WORK = {"rslora", "pissa", "olora", "loraplus", "lora-fa", "eva", "loftq"}
 
 
 def options(method: str) -> dict:
@@ -201,13 +201,12 @@ def peftkit_steps(binary: Path, model: Path, texts: Path, out: Path, method: str
         told.seek(0), err.seek(0)
         if process.returncode != 0:
             return {"error": err.read().strip()[-300:] or f"exit {process.returncode}"}
-        told.read()
+        last = json.loads(told.read().splitlines()[-1])
     steps = [s for s in map(json.loads, (out / "metrics.jsonl").read_text().splitlines()) if "loss" in s]
     if any(s["tokens"] != BATCH * args.length for s in steps):
         return {"error": f"steps of {[s['tokens'] for s in steps]} tokens, expected {BATCH * args.length}"}
-    start = [s for s in map(json.loads, (out / "metrics.jsonl").read_text().splitlines()) if "trainable" in s]
     return {"rates": [s["tokens_per_second"] for s in steps], "losses": [s["loss"] for s in steps], "peak": usage.ru_maxrss * 1024.0,
-            "params": start[0]["trainable"] if start else 0}
+            "params": last["trainable_parameters"]}
 
 
 def cell(values: list[float], form: str) -> str:
@@ -270,7 +269,8 @@ def main() -> None:
     methods = [m for m in known(PEFTKIT) if not args.methods or m in args.methods]
     print(f"{machine()}\nLlama of {LAYERS} layers, {HIDDEN} features, {BATCH}x{args.length} tokens a step, float32, {args.threads} threads\n", flush=True)
     results: dict = {m: {"peftkit": [], "torch": []} for m in methods}
-    notes: dict = {}
+    notes: dict = {}  # methods that failed
+    warn: dict = {}
     with tempfile.TemporaryDirectory() as tmp:
         model, texts = Path(tmp) / "model", Path(tmp) / "texts.jsonl"
         subprocess.run([sys.executable, __file__, "--make", str(model)], check=True, env={**os.environ, **env}, capture_output=True)
@@ -293,22 +293,22 @@ def main() -> None:
                 if method in notes:
                     print(f"{method}: {notes[method]}", flush=True)
                     continue
-                if ours["params"] and ours["params"] != theirs["params"]:
-                    notes[method] = f"not the same adapter: {ours['params']} and {theirs['params']} parameters"
+                if ours["params"] != theirs["params"]:
+                    warn[method] = f"not the same adapter: {ours['params']} and {theirs['params']} parameters"
                 for side, got in (("peftkit", ours), ("torch", theirs)):
                     results[method][side].append({"rate": statistics.median(got["rates"][SKIP:]), "peak": got["peak"], "params": got["params"], "loss": got["losses"][0]})
                 a, b = ours["losses"][0], theirs["losses"][0]
                 print(f"round {number + 1} {method:24s} peftkit {results[method]['peftkit'][-1]['rate']:7.0f}  PEFT {results[method]['torch'][-1]['rate']:7.0f} tokens/s"
                       f"  first losses {a:.3f} {b:.3f}", flush=True)
                 if abs(a - b) > 0.05 * abs(b):
-                    notes[method] = f"not the same work: first losses {a:.4f} and {b:.4f}"
+                    warn[method] = f"not the same work: first losses {a:.4f} and {b:.4f}"
             clock.append(gauge(PEFTKIT))
             took = time.monotonic() - start
             print(f"round {number + 1} took {took:.0f} s; matrix product at {clock[0]:.0f} GFLOP/s before, {clock[1]:.0f} after\n", flush=True)
         torch.close()
-    print(table(results, notes))
+    print(table(results, {**warn, **notes}))
     if args.json:
-        args.json.write_text(json.dumps({"machine": machine(), "results": results, "notes": notes}, indent=1))
+        args.json.write_text(json.dumps({"machine": machine(), "results": results, "notes": {**warn, **notes}}, indent=1))
 
 
 if __name__ == "__main__":

@@ -246,5 +246,5 @@ func useful(err error, self peft.Info) bool {
 			return true
 		}
 	}
-	return strings.Contains(text, "build it for") || strings.Contains(text, "target_modules")
+	return strings.Contains(text, "build it for") || strings.Contains(text, "models of one stack") || strings.Contains(text, "target_modules")
 }

@@ -17,15 +17,18 @@ import (
 
 // small are ranks that fit models of 32 features, where a default cannot.
 var small = map[string]peft.Options{
-	"compacter":   {"reduction_factor": 2},
-	"compacterpp": {"reduction_factor": 2},
-	"miss":        {"r": 8},
-	"olora":       {"r": 8},
-	"road":        {"group_size": 8},
+	"compacter":       {"reduction_factor": 2},
+	"compacterpp":     {"reduction_factor": 2},
+	"fourierft":       {"n_frequency": 100},
+	"miss":            {"r": 8},
+	"olora":           {"r": 8},
+	"road":            {"group_size": 8},
+	"shira":           {"r": 8},
+	"trainabletokens": {"token_indices": []any{3.0, 10.0, 17.0, 24.0}}, // which ones is for the user to say
 }
 
 // unfit lists the pairs of method and family that are expected not to fit, by
-// the reason.
+// the reason; no family stands for all.
 var unfit = []struct {
 	method, why string
 	families    []string
@@ -33,12 +36,14 @@ var unfit = []struct {
 	{"bitfit", "no layer has a bias", []string{"llama", "llama-classifier", "qwen3", "gemma2", "phi3", "t5", "t5-gated"}},
 	{"adaption-prompt", "defined for the attention of Llama, Qwen 2 and GPT-2", []string{"qwen3", "gemma2", "phi3", "bert", "roberta", "distilbert", "bert-tokens",
 		"bert-bare", "t5", "t5-gated", "bart", "marian"}},
+	{"loftq", "the models are not quantised", nil},
+	{"trainabletokens", "two stacks look tokens up", []string{"t5", "t5-gated", "bart", "marian"}},
 	{"unipelt", "its gate reads what a query projection of its own reads", []string{"phi3"}},
 }
 
 func unfitting(method, family string) (string, bool) {
 	for _, u := range unfit {
-		if u.method == method && slices.Contains(u.families, family) {
+		if u.method == method && (u.families == nil || slices.Contains(u.families, family)) {
 			return u.why, true
 		}
 	}
@@ -47,7 +52,7 @@ func unfitting(method, family string) (string, bool) {
 
 // identities are the methods whose fresh adapter leaves every model as it is.
 var identities = []string{
-	"adalora", "adaption-prompt", "bitfit", "delora", "full", "ia3", "last-layer", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "road", "vera",
+	"adalora", "adaption-prompt", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "trainabletokens", "delora", "full", "ia3", "last-layer", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "road", "vera",
 }
 
 // constants are the methods that by definition take something they compute from
@@ -88,7 +93,7 @@ func cell(t *testing.T, method peft.Method, f family) {
 	}
 	require.False(t, expected, "fits, although the table says: %s", why)
 	if slices.Contains(identities, info.Name) {
-		require.LessOrEqual(t, maxDiff(t, before, logits(m)), 1e-5, "a fresh adapter changes the output")
+		require.LessOrEqual(t, maxDiff(t, before, logits(m)), 1e-4, "a fresh adapter changes the output")
 	}
 
 	seen := losses(t, m, ad, min(info.LearningRate, 0.02), info.WeightDecay, 6)
