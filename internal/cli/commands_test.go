@@ -243,7 +243,10 @@ func TestPluginsAndVersion(t *testing.T) {
 	require.NotEmpty(t, l.Families)
 	out := ok(t, "plugins")
 	for _, f := range l.Formats {
-		require.Contains(t, out, f.Doc)
+		require.Contains(t, out, f.Name)
+	}
+	for _, name := range names {
+		require.Contains(t, out, name)
 	}
 	require.Contains(t, ok(t, "plugins", "LoRA"), "--rank")
 	require.Equal(t, exitUsage, cli(t, "plugins", "nonesuch").code)

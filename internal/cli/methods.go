@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -144,50 +145,65 @@ func (a *app) printMethods(rows []methodRow, l *loaded) {
 	if l != nil {
 		fmt.Fprintf(s, "%s %s parameters, %s\n\n", s.paint(bold, l.Source.Path), countText(l.Parameters()), taskText(l.Options.Task))
 	}
-	wide := !s.tty || s.width() >= 110
-	first := true
+	head := []string{"name"}
+	if l != nil {
+		head = append(head, ">trainable", ">share")
+	}
+	head = append(head, "merges", "saved as")
+	narrow := s.tty && s.width() < 100
+	switch {
+	case l != nil:
+		head = append(head, "|reference, or what is in the way")
+	case narrow:
+		head = append(head, "|what it trains")
+	default:
+		head = append(head, "|what it trains", "reference")
+	}
+	t := newTable(s, head...)
 	for _, g := range groupOrder {
-		head := []string{"name"}
-		if l != nil {
-			head = append(head, ">trainable", ">share")
-		}
-		head = append(head, "merges", "saved as", "~what it trains")
-		if wide {
-			head = append(head, "reference")
-		}
-		t := newTable(s, head...)
+		t.title(g.title)
 		for _, r := range rows {
 			if r.Group != string(g.group) {
 				continue
 			}
 			cells := []string{r.Name}
-			doc := r.Doc
-			if l != nil {
-				if r.Trainable != nil {
-					cells = append(cells, countText(*r.Trainable), percentText(*r.Trainable, l.Parameters()))
-				} else {
-					cells = append(cells, "–", "–")
-					doc = "does not fit: " + r.Problem
+			last, _, _ := strings.Cut(r.Reference, ";")
+			switch {
+			case l != nil && r.Trainable != nil:
+				cells = append(cells, countText(*r.Trainable), percentText(*r.Trainable, l.Parameters()))
+			case l != nil:
+				cells, last = append(cells, "–", "–"), "does not fit: "+r.Problem
+				for _, kind := range []error{peft.ErrNoFit, peft.ErrConfig} { // it says so already
+					last = strings.ReplaceAll(last, ": "+kind.Error(), "")
 				}
 			}
-			cells = append(cells, map[bool]string{true: "yes", false: "no"}[r.Merges], r.Format, doc)
-			if wide {
-				cells = append(cells, r.Reference)
+			cells = append(cells, map[bool]string{true: "yes", false: "no"}[r.Merges], r.Format)
+			switch {
+			case l != nil:
+				cells = append(cells, last)
+			case narrow:
+				cells = append(cells, r.Doc)
+			default:
+				cells = append(cells, r.Doc, citation(r.Reference))
 			}
 			t.row(cells...)
 		}
-		if len(t.rows) == 0 {
-			continue
-		}
-		if !first {
-			fmt.Fprintln(s)
-		}
-		first = false
-		fmt.Fprintln(s, s.paint(bold, g.title))
-		t.print()
 	}
+	t.print()
 	fmt.Fprintf(s, "\nExplain one: %s · train with it: %s · several at once: %s\n", s.paint(cyan, "peftkit methods NAME"),
 		s.paint(cyan, "peftkit train --method NAME"), s.paint(cyan, "--method lora+prompt-tuning"))
+}
+
+// year ends the names of the authors of a reference.
+var year = regexp.MustCompile(`[^,;:]*\b(19|20)\d\d\b`)
+
+// citation shortens a reference to its authors and year.
+func citation(reference string) string {
+	if c := year.FindString(reference); c != "" {
+		return strings.TrimSpace(c)
+	}
+	c, _, _ := strings.Cut(reference, ",")
+	return c
 }
 
 // explain tells about one method.

@@ -19,9 +19,10 @@ func TestMethods(t *testing.T) {
 	text := ok(t, "methods")
 	for _, r := range rows {
 		require.Contains(t, text, r.Name)
-		require.Contains(t, text, r.Reference)
+		require.Contains(t, text, citation(r.Reference))
 		one := ok(t, "methods", r.Name)
 		require.Contains(t, one, "peftkit train -m MODEL -d DATA -o adapters --method "+r.Name)
+		require.Contains(t, one, r.Reference)
 		require.Contains(t, one, floatText(r.LearningRate))
 		require.Nil(t, r.Trainable)
 		if r.NotMergeable != "" {
@@ -37,9 +38,18 @@ func TestMethods(t *testing.T) {
 	require.Zero(t, o.code, o.errors)
 	require.Contains(t, o.errors, "the model is a bare bert")
 	jsonOf(t, &rows, "methods", "-m", base, "--task", "seq-cls", "--labels", "a,b,c")
+	list := ok(t, "methods", "-m", base)
+	for _, l := range strings.Split(list+text+ok(t, "plugins"), "\n") {
+		if !strings.Contains(l, base) && !strings.HasPrefix(l, "Explain one") {
+			require.LessOrEqual(t, textLen(l), tableWidth, l)
+		}
+	}
+	words := strings.Join(strings.Fields(list), " ")
 	for _, r := range rows {
 		if r.Problem != "" {
-			require.Contains(t, ok(t, "methods", "-m", base), r.Problem)
+			first, _, _ := strings.Cut(r.Problem, ": "+peft.ErrNoFit.Error())
+			first, _, _ = strings.Cut(first, ": "+peft.ErrConfig.Error())
+			require.Contains(t, words, "does not fit: "+first)
 			continue
 		}
 		require.Positive(t, *r.Trainable, r.Name)
@@ -87,4 +97,32 @@ func TestEveryMethodTrains(t *testing.T) {
 			})
 		}
 	}
+}
+
+func TestCitation(t *testing.T) {
+	for reference, want := range map[string]string{
+		"Hu et al. 2021, arXiv 2106.09685; rsLoRA: arXiv 2312.03732": "Hu et al. 2021",
+		"FedPara, Hyeon-Woo et al. 2022, arXiv 2108.06098":           "Hyeon-Woo et al. 2022",
+		"Hugging Face PEFT, TrainableTokensConfig":                   "Hugging Face PEFT",
+		"Mangrulkar": "Mangrulkar",
+	} {
+		require.Equal(t, want, citation(reference))
+	}
+}
+
+func TestWrappedTable(t *testing.T) {
+	var b strings.Builder
+	tab := newTable(&stream{w: &b}, "name", "|text", ">n")
+	tab.title("first")
+	tab.row("a", strings.Repeat("word ", 40)+"end", "7")
+	tab.title("second")
+	tab.row("b", "short", "12")
+	tab.print()
+	lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+	require.Equal(t, []string{"first", "second"}, []string{lines[1], lines[5]})
+	require.Contains(t, lines[2], " 7")
+	for _, l := range lines {
+		require.LessOrEqual(t, len(l), tableWidth)
+	}
+	require.Equal(t, strings.Index(lines[2], "word"), strings.Index(lines[3], "word"))
 }

@@ -141,36 +141,39 @@ func (a *app) printPlugins(l pluginList) {
 		return strings.Join(words, " ")
 	}
 	title("Formats")
-	t := newTable(a.out, "name", "models", "adapters")
+	t := newTable(a.out, "name", "models", "adapters", "|what it is")
 	for _, f := range l.Formats {
-		t.row(f.Name, can(f.Model), can(f.Adapter))
+		t.row(f.Name, can(f.Model), can(f.Adapter), f.Doc)
 	}
 	t.print()
-	fmt.Fprintln(a.out)
-	docs := facts{s: a.out}
-	for _, f := range l.Formats {
-		docs.add(f.Name, "%s", f.Doc)
+	list := func(words []string) {
+		width := a.out.width()
+		if !a.out.tty {
+			width = tableWidth
+		}
+		for _, line := range wrap(strings.Join(words, ", "), min(width, tableWidth)-2) {
+			fmt.Fprintf(a.out, "  %s\n", line)
+		}
 	}
-	docs.print()
 
 	fmt.Fprintln(a.out)
 	title("Model families")
-	fmt.Fprintf(a.out, "  %s\n", strings.Join(l.Families, ", "))
+	list(l.Families)
 
-	fmt.Fprintln(a.out)
-	title("Methods")
-	t = newTable(a.out, "name", "peft_type", "kind", ">lr", "merges", "GGUF")
+	for _, g := range groupOrder {
+		var names []string
+		for _, m := range l.Methods {
+			if m.Group == string(g.group) {
+				names = append(names, m.Name)
+			}
+		}
+		if len(names) > 0 {
+			fmt.Fprintln(a.out)
+			title("Methods · " + g.title)
+			list(names)
+		}
+	}
 	yes := map[bool]string{true: "yes", false: "no"}
-	for _, m := range l.Methods {
-		t.row(m.Name, m.PeftType, m.Group, floatText(m.LearningRate), yes[m.Merges], yes[m.GGUF])
-	}
-	t.print()
-	fmt.Fprintln(a.out)
-	docs = facts{s: a.out}
-	for _, m := range l.Methods {
-		docs.add(m.Name, "%s", m.Doc)
-	}
-	docs.print()
 
 	fmt.Fprintln(a.out)
 	title("Tensor types")
@@ -179,7 +182,7 @@ func (a *app) printPlugins(l pluginList) {
 		t.row(d.Name, fmt.Sprintf("%.4g", d.Bits), yes[d.Read], yes[d.Write])
 	}
 	t.print()
-	fmt.Fprintf(a.out, "\nOptions of a method: %s\n", a.out.paint(cyan, "peftkit methods NAME"))
+	fmt.Fprintf(a.out, "\nWhat the methods train: %s · one with its options: %s\n", a.out.paint(cyan, "peftkit methods"), a.out.paint(cyan, "peftkit methods NAME"))
 }
 
 // printMethod shows one method with its options.
