@@ -69,7 +69,7 @@ func (a *app) convertCommand() *cobra.Command {
 			}
 			a.next("%s", try(base, *out))
 		} else {
-			a.next("%s", try(*out, ""))
+			a.next("%s", try(*out))
 		}
 		return nil
 	}

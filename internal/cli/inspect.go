@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,13 +21,15 @@ import (
 // of its tensors.
 type inspection struct {
 	Path          string           `json:"path"`
-	Kind          string           `json:"kind"` // model, adapter or tensors
+	Kind          string           `json:"kind"` // model, adapter, combination or tensors
 	Format        string           `json:"format"`
 	Files         int              `json:"files"`
 	Bytes         int64            `json:"bytes"`
 	Family        string           `json:"family,omitempty"`
 	Problem       string           `json:"problem,omitempty"` // why this build cannot compute it
+	Notes         []string         `json:"notes,omitempty"`   // what of the file is not used
 	Method        string           `json:"method,omitempty"`
+	Parts         []partEntry      `json:"parts,omitempty"` // of a combination
 	Parameters    int64            `json:"parameters"`
 	BitsPerWeight float64          `json:"bits_per_weight"`
 	Facts         map[string]any   `json:"facts,omitempty"`
@@ -39,6 +42,16 @@ type inspection struct {
 	facts         [][2]string      // the same for people
 	meta          formats.Meta     // unshortened
 	raw           []*tensor.Tensor // in file order
+}
+
+// partEntry is one adapter of a combination.
+type partEntry struct {
+	Path       string `json:"path"`
+	Method     string `json:"method"`
+	Format     string `json:"format"`
+	Parameters int64  `json:"parameters"`
+	Tensors    int    `json:"tensors"`
+	Bytes      int64  `json:"bytes"`
 }
 
 type typeCount struct {
@@ -129,8 +142,9 @@ func (a *app) inspectCommand() *cobra.Command {
 		Long: "Show what is in a file or folder: format, model family, parameters, types, sizes,\n" +
 			"metadata, tensors and the module names that --target-modules of train accepts.\n" +
 			"Reads a GGUF file, a Hugging Face folder, a safetensors file on its own, a PEFT\n" +
-			"folder, a GGUF adapter or a llama2.c checkpoint. Only headers are read, so a file\n" +
-			"of many gigabytes takes no longer than a small one.",
+			"folder, one of the adapters library, a combination of adapters, a GGUF adapter or a\n" +
+			"llama2.c checkpoint. Only headers are read, so a file of many gigabytes takes no\n" +
+			"longer than a small one.",
 		Example: "peftkit inspect model.gguf\n" +
 			"peftkit inspect model.gguf --tensors\n" +
 			"peftkit inspect model.gguf --get tokenizer.chat_template\n" +
@@ -193,12 +207,15 @@ func inspect(path string, modules bool, o model.Options) (*inspection, func() er
 		}
 		i.finish([]string{path})
 		return i, f.Close, nil
+	case isCombination(path):
+		return inspectCombination(path)
 	case formats.IsAdapter(path):
 		ad, err := formats.OpenAdapter(path)
 		if err != nil {
 			return nil, nil, err
 		}
 		i.adapter(ad)
+		i.task(path)
 		return i, ad.Close, nil
 	}
 	m, err := formats.OpenModel(path)
@@ -226,7 +243,7 @@ func (i *inspection) model(m *formats.Model, modules bool, o model.Options) {
 	c, err := model.FromFile(m)
 	config := m.Config
 	if err == nil {
-		i.Family, config = c.Family.Name(), c.Config
+		i.Family, config, i.Notes = c.Family.Name(), c.Config, c.Notes
 		if modules {
 			i.modules(c, o)
 		}
@@ -266,6 +283,92 @@ func (i *inspection) modules(c *model.Checkpoint, o model.Options) {
 	}
 }
 
+// isCombination reports a folder of several adapters with an index.
+func isCombination(path string) bool {
+	_, err := os.Stat(filepath.Join(path, peft.IndexName))
+	return err == nil
+}
+
+// inspectCombination opens all parts of a combination.
+func inspectCombination(path string) (*inspection, func() error, error) {
+	folders, err := peft.Parts(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	i := &inspection{Path: path, Kind: "combination", Facts: map[string]any{}}
+	var open []*formats.Adapter
+	closer := func() error {
+		var errs []error
+		for _, ad := range open {
+			errs = append(errs, ad.Close())
+		}
+		return errors.Join(errs...)
+	}
+	var sources, methods, kinds []string
+	base := ""
+	for _, folder := range folders {
+		ad, err := formats.OpenAdapter(folder)
+		if err != nil {
+			return nil, nil, errors.Join(err, closer())
+		}
+		open = append(open, ad)
+		part := &inspection{Path: folder, Facts: map[string]any{}}
+		part.adapter(ad)
+		i.Parts = append(i.Parts, partEntry{folder, part.Method, ad.Format, part.Parameters, len(part.Tensors), part.Bytes})
+		if part.Problem != "" && i.Problem == "" {
+			i.Problem = folder + ": " + part.Problem
+		}
+		if v, ok := part.Facts["base_model_name_or_path"].(string); ok && base == "" {
+			base = v
+		}
+		sources, methods, i.raw = append(sources, ad.Sources...), append(methods, part.Method), append(i.raw, ad.Tensors...)
+		if !slices.Contains(kinds, ad.Format) {
+			kinds = append(kinds, ad.Format)
+		}
+	}
+	i.Method, i.Format = strings.Join(methods, "+"), strings.Join(kinds, " and ")
+	i.finish(sources)
+	i.fact("base model", "base_model_name_or_path", base)
+	i.task(path)
+	return i, closer, nil
+}
+
+// task tells what an adapter's head is for, with the labels and tasks beside it.
+func (i *inspection) task(path string) {
+	o, err := adapterOptions(path)
+	if err != nil {
+		if i.Problem == "" {
+			i.Problem = err.Error()
+		}
+		return
+	}
+	if o.Task != "" {
+		i.Facts["task"] = string(o.Task)
+		text := taskText(o.Task)
+		if o.Problem == model.MultiLabel || o.Problem == model.Regression {
+			text += ", " + strings.ReplaceAll(string(o.Problem), "_", " ")
+		}
+		i.facts = append(i.facts, [2]string{"task", text})
+	}
+	if len(o.Labels) > 0 {
+		i.Facts["labels"] = o.Labels
+		i.facts = append(i.facts, [2]string{"labels", someNames(o.Labels)})
+	}
+	if names, err := readTasks(path, nil); err == nil && len(names) > 0 {
+		i.Facts["tasks"] = names
+		i.facts = append(i.facts, [2]string{"told apart", someNames(names)})
+	}
+}
+
+// someNames lists the first of many names.
+func someNames(names []string) string {
+	const most = 12
+	if len(names) > most {
+		return fmt.Sprintf("%s … (%d)", strings.Join(names[:most], ", "), len(names))
+	}
+	return strings.Join(names, ", ")
+}
+
 func (i *inspection) adapter(ad *formats.Adapter) {
 	i.Kind, i.Format, i.meta, i.raw, i.Config = "adapter", ad.Format, ad.Meta, ad.Tensors, ad.Config
 	i.finish(ad.Sources)
@@ -290,9 +393,18 @@ func (i *inspection) adapter(ad *formats.Adapter) {
 		i.Method = m.Info().Name
 	}
 	i.fact("base model", "base_model_name_or_path", config["base_model_name_or_path"])
+	// The adapters library names the model and its class, and nests the method's options.
+	i.fact("base model", "model_name", config["model_name"])
+	i.fact("model class", "model_class", config["model_class"])
+	i.fact("name", "name", config["name"])
+	i.fact("library", "version", config["version"])
 	if err == nil {
+		options := config
+		if own, ok := config["config"].(map[string]any); ok {
+			options = own
+		}
 		for _, o := range m.Info().Options {
-			if v := config[o.Key]; !blank(v) {
+			if v := options[o.Key]; !blank(v) {
 				i.fact(o.Key, o.Key, v)
 			}
 		}
@@ -440,8 +552,13 @@ func (a *app) printInspection(i *inspection) {
 	fmt.Fprintf(a.out, "%s\n\n", a.out.paint(bold, i.Path))
 	f := facts{s: a.out}
 	what := i.Format + " " + i.Kind
-	if i.Kind == "tensors" {
+	switch {
+	case i.Kind == "tensors":
 		what = i.Format
+	case i.Kind == "adapter" && i.Format == "adapters":
+		what = "adapter of the adapters library"
+	case i.Kind == "combination":
+		what = "combination of " + plural(len(i.Parts), "adapter")
 	}
 	f.add("format", "%s, %s, %s", what, plural(i.Files, "file"), bytesText(i.Bytes))
 	switch {
@@ -449,7 +566,7 @@ func (a *app) printInspection(i *inspection) {
 		f.add("family", "%s", i.Family)
 	case i.Kind == "model":
 		f.add("family", "%v", i.Facts["architecture"])
-	case i.Kind == "adapter":
+	case i.Kind == "adapter", i.Kind == "combination":
 		f.add("method", "%s", i.Method)
 	}
 	f.add("parameters", "%s in %s, %.3g bits each", countText(i.Parameters), plural(len(i.Tensors), "tensor"), i.BitsPerWeight)
@@ -457,9 +574,23 @@ func (a *app) printInspection(i *inspection) {
 		f.add(x[0], "%s", x[1])
 	}
 	f.print()
-	if i.Problem != "" {
+	if len(i.Parts) > 0 {
 		fmt.Fprintln(a.out)
-		for n, l := range wrap(i.Problem, max(20, a.out.textWidth()-8)) {
+		t := newTable(a.out, "part", "~folder", "format", ">tensors", ">parameters", ">size")
+		for _, p := range i.Parts {
+			t.row(p.Method, filepath.Base(p.Path), p.Format, fmt.Sprint(p.Tensors), countText(p.Parameters), bytesText(p.Bytes))
+		}
+		t.print()
+	}
+	notes := i.Notes
+	if i.Problem != "" {
+		notes = append([]string{i.Problem}, notes...)
+	}
+	for k, note := range notes {
+		if k == 0 {
+			fmt.Fprintln(a.out)
+		}
+		for n, l := range wrap(note, max(20, a.out.textWidth()-8)) {
 			fmt.Fprintf(a.out, "  %s %s\n", pad(map[bool]string{true: a.out.paint(yellow, "note:")}[n == 0], 5), l)
 		}
 	}

@@ -56,7 +56,7 @@ func (a *app) mergeCommand() *cobra.Command {
 			return printJSON(a.out, o)
 		}
 		a.printOutcome(*base, o)
-		a.next("%s", try(*out, ""))
+		a.next("%s", try(*out, report.Left...))
 		return nil
 	}
 	return cmd

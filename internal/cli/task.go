@@ -216,9 +216,8 @@ func (a *app) openWith(path string, pick func(c *model.Checkpoint, tok *tokenize
 	return &loaded{Model: m, tok: tok}, nil
 }
 
-// try is the command that shows what a model does, with an adapter unless that is
-// empty.
-func try(path, adapter string) string {
+// try is the command that shows what a model does with adapters.
+func try(path string, adapters ...string) string {
 	var o model.Options
 	if c, err := model.Open(path); err == nil {
 		if r, err := o.Resolve(c); err == nil {
@@ -227,7 +226,7 @@ func try(path, adapter string) string {
 		c.Close()
 	}
 	with := quote(path)
-	if adapter != "" {
+	for _, adapter := range adapters {
 		if own, err := adapterOptions(adapter); err == nil && own.Task != "" {
 			o = own
 		}

@@ -60,6 +60,12 @@ func special(words ...string) (added []object, vocab object) {
 // bertFolder is a bare BertModel that knows a few words.
 func bertFolder(t *testing.T, task string, labels int) string {
 	t.Helper()
+	return bertFolderOf(t, testmodel.Encoder{Family: "bert", Task: task, Labels: labels, Seed: 2}.HF())
+}
+
+// bertFolderOf gives a BERT of memory the tokenizer of bertFolder.
+func bertFolderOf(t *testing.T, m *formats.Model) string {
+	t.Helper()
 	added, vocab := special("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 	for _, w := range strings.Fields("a the film is was good fine great warm bad dull poor cold and not very it day night ##s ##ly . ! ?") {
 		vocab[w] = len(vocab)
@@ -69,7 +75,7 @@ func bertFolder(t *testing.T, task string, labels int) string {
 	}
 	piece := func(s string) object { return object{"SpecialToken": object{"id": s, "type_id": 0}} }
 	text := func(s string, n int) object { return object{"Sequence": object{"id": s, "type_id": n}} }
-	return folder(t, testmodel.Encoder{Family: "bert", Task: task, Labels: labels, Seed: 2}.HF(), map[string]any{
+	return folder(t, m, map[string]any{
 		"tokenizer.json": object{
 			"version": "1.0", "added_tokens": added,
 			"normalizer":    object{"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": nil, "lowercase": true},

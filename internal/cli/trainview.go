@@ -273,7 +273,7 @@ func (r *trainRun) header(t *train.Trainer) {
 			r.a.warn("learning rate %s is far from %s, the one that suits %s", floatText(c.LearningRate), floatText(def), m.Info().Name)
 		}
 	}
-	for _, notes := range [][]string{r.ds.Stats.Notes(), t.Notes} {
+	for _, notes := range [][]string{r.l.Notes, r.ds.Stats.Notes(), t.Notes} {
 		for _, n := range notes {
 			r.a.warn("%s", n)
 		}
