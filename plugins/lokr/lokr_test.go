@@ -15,7 +15,7 @@ import (
 func TestConformance(t *testing.T) {
 	pefttest.Run(t, lokr.Method, []pefttest.Case{
 		{Name: "both whole", Identity: true, Options: peft.Options{"r": 8, "decompose_factor": -1}},
-		{Name: "fused", Identity: true, Options: peft.Options{"r": 1, "alpha": 2, "target_modules": "q_proj,v_proj,down_proj"}},
+		{Name: "split", Identity: true, Options: peft.Options{"r": 1, "alpha": 2, "target_modules": "q_proj,v_proj,down_proj"}},
 		{Name: "all split", Identity: true, Options: peft.Options{"r": 1, "alpha": 1, "decompose_factor": -1, "decompose_both": true}},
 		{Name: "lycoris", Identity: true, Options: peft.Options{"r": 2, "alpha": 2, "init_weights": "lycoris"}},
 		{Name: "random", Options: peft.Options{"r": 2, "alpha": 2, "init_weights": false, "rank_pattern": `{"q_proj": 1}`}},

@@ -40,30 +40,13 @@ func (s *site) Init(rng *rand.Rand) error {
 	return nil
 }
 
-// fusedRank is the rank up to which the update is fused into the layer's product.
-const fusedRank = 256
-
 // Attach implements tuner.Site.
 //
 // The update of x, seen as a matrix [outer1, inner1] per row, is w1·x·w2ᵀ: never a
-// product with [out, in]. With w2 = a·b and few columns the second step is
-// a product with w1 ⊗ a, fused into the layer's own.
+// product with [out, in]. Where w2 = a·b, w1 stands between the two, where the
+// matrices are smallest.
 func (s *site) Attach(scale float32) error {
 	scale *= s.scale
-	if s.w2 == nil && s.outer[1]*s.w2b.V.Rows <= fusedRank {
-		s.layer.AddLowRank(func(t *nn.Tape, x *nn.Var) nn.LowRank {
-			if s.skip(t) {
-				return nn.LowRank{}
-			}
-			z := nn.MatMulT(t, nn.View(t, x, x.Rows*s.outer[1], s.inner[1]), s.w2b.V)
-			b := nn.Kron(t, s.first(t), s.w2a.V)
-			if rows := s.drop(t); rows != nil {
-				b = nn.MulCol(t, b, rows)
-			}
-			return nn.LowRank{X: nn.View(t, z, x.Rows, b.Cols), B: b, Scale: scale}
-		})
-		return nil
-	}
 	s.layer.Wrap(func(t *nn.Tape, x *nn.Var, next func(*nn.Tape, *nn.Var) *nn.Var) *nn.Var {
 		y := next(t, x)
 		if s.skip(t) {
@@ -71,18 +54,34 @@ func (s *site) Attach(scale float32) error {
 		}
 		z := nn.View(t, x, x.Rows*s.outer[1], s.inner[1])
 		if s.w2 != nil {
-			z = nn.MatMulT(t, z, s.w2.V)
+			z = s.mix(t, nn.MatMulT(t, z, s.w2.V), x.Rows, scale)
 		} else {
-			z = nn.MatMulT(t, nn.MatMulT(t, z, s.w2b.V), s.w2a.V)
+			z = nn.MatMulT(t, s.mix(t, nn.MatMulT(t, z, s.w2b.V), x.Rows, scale), s.w2a.V)
 		}
-		z = nn.MatMulT(t, nn.TransposeEach(t, z, x.Rows), s.first(t))
-		z = nn.View(t, nn.TransposeEach(t, z, x.Rows), x.Rows, y.Cols)
+		z = nn.View(t, z, x.Rows, y.Cols)
 		if rows := s.drop(t); rows != nil {
 			z = nn.MulRow(t, z, rows)
 		}
-		return nn.Add(t, y, nn.Scale(t, z, scale))
+		return nn.Add(t, y, z)
 	})
 	return nil
+}
+
+// mixSize is the size up to which w1 is blown up to a matrix for a whole row.
+const mixSize = 512
+
+// mix multiplies each of n matrices [outer1, c] of z by scale * w1 from the left.
+func (s *site) mix(t *nn.Tape, z *nn.Var, n int, scale float32) *nn.Var {
+	w, c := nn.Scale(t, s.first(t), scale), z.Cols
+	if max(s.outer[0], s.outer[1])*c <= mixSize {
+		one := tuner.Constant(make([]float32, c*c), c, c)
+		for i := range c {
+			one.Data[i*c+i] = 1
+		}
+		z = nn.MatMulT(t, nn.View(t, z, n, s.outer[1]*c), nn.Kron(t, w, one))
+		return nn.View(t, z, n*s.outer[0], c)
+	}
+	return nn.TransposeEach(t, nn.MatMulT(t, nn.TransposeEach(t, z, n), w), n)
 }
 
 func (s *site) first(t *nn.Tape) *nn.Var {
