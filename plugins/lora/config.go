@@ -139,7 +139,7 @@ func (c *config) checkInit(bad func(string, ...any) error) error {
 	case initPiSSA, initOLoRA:
 	default:
 		if n, ok := strings.CutPrefix(v, "pissa_niter_"); ok {
-			if _, err := strconv.Atoi(n); err != nil {
+			if k, err := strconv.Atoi(n); err != nil || k < 0 || k > 1000 {
 				return bad("init_lora_weights is %s, expected pissa_niter_ and a number", c.Init)
 			}
 			break

@@ -48,7 +48,7 @@ var Method peft.Method = method{&tuner.Method{
 			{Key: "modules_to_save", Doc: "modules to train in full and keep in the adapter"},
 			{Key: "layers_to_transform", Doc: "only these layers: a number or a list"},
 			{Key: "layers_pattern", Doc: "name of the list of layers, where it is not the first numbered one"},
-			{Key: "init_lora_weights", Default: true, Doc: "how A and B begin: true (A uniform, B zero), gaussian, false (both random), pissa, olora, orthogonal, mica, eva, loftq"},
+			{Key: "init_lora_weights", Default: true, Doc: "how A and B begin: true (A uniform, B zero), gaussian, false (both random), pissa (exact, slow), pissa_niter_K (K power iterations), olora, orthogonal, mica, eva, loftq"},
 			{Key: "use_dora", Default: false, Doc: "train the length of each output feature too (DoRA)"},
 			{Key: "lora_bias", Default: false, Doc: "give B a bias"},
 			{Key: "trainable_token_indices", Doc: "tokens whose rows of the embedding are trained too: [indices]"},

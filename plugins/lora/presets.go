@@ -16,7 +16,7 @@ var presets = []preset{
 	{"rslora", nil, "LoRA scaled by alpha/sqrt(rank), so that high ranks learn too",
 		"Kalajdzievski 2023, arXiv 2312.03732", 5e-5, peft.Options{"use_rslora": true, "lora_alpha": 16.0}},
 	{"pissa", nil, "LoRA that begins as the principal singular vectors of each weight and leaves the rest frozen",
-		"Meng et al. 2024, arXiv 2404.02948", 2e-5, peft.Options{"init_lora_weights": initPiSSA, "lora_alpha": 16.0}},
+		"Meng et al. 2024, arXiv 2404.02948", 2e-5, peft.Options{"init_lora_weights": initPiSSA + "_niter_4", "lora_alpha": 16.0}},
 	{"olora", nil, "LoRA that begins as the QR decomposition of each weight",
 		"Büyükakyüz 2024, arXiv 2406.01775", 3e-4, peft.Options{"init_lora_weights": initOLoRA, "r": 32, "lora_alpha": 16.0}},
 	{"eva", nil, "LoRA that begins as the principal components of each module's inputs on the data, more rank where they explain more",

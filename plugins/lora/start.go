@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strconv"
+	"strings"
 
 	"github.com/peftkit/peftkit/internal/linalg"
 	"github.com/peftkit/peftkit/kernels"
@@ -79,7 +81,7 @@ func (s *site) decompose() error {
 			copy(s.b.V.Data[i*s.rank:(i+1)*s.rank], q[i*k:])
 		}
 	} else {
-		u, sigma, vt, err := linalg.TruncatedSVD(w.Data, w.Rows, w.Cols, s.rank)
+		u, sigma, vt, err := s.principal(w)
 		if err != nil {
 			return err
 		}
@@ -87,6 +89,43 @@ func (s *site) decompose() error {
 	}
 	s.start = &start{constant(s.a.V.Data, s.rank), constant(s.b.V.Data, s.at.Out)}
 	return nil
+}
+
+// principal returns the first singular triplets of w. pissa_niter_k computes them
+// by k power iterations from a fixed start, which is fast and near enough: the
+// layer takes out exactly what they are. Residual files want the exact ones, which
+// are found again.
+func (s *site) principal(w kernels.Mat) (u, sigma, vt []float32, err error) {
+	_, count, fast := strings.Cut(s.cfg.initKind, "_niter_")
+	n := min(s.rank+8, w.Rows, w.Cols)
+	if !fast || s.cfg.Residual {
+		return linalg.TruncatedSVD(w.Data, w.Rows, w.Cols, s.rank)
+	}
+	iterations, err := strconv.Atoi(count)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	x, y, small := kernels.NewMat(w.Cols, n), kernels.NewMat(w.Rows, n), kernels.NewMat(n, w.Cols)
+	tuner.Normal(x.Data, 1, rand.New(rand.NewPCG(0x9155a, 0)).NormFloat64)
+	for i := range iterations + 1 {
+		if i > 0 {
+			kernels.Gemm(x, false, kernels.Term{A: w, TransA: true, B: y})
+			x.Data, _ = linalg.QR(x.Data, x.Rows, n)
+		}
+		kernels.Gemm(y, false, kernels.Term{A: w, B: x})
+		y.Data, _ = linalg.QR(y.Data, y.Rows, n)
+	}
+	kernels.Gemm(small, false, kernels.Term{A: y, TransA: true, B: w})
+	q, sigma, vt, err := linalg.SVD(small.Data, n, w.Cols)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	whole := kernels.NewMat(w.Rows, n)
+	kernels.Gemm(whole, false, kernels.Term{A: y, B: kernels.MatOf(q, n, n)})
+	for o := range w.Rows {
+		u = append(u, whole.Row(o)[:s.rank]...)
+	}
+	return u, sigma, vt, nil
 }
 
 // split makes A and B of singular triplets so that scale times B A is their
