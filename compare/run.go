@@ -42,9 +42,7 @@ func Do(ctx context.Context, r Run, progress func(*train.Step)) (*Outcome, error
 	}
 	defer f.Close()
 	out := &Outcome{Run: r, Key: r.Key(), Total: f.Parameters(), Group: None}
-	for _, n := range f.train.Stats.Notes() {
-		out.Notes = append(out.Notes, "training data: "+n)
-	}
+	out.Notes = f.notes()
 	if r.Method == None {
 		if out.Drawn = len(f.Fresh) > 0; out.Drawn {
 			out.Notes = append(out.Notes, "the head of the untouched base is drawn at random")
@@ -70,6 +68,15 @@ func Do(ctx context.Context, r Run, progress func(*train.Step)) (*Outcome, error
 	}
 	out.Peak = train.MemoryUse().Peak
 	return out, nil
+}
+
+// notes says what the user should know about the training data.
+func (f *fresh) notes() []string {
+	var out []string
+	for _, n := range f.train.Stats.Notes() {
+		out = append(out, "training data: "+n)
+	}
+	return out
 }
 
 // finite leaves out what JSON cannot hold.
@@ -117,16 +124,19 @@ func (f *fresh) load(t *Task) error {
 		length = 512
 	}
 	length = min(length, f.MaxPositions)
+	var names []string // of tasks that the method tells apart
 	read := func(s Source, part string) (*data.Dataset, error) {
 		return data.Load(s.Path, data.Options{
 			Tokenizer: f.tok, MaxSeqLen: length, MaxTargetLen: t.MaxTargetLen, Columns: s.Columns, Names: s.Names, Part: part,
 			Task: f.Options.Task, Labels: f.Options.Labels, Problem: f.Options.Problem, Start: f.Start,
+			Tasks: f.Tasks, TaskNames: names,
 		})
 	}
 	var err error
 	if f.train, err = read(t.Train, "train"); err != nil {
 		return err
 	}
+	names = f.train.TaskNames
 	eval := t.Eval
 	part := evalPart(eval.Path)
 	if eval.Path == "" {
@@ -192,6 +202,13 @@ func (r *Run) train(ctx context.Context, f *fresh, out *Outcome, progress func(*
 	}
 	if err != nil {
 		return err
+	}
+	// A method may take positions from the texts, and tell tasks apart.
+	if f.train.MaxSeqLen > f.MaxPositions || f.Tasks > 0 {
+		if err := f.load(&r.Task); err != nil {
+			return err
+		}
+		out.Notes = f.notes()
 	}
 	if s, ok := ad.(peft.TextStarter); ok {
 		var tokens [][]int32

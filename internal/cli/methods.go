@@ -233,7 +233,7 @@ func (a *app) explain(r *methodRow) {
 		saved = "format " + r.Format
 	}
 	if r.Format == "adapters" {
-		saved += ", config of the adapters library: " + r.PeftType
+		saved = "a folder with a config of the adapters library: " + r.PeftType
 	} else {
 		saved += ", peft_type " + r.PeftType
 	}
