@@ -82,10 +82,15 @@ func TestHooks(t *testing.T) {
 	l.AddLowRank(func(t *Tape, x *Var) LowRank { return LowRank{} })
 	require.True(t, l.Hooked())
 	require.Equal(t, []float32{20, 30}, l.Forward(tape, x).Data)
-	l.AddLowRank(func(t *Tape, x *Var) LowRank {
+	six := func(t *Tape, x *Var) LowRank { // adds 2 * (1 + 2) to the first output
 		return LowRank{A: constant(1, 1), B: &Var{Rows: 2, Cols: 1, Data: []float32{1, 0}}, Scale: 2}
-	})
-	require.Equal(t, []float32{80, 30}, l.Forward(tape, x).Data)
+	}
+	l.AddLowRank(six)
+	require.Equal(t, []float32{26, 30}, l.Forward(tape, x).Data, "what was wrapped before does not reach an addition")
+	inner := &LinearLayer{Path: "l", W: w}
+	inner.AddLowRank(six)
+	inner.Wrap(func(t *Tape, x *Var, next func(*Tape, *Var) *Var) *Var { return Scale(t, next(t, x), 10) })
+	require.Equal(t, []float32{70, 20}, inner.Forward(tape, x).Data, "what is wrapped after does")
 	l.Detach()
 	require.False(t, l.Hooked())
 	require.Equal(t, []float32{1, 2}, l.Forward(tape, x).Data)
