@@ -71,7 +71,7 @@ func Merge(ctx context.Context, base string, adapters []AdapterRef, dst string, 
 		}
 	}
 	if len(m.report.Adapters) == 0 {
-		return nil, fmt.Errorf("%s: none of its parts can be merged: use them as adapters with --adapter: %w", adapters[0].Path, peft.ErrNotMergeable)
+		return nil, fmt.Errorf("%s: none of its parts can be merged: use them as adapters with --lora: %w", adapters[0].Path, peft.ErrNotMergeable)
 	}
 	if err := m.heads(); err != nil {
 		return nil, err
@@ -183,7 +183,7 @@ func (m *merging) stays(a *formats.Adapter) bool {
 		return false
 	}
 	m.report.Left = append(m.report.Left, a.Path)
-	m.notes.say("%s (%s) stays an adapter: %s; use it with the merged model: --adapter %s", a.Path, method.Info().Name, why, a.Path)
+	m.notes.say("%s (%s) stays an adapter: %s; use it with the merged model: --lora %s", a.Path, method.Info().Name, why, a.Path)
 	return true
 }
 

@@ -23,7 +23,7 @@ func (c *config) InitShared(uint64) error {
 		return nil
 	}
 	if c.FloatBase == "" {
-		return fmt.Errorf("init_lora_weights loftq begins with what quantisation took: train on a quantised model and name the one it was made of, --set loftq_base=MODEL; a model that is not quantised wants plain LoRA: %w", peft.ErrNoFit)
+		return fmt.Errorf("init_lora_weights loftq begins with what quantisation took: it needs a quantised model and the one that it was made of, --set loftq_base=MODEL; without that one plain LoRA fits: %w", peft.ErrNoFit)
 	}
 	ck, err := model.Open(c.FloatBase)
 	if err != nil {
