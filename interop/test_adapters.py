@@ -27,10 +27,6 @@ def test_logits(small, adapted, kind):
     ids = it.tokenizer(TEXT)["input_ids"]
     want = theirs(small, adapted, kind, ids)
     assert abs(want - models.logits(it.model, ids)).max() > 0.1, "the adapter changes nothing: the test would prove nothing"
-    if refused := adapters.KINDS[kind].refused:
-        with pytest.raises(peftkit.Failed, match=refused):
-            peftkit.logits(it.folder, ids, adapted(kind, base_of(kind)))
-        return
     compare.close("peftkit", peftkit.logits(it.folder, ids, adapted(kind, base_of(kind))), want, 1e-3)
 
 

@@ -23,7 +23,6 @@ class Kind:
     name: str
     config: dict = field(default_factory=dict)
     untied: bool = False  # needs a model with its own output layer
-    refused: str = ""  # peftkit does not compute it and says so in these words
     save: dict = field(default_factory=dict)  # options of save_pretrained
 
 
@@ -42,7 +41,7 @@ KINDS = {k.name: k for k in [
     Kind("lm-head-factors", {"target_modules": ["v_proj", "lm_head"]}, untied=True, save={"save_embedding_layers": False}),
     Kind("modules-to-save", {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}, untied=True),
     Kind("modules-to-save-norm", {"target_modules": ["q_proj"], "modules_to_save": ["norm"]}),
-    Kind("lora-bias", {"target_modules": ["q_proj", "down_proj"], "lora_bias": True}, refused="lora_bias"),
+    Kind("lora-bias", {"target_modules": ["q_proj", "down_proj"], "lora_bias": True}),
 ]}
 
 
