@@ -44,10 +44,15 @@ const (
 
 // parseConfig reads config.json and checks everything the network relies on.
 func parseConfig(kind *variant, raw json.RawMessage) (*Config, error) {
+	pad, start := kind.pad, kind.start // copies: JSON is decoded into what a pointer points to
+	if start != nil {
+		first := *start
+		start = &first
+	}
 	c := &Config{
 		VocabSize: kind.vocab, MaxPositionEmbeddings: 1024, DModel: 1024, EncoderLayers: 12, EncoderFFN: 4096, EncoderHeads: 16,
 		DecoderLayers: 12, DecoderFFN: 4096, DecoderHeads: 16, Activation: "gelu", TieWordEmbeddings: true, ShareEmbeddings: true,
-		InitStd: 0.02, PAD: &kind.pad, EOS: model.TokenIDs{kind.eos}, Start: kind.start, kind: kind,
+		InitStd: 0.02, PAD: &pad, EOS: model.TokenIDs{kind.eos}, Start: start, kind: kind,
 	}
 	if err := json.Unmarshal(raw, c); err != nil {
 		return nil, fmt.Errorf("config.json: %w", err)
