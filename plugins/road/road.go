@@ -23,11 +23,11 @@ var Method = &tuner.Method{
 		Doc:          "rotates and scales pairs of outputs",
 		Reference:    "Liao and Monz 2024, arXiv 2409.00119",
 		LearningRate: 3e-3,
-		Options: append([]peft.Option{
-			{Key: "variant", Default: "road_1", Doc: "numbers per pair: road_1 (2), road_2 (4) or road_4 (8)"},
-			{Key: "group_size", Default: 64, Doc: "features whose halves are paired; divides the outputs"},
-			{Key: "init_weights", Default: true, Doc: "start without effect; false draws normal numbers"},
-		}, tuner.TargetOptions(peft.AllLinear)...),
+		Options: tuner.Options(peft.AllLinear,
+			peft.Option{Key: "variant", Default: "road_1", Doc: "numbers per pair: road_1 (2), road_2 (4) or road_4 (8)"},
+			peft.Option{Key: "group_size", Default: 64, Doc: "features whose halves are paired; divides the outputs"},
+			peft.Option{Key: "init_weights", Default: true, Doc: "start without effect; false draws normal numbers"},
+		),
 	},
 	Configure: configure,
 }
