@@ -54,6 +54,11 @@ func Options(targets string, own ...peft.Option) []peft.Option {
 	)
 }
 
+// BiasOption is the option about biases, for methods whose files have it.
+func BiasOption(method string) peft.Option {
+	return peft.Option{Key: "bias", Default: "none", Doc: "biases to train too: none, " + method + "_only or all"}
+}
+
 // Refuse returns an error when a key of the configuration has a value that the
 // method does not compute. only lists, for each such key, the values as JSON that
 // change nothing; absent and null always pass.

@@ -28,12 +28,12 @@ var Method = &tuner.Method{
 		Doc:          "multiplies weights by a chain of learned reflections",
 		Reference:    "Yuan et al. 2024, arXiv 2405.17484",
 		LearningRate: 1e-3,
-		Options: append([]peft.Option{
-			{Key: "r", Flag: "rank", Default: 8, Doc: "number of reflections, even for a start without effect"},
-			{Key: "apply_GS", Default: false, Doc: "make the vectors orthogonal (Gram and Schmidt)"},
-			{Key: "init_weights", Default: true, Doc: "start with pairs of equal reflections, which cancel; false draws all"},
+		Options: tuner.Options(peft.AllLinear,
+			peft.Option{Key: "r", Flag: "rank", Default: 8, Doc: "number of reflections, even for a start without effect"},
+			peft.Option{Key: "apply_GS", Default: false, Doc: "make the vectors orthogonal (Gram and Schmidt)"},
+			peft.Option{Key: "init_weights", Default: true, Doc: "start with pairs of equal reflections, which cancel; false draws all"},
 			tuner.BiasOption("hra"),
-		}, tuner.TargetOptions(peft.AllLinear)...),
+		),
 	},
 	Configure: configure,
 }
