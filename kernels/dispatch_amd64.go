@@ -59,6 +59,22 @@ func mul(dst, a, b []float32) {
 	}
 }
 
+func mulAdd(dst, a, b []float32) {
+	if active == levelGeneric {
+		generic.MulAdd(dst, a, b)
+		return
+	}
+	for len(dst) > 0 {
+		n := min(len(dst), span)
+		if active == levelAVX512 {
+			amd64.MulAddAVX512(n, &dst[0], &a[0], &b[0])
+		} else {
+			amd64.MulAddAVX2(n, &dst[0], &a[0], &b[0])
+		}
+		dst, a, b = dst[n:], a[n:], b[n:]
+	}
+}
+
 func scale(dst []float32, s float32) {
 	if active == levelGeneric {
 		generic.Scale(dst, s)

@@ -75,6 +75,26 @@ func mul(dst, a, b []float32) {
 	}
 }
 
+func mulAdd(dst, a, b []float32) {
+	if active == levelGeneric {
+		generic.MulAdd(dst, a, b)
+		return
+	}
+	for len(dst) >= 4 {
+		n := min(len(dst)&^3, span)
+		arm64.MulAddNEON(n, &dst[0], &a[0], &b[0])
+		dst, a, b = dst[n:], a[n:], b[n:]
+	}
+	if n := len(dst); n > 0 {
+		var t [3][4]float32
+		copy(t[0][:], dst[:n])
+		copy(t[1][:], a[:n])
+		copy(t[2][:], b[:n])
+		arm64.MulAddNEON(4, &t[0][0], &t[1][0], &t[2][0])
+		copy(dst, t[0][:n])
+	}
+}
+
 func scale(dst []float32, s float32) {
 	if active == levelGeneric {
 		generic.Scale(dst, s)

@@ -8,6 +8,7 @@ func dot(a, b []float32) float32                { return generic.Dot(a, b) }
 func axpy(alpha float32, x, y []float32)        { generic.Axpy(alpha, x, y) }
 func add(dst, a, b []float32)                   { generic.Add(dst, a, b) }
 func mul(dst, a, b []float32)                   { generic.Mul(dst, a, b) }
+func mulAdd(dst, a, b []float32)                { generic.MulAdd(dst, a, b) }
 func scale(dst []float32, s float32)            { generic.Scale(dst, s) }
 func maxOf(x []float32) float32                 { return generic.Max(x) }
 func expTo(dst, x []float32)                    { generic.Exp(dst, x) }

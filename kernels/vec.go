@@ -25,6 +25,9 @@ func Add(dst, a, b []float32) { add(dst, a[:len(dst)], b[:len(dst)]) }
 // Mul does dst[i] = a[i] * b[i].
 func Mul(dst, a, b []float32) { mul(dst, a[:len(dst)], b[:len(dst)]) }
 
+// MulAdd does dst[i] += a[i] * b[i].
+func MulAdd(dst, a, b []float32) { mulAdd(dst, a[:len(dst)], b[:len(dst)]) }
+
 // Scale does dst[i] *= s.
 func Scale(dst []float32, s float32) { scale(dst, s) }
 

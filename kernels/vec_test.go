@@ -33,6 +33,12 @@ func logistic(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 var vecOps = []vecOp{
 	{name: "Add", in: 3, out: []int{0}, run: func(s [][]float32) []float32 { Add(s[0], s[1], s[2]); return nil }},
 	{name: "Mul", in: 3, out: []int{0}, run: func(s [][]float32) []float32 { Mul(s[0], s[1], s[2]); return nil }},
+	{name: "MulAdd", in: 3, out: []int{0}, ulps: 2,
+		run: func(s [][]float32) []float32 { MulAdd(s[0], s[1], s[2]); return nil },
+		want: func(s [][]float32, i int) (float64, float64) {
+			p := f64(s[1][i]) * f64(s[2][i])
+			return f64(s[0][i]) + p, math.Abs(f64(s[0][i])) + math.Abs(p)
+		}},
 	{name: "Scale", in: 1, out: []int{0}, run: func(s [][]float32) []float32 { Scale(s[0], 1.0000001); return nil }},
 	{name: "AdamW", in: 4, out: []int{0, 2, 3}, run: func(s [][]float32) []float32 {
 		for i, v := range s[3] { // the second moment is not negative

@@ -122,6 +122,13 @@ var vecOps = []vecOp{
 		e.mul(e.r(0), e.r(0), e.r(1))
 		e.store(e.r(0), "dst")
 	}},
+	{name: "MulAdd", ptrs: []string{"dst", "a", "b"}, unroll: 2, body: func(e emitter) {
+		e.load(e.r(0), "a")
+		e.load(e.r(1), "b")
+		e.load(e.r(2), "dst")
+		e.fma(e.r(2), e.r(0), e.r(1))
+		e.store(e.r(2), "dst")
+	}},
 	{name: "Scale", ptrs: []string{"dst"}, scalars: []string{"s"}, unroll: 2, body: func(e emitter) {
 		e.load(e.r(0), "dst")
 		e.mul(e.r(0), e.r(0), e.scalar("s"))

@@ -22,6 +22,9 @@ func AddAVX2(n int, dst, a, b *float32)
 func MulAVX2(n int, dst, a, b *float32)
 
 //go:noescape
+func MulAddAVX2(n int, dst, a, b *float32)
+
+//go:noescape
 func ScaleAVX2(n int, dst *float32, s float32)
 
 //go:noescape

@@ -298,6 +298,65 @@ done:
 	VZEROUPPER
 	RET
 
+// func MulAddAVX2(n int, dst, a, b *float32)
+TEXT ·MulAddAVX2(SB), NOSPLIT, $0-32
+	MOVQ n+0(FP), CX
+	MOVQ dst+8(FP), SI
+	MOVQ a+16(FP), DI
+	MOVQ b+24(FP), R8
+
+wide:
+	SUBQ $16, CX
+	JLT  single
+	VMOVUPS 0(DI), Y0
+	VMOVUPS 0(R8), Y1
+	VMOVUPS 0(SI), Y2
+	VFMADD231PS Y1, Y0, Y2
+	VMOVUPS Y2, 0(SI)
+	VMOVUPS 32(DI), Y2
+	VMOVUPS 32(R8), Y3
+	VMOVUPS 32(SI), Y4
+	VFMADD231PS Y3, Y2, Y4
+	VMOVUPS Y4, 32(SI)
+	ADDQ $64, SI
+	ADDQ $64, DI
+	ADDQ $64, R8
+	JMP  wide
+
+single:
+	ADDQ $16, CX
+
+
+one:
+	SUBQ $8, CX
+	JLT  last
+	VMOVUPS 0(DI), Y0
+	VMOVUPS 0(R8), Y1
+	VMOVUPS 0(SI), Y2
+	VFMADD231PS Y1, Y0, Y2
+	VMOVUPS Y2, 0(SI)
+	ADDQ $32, SI
+	ADDQ $32, DI
+	ADDQ $32, R8
+	JMP  one
+
+last:
+	ADDQ $8, CX
+	JZ   done
+	LEAQ vecmask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVUPS (AX), Y15
+	VMASKMOVPS 0(DI), Y15, Y0
+	VMASKMOVPS 0(R8), Y15, Y1
+	VMASKMOVPS 0(SI), Y15, Y2
+	VFMADD231PS Y1, Y0, Y2
+	VMASKMOVPS Y2, Y15, 0(SI)
+
+done:
+	VZEROUPPER
+	RET
+
 // func ScaleAVX2(n int, dst *float32, s float32)
 TEXT ·ScaleAVX2(SB), NOSPLIT, $0-20
 	MOVQ n+0(FP), CX

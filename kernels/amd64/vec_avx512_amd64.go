@@ -22,6 +22,9 @@ func AddAVX512(n int, dst, a, b *float32)
 func MulAVX512(n int, dst, a, b *float32)
 
 //go:noescape
+func MulAddAVX512(n int, dst, a, b *float32)
+
+//go:noescape
 func ScaleAVX512(n int, dst *float32, s float32)
 
 //go:noescape

@@ -302,6 +302,65 @@ done:
 	VZEROUPPER
 	RET
 
+// func MulAddAVX512(n int, dst, a, b *float32)
+TEXT ·MulAddAVX512(SB), NOSPLIT, $0-32
+	MOVQ n+0(FP), CX
+	MOVQ dst+8(FP), SI
+	MOVQ a+16(FP), DI
+	MOVQ b+24(FP), R8
+
+wide:
+	SUBQ $32, CX
+	JLT  single
+	VMOVUPS 0(DI), Z0
+	VMOVUPS 0(R8), Z1
+	VMOVUPS 0(SI), Z2
+	VFMADD231PS Z1, Z0, Z2
+	VMOVUPS Z2, 0(SI)
+	VMOVUPS 64(DI), Z2
+	VMOVUPS 64(R8), Z3
+	VMOVUPS 64(SI), Z4
+	VFMADD231PS Z3, Z2, Z4
+	VMOVUPS Z4, 64(SI)
+	ADDQ $128, SI
+	ADDQ $128, DI
+	ADDQ $128, R8
+	JMP  wide
+
+single:
+	ADDQ $32, CX
+
+
+one:
+	SUBQ $16, CX
+	JLT  last
+	VMOVUPS 0(DI), Z0
+	VMOVUPS 0(R8), Z1
+	VMOVUPS 0(SI), Z2
+	VFMADD231PS Z1, Z0, Z2
+	VMOVUPS Z2, 0(SI)
+	ADDQ $64, SI
+	ADDQ $64, DI
+	ADDQ $64, R8
+	JMP  one
+
+last:
+	ADDQ $16, CX
+	JZ   done
+	MOVL $1, AX
+	SHLL CX, AX
+	DECL AX
+	KMOVW AX, K1
+	VMOVUPS.Z 0(DI), K1, Z0
+	VMOVUPS.Z 0(R8), K1, Z1
+	VMOVUPS.Z 0(SI), K1, Z2
+	VFMADD231PS Z1, Z0, Z2
+	VMOVUPS Z2, K1, 0(SI)
+
+done:
+	VZEROUPPER
+	RET
+
 // func ScaleAVX512(n int, dst *float32, s float32)
 TEXT ·ScaleAVX512(SB), NOSPLIT, $0-20
 	MOVQ n+0(FP), CX

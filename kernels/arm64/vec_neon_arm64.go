@@ -23,6 +23,9 @@ func AddNEON(n int, dst, a, b *float32)
 func MulNEON(n int, dst, a, b *float32)
 
 //go:noescape
+func MulAddNEON(n int, dst, a, b *float32)
+
+//go:noescape
 func ScaleNEON(n int, dst *float32, s float32)
 
 //go:noescape

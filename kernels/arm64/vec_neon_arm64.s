@@ -249,6 +249,55 @@ done:
 	ADD  $4, R0
 	RET
 
+// func MulAddNEON(n int, dst, a, b *float32)
+TEXT ·MulAddNEON(SB), NOSPLIT, $0-32
+	MOVD n+0(FP), R0
+	MOVD dst+8(FP), R1
+	MOVD a+16(FP), R2
+	MOVD b+24(FP), R3
+
+wide:
+	SUBS $8, R0, R0
+	BLT  single
+	VLD1 (R2), [V0.S4]
+	VLD1 (R3), [V1.S4]
+	VLD1 (R1), [V2.S4]
+	WORD $0x4E21CC02 // fmla v2.4s, v0.4s, v1.4s
+	VST1 [V2.S4], (R1)
+	ADD  $16, R2, R10
+	VLD1 (R10), [V2.S4]
+	ADD  $16, R3, R10
+	VLD1 (R10), [V3.S4]
+	ADD  $16, R1, R10
+	VLD1 (R10), [V4.S4]
+	WORD $0x4E23CC44 // fmla v4.4s, v2.4s, v3.4s
+	ADD  $16, R1, R10
+	VST1 [V4.S4], (R10)
+	ADD  $32, R1
+	ADD  $32, R2
+	ADD  $32, R3
+	B    wide
+
+single:
+	ADD  $8, R0
+
+one:
+	SUBS $4, R0, R0
+	BLT  done
+	VLD1 (R2), [V0.S4]
+	VLD1 (R3), [V1.S4]
+	VLD1 (R1), [V2.S4]
+	WORD $0x4E21CC02 // fmla v2.4s, v0.4s, v1.4s
+	VST1 [V2.S4], (R1)
+	ADD  $16, R1
+	ADD  $16, R2
+	ADD  $16, R3
+	B    one
+
+done:
+	ADD  $4, R0
+	RET
+
 // func ScaleNEON(n int, dst *float32, s float32)
 TEXT ·ScaleNEON(SB), NOSPLIT, $0-20
 	MOVD n+0(FP), R0

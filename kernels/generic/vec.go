@@ -43,6 +43,14 @@ func Mul(dst, a, b []float32) {
 	}
 }
 
+// MulAdd does dst[i] += a[i] * b[i].
+func MulAdd(dst, a, b []float32) {
+	a, b = a[:len(dst)], b[:len(dst)]
+	for i := range dst {
+		dst[i] += a[i] * b[i]
+	}
+}
+
 // Scale does dst[i] *= s.
 func Scale(dst []float32, s float32) {
 	for i := range dst {
