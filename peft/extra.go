@@ -70,6 +70,14 @@ type TextStarter interface {
 	StartTokens(tokens [][]int32) error
 }
 
+// Sizer is implemented by methods that know what a fresh adapter would train
+// without the work of beginning it (decompositions of every weight).
+type Sizer interface {
+	// Size returns the number of trained parameters, or the error of New. m is built
+	// for this call: it is of no use afterwards.
+	Size(m *model.Model, o Options, seed uint64) (int64, error)
+}
+
 // Saver is implemented by adapters that are not saved as a Hugging Face PEFT
 // folder.
 type Saver interface {

@@ -195,6 +195,28 @@ func ByName(name string) (Method, error) {
 	return nil, fmt.Errorf("unknown method %q: this peftkit has %s: %w", name, names(), ErrConfig)
 }
 
+// Size returns the number of parameters that a fresh adapter of a method trains, or
+// the error of New. m is built for this call: it is of no use afterwards.
+func Size(method Method, m *model.Model, o Options, seed uint64) (int64, error) {
+	if s, ok := method.(Sizer); ok {
+		return s.Size(m, o, seed)
+	}
+	ad, err := method.New(m, o, seed)
+	if err != nil {
+		return 0, err
+	}
+	return Elements(ad.Params()), nil
+}
+
+// Elements counts the numbers in parameters.
+func Elements(params []*nn.Param) int64 {
+	var n int64
+	for _, p := range params {
+		n += int64(len(p.V.Data))
+	}
+	return n
+}
+
 // ByPeftType returns the method that reads adapters of a peft_type.
 func ByPeftType(t string) (Method, error) {
 	for _, m := range methods {

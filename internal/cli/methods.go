@@ -98,7 +98,7 @@ func (a *app) methodsCommand() *cobra.Command {
 	return cmd
 }
 
-// fit attaches each method to the model of a path and counts what it trains.
+// fit counts what each method would train in the model of a path.
 func (a *app) fit(cmd *cobra.Command, path string, o model.Options, methods []peft.Method, rows []methodRow) (*loaded, error) {
 	l, err := a.openWith(path, func(c *model.Checkpoint, _ *tokenizer.Tokenizer) (model.Options, error) {
 		own, err := o.Resolve(c)
@@ -127,12 +127,11 @@ func (a *app) fit(cmd *cobra.Command, path string, o model.Options, methods []pe
 		if err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
-		ad, err := method.New(m, peft.Options{}, 42)
+		n, err := peft.Size(method, m, peft.Options{}, 42)
 		if err != nil {
 			rows[i].Problem = strings.TrimPrefix(err.Error(), rows[i].Name+": ")
 			continue
 		}
-		n := trainable(ad.Params())
 		share := float64(n) / float64(max(1, all))
 		rows[i].Trainable, rows[i].Share = &n, &share
 	}

@@ -81,16 +81,22 @@ func factors(a *mat.Dense, k int) (u, s, vt []float32, err error) {
 // min(rows, cols). The diagonal of r has LAPACK's signs (Householder vectors that
 // do not cancel), so both equal those of torch.linalg.qr up to rounding.
 func QR(a []float32, rows, cols int) (q, r []float32) {
-	m := dense(a, rows, cols)
 	if rows >= cols {
-		qm, rm := thinQR(m)
+		qm, rm := thinQR(dense(a, rows, cols))
 		return floats(qm, false), floats(rm, false)
 	}
-	// The reflections come from the square part on the left; r is qᵀ·a.
-	qm, _ := thinQR(mat.DenseCopyOf(m.Slice(0, rows, 0, rows)))
+	return LeadingQR(a, rows, cols, rows)
+}
+
+// LeadingQR returns the first k columns of q, [rows, k], and the first k rows of r,
+// [k, cols], of [QR]: they depend on the first k columns of a alone, so that a
+// small k costs little. k is at most min(rows, cols).
+func LeadingQR(a []float32, rows, cols, k int) (q, r []float32) {
+	m := dense(a, rows, cols)
+	qm, _ := thinQR(mat.DenseCopyOf(m.Slice(0, rows, 0, k)))
 	var rm mat.Dense
 	rm.Mul(qm.T(), m)
-	for i := range rows {
+	for i := range k {
 		for j := range i {
 			rm.Set(i, j, 0)
 		}

@@ -105,6 +105,12 @@ func TestQR(t *testing.T) {
 				require.Zero(t, r[i*cols+j])
 			}
 		}
+		few := (k + 1) / 2
+		q2, r2 := LeadingQR(a, rows, cols, few)
+		for i := range rows {
+			require.InDeltaSlice(t, q[i*k:i*k+few], q2[i*few:(i+1)*few], 1e-6)
+		}
+		require.LessOrEqual(t, worst(r[:few*cols], r2), 1e-5)
 	}
 }
 

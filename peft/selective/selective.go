@@ -27,6 +27,7 @@ type Method struct {
 var (
 	_ peft.Method = (*Method)(nil)
 	_ peft.Merger = (*Method)(nil)
+	_ peft.Sizer  = (*Method)(nil)
 )
 
 type adapter struct {
@@ -62,6 +63,26 @@ func (m *Method) New(mod *model.Model, o peft.Options, seed uint64) (peft.Adapte
 		return nil, err
 	}
 	return m.build(mod, c)
+}
+
+// Size implements peft.Sizer: the weights are not read.
+func (m *Method) Size(mod *model.Model, o peft.Options, seed uint64) (int64, error) {
+	hollow := func(w *nn.Weight) {
+		if w != nil && w.Frozen != nil {
+			f := *w.Frozen
+			f.Decode = func([]float32, []byte) {}
+			w.Frozen = &f
+		}
+	}
+	for _, module := range mod.Modules {
+		hollow(module.Weight())
+		hollow(module.Bias())
+	}
+	ad, err := m.New(mod, o, seed)
+	if err != nil {
+		return 0, err
+	}
+	return peft.Elements(ad.Params()), nil
 }
 
 // Load implements peft.Method.

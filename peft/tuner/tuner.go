@@ -86,6 +86,12 @@ type Initialiser interface {
 	InitShared(seed uint64) error
 }
 
+// Checker is a Site or Initialiser that begins with much work. Check returns what
+// would be in its way, so that the size of an adapter costs nothing.
+type Checker interface {
+	Check() error
+}
+
 // Describer is a Tuner that says in a few words what it is: "LoHa rank 8".
 type Describer interface {
 	Describe() string
@@ -187,6 +193,7 @@ type Adapter struct {
 var (
 	_ peft.Method   = (*Method)(nil)
 	_ peft.Merger   = (*Method)(nil)
+	_ peft.Sizer    = (*Method)(nil)
 	_ peft.Adapter  = (*Adapter)(nil)
 	_ peft.Exporter = (*Adapter)(nil)
 )
@@ -214,19 +221,49 @@ func (m *Method) NewAdapter(mod *model.Model, o peft.Options, seed uint64) (*Ada
 	if err != nil {
 		return nil, err
 	}
-	if in, ok := ad.Tuner.(Initialiser); ok {
+	return ad, ad.init(seed, false)
+}
+
+// init sets the parameters of a fresh adapter. To check, work that a Checker
+// answers for is left out.
+func (a *Adapter) init(seed uint64, check bool) error {
+	c, ok := a.Tuner.(Checker)
+	if in, shared := a.Tuner.(Initialiser); check && ok {
+		if err := c.Check(); err != nil {
+			return err
+		}
+	} else if shared {
 		if err := in.InitShared(seed); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	for i, s := range ad.Sites {
+	for i, s := range a.Sites {
 		h := fnv.New64a()
-		h.Write([]byte(ad.Places[i].Path))
-		if err := s.Init(rand.New(rand.NewPCG(seed, h.Sum64()))); err != nil {
-			return nil, fmt.Errorf("%s: %w", ad.Places[i].Path, err)
+		h.Write([]byte(a.Places[i].Path))
+		var err error
+		if c, ok := s.(Checker); check && ok {
+			err = c.Check()
+		} else {
+			err = s.Init(rand.New(rand.NewPCG(seed, h.Sum64())))
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", a.Places[i].Path, err)
 		}
 	}
-	return ad, nil
+	return nil
+}
+
+// Size implements peft.Sizer.
+func (m *Method) Size(mod *model.Model, o peft.Options, seed uint64) (int64, error) {
+	cfg, err := peft.NewConfig(o, m.Facts, mod)
+	if err != nil {
+		return 0, err
+	}
+	ad, err := m.build(mod, cfg)
+	if err != nil {
+		return 0, err
+	}
+	return peft.Elements(ad.params), ad.init(seed, true)
 }
 
 // New implements peft.Method.

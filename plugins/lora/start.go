@@ -30,6 +30,9 @@ func constant(v []float32, rows int) *nn.Var {
 // begin sets A and B of a fresh adapter. Embeddings begin as PEFT's whatever the
 // initialisation, A zero and B standard normal, but for MiCA.
 func (s *site) begin(rng *rand.Rand) error {
+	if err := s.Check(); err != nil {
+		return err
+	}
 	kaiming := func(p *nn.Param) {
 		tuner.Uniform(p.V.Data, 1/math.Sqrt(float64(p.V.Cols)), rng.Float64)
 	}
@@ -62,24 +65,36 @@ func (s *site) begin(rng *rand.Rand) error {
 	return nil
 }
 
+// Check implements tuner.Checker: it refuses what the initialisation cannot begin.
+func (s *site) Check() error {
+	kind, most := s.cfg.initKind, min(s.at.In, s.at.Out)
+	isEmbedding := s.at.Mod.Embedding != nil
+	takes := !isEmbedding && (s.cfg.changesBase() || kind == initLoftQ)
+	switch {
+	case takes && s.scale <= 0:
+		return fmt.Errorf("init_lora_weights %s divides by the scale, which is %g: lora_alpha must be positive: %w", kind, s.scale, peft.ErrConfig)
+	case (takes || kind == initMiCA) && s.rank > most:
+		return fmt.Errorf("init_lora_weights %s: rank %d exceeds that of a weight [%d,%d]: %w", kind, s.rank, s.at.Out, s.at.In, peft.ErrConfig)
+	case !isEmbedding && kind == initOrthogonal && s.rank%2 != 0:
+		return fmt.Errorf("init_lora_weights orthogonal wants an even rank, and that of this module is %d: %w", s.rank, peft.ErrConfig)
+	case s.cfg.FrozenA && s.rank > s.at.In:
+		return fmt.Errorf("lora_fa: the rank %d exceeds the %d inputs: %w", s.rank, s.at.In, peft.ErrConfig)
+	}
+	return nil
+}
+
 // decompose computes PiSSA's or OLoRA's first A and B of the base weight, and
 // remembers them: they are what the base lost. Both are deterministic, so a saved
 // adapter's are found again.
 func (s *site) decompose() error {
-	if s.scale <= 0 {
-		return fmt.Errorf("init_lora_weights %s divides by the scale, which is %g: lora_alpha must be positive: %w", s.cfg.initKind, s.scale, peft.ErrConfig)
-	}
-	if s.rank > min(s.at.In, s.at.Out) {
-		return fmt.Errorf("init_lora_weights %s: rank %d exceeds the rank of a weight [%d,%d]: %w", s.cfg.initKind, s.rank, s.at.Out, s.at.In, peft.ErrConfig)
+	if err := s.Check(); err != nil {
+		return err
 	}
 	w := s.at.Weight()
 	if s.cfg.initKind == initOLoRA {
-		q, r := linalg.QR(w.Data, w.Rows, w.Cols)
-		k := min(w.Rows, w.Cols)
-		copy(s.a.V.Data, r[:s.rank*w.Cols])
-		for i := range w.Rows {
-			copy(s.b.V.Data[i*s.rank:(i+1)*s.rank], q[i*k:])
-		}
+		q, r := linalg.LeadingQR(w.Data, w.Rows, w.Cols, s.rank)
+		copy(s.a.V.Data, r)
+		copy(s.b.V.Data, q)
 	} else {
 		u, sigma, vt, err := s.principal(w)
 		if err != nil {
@@ -147,9 +162,6 @@ func (s *site) split(u, sigma, vt []float32, scale float32) {
 // of one orthogonal matrix, so that B A is zero but neither factor is.
 func (s *site) orthogonal(rng *rand.Rand) error {
 	r := s.rank
-	if r%2 != 0 {
-		return fmt.Errorf("init_lora_weights orthogonal wants an even rank, and that of this module is %d: %w", r, peft.ErrConfig)
-	}
 	normal := func(n int) []float32 {
 		v := make([]float32, n)
 		tuner.Normal(v, 1, rng.NormFloat64)
@@ -175,9 +187,6 @@ func (s *site) minor() error {
 	w := s.at.Weight()
 	if s.at.Mod.Embedding != nil { // features are columns
 		w = transposed(w)
-	}
-	if k := min(w.Rows, w.Cols); s.rank > k {
-		return fmt.Errorf("init_lora_weights mica: rank %d exceeds that of a weight [%d,%d]: %w", s.rank, w.Rows, w.Cols, peft.ErrConfig)
 	}
 	u, _, _, err := linalg.SVD(w.Data, w.Rows, w.Cols)
 	if err != nil {
