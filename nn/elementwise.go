@@ -25,10 +25,11 @@ func add(t *Tape, a, b *Var, consume bool) *Var {
 	sameShape("sum", a, b)
 	am, bm := a.Mat().Data, b.Mat().Data
 	var out *Var
-	if consume && a != b && b.tape == t && b.mem.n > 0 && b.saves == 0 && b.recompute == nil && !t.isPinned(b) {
+	if consume && a != b && b.tape == t && b.mem.n > 0 && b.saves == 0 && !t.isPinned(b) {
 		t.seq++
 		out = &Var{Rows: b.Rows, Cols: b.Cols, tape: t, seq: t.seq, Data: b.Data, mem: b.mem}
-		b.Data, b.mem, b.gone = nil, block{}, "Add took its memory"
+		b.mem = block{}
+		t.retire(b, "Add took its memory")
 	} else {
 		out = t.New(a.Rows, a.Cols)
 	}
@@ -65,47 +66,62 @@ func scaleTo(dst, src []float32, s float32, acc bool) {
 }
 
 // MulRow returns x with every row multiplied by v (1 x cols), element by element.
+// With a v that wants a gradient x is kept, and the result is computed again from
+// it once it is discarded.
 func MulRow(t *Tape, x *Var, v *Var) *Var {
 	if v.Rows*v.Cols != x.Cols {
 		panic(fmt.Sprintf("nn: MulRow of [%d,%d] by %d elements", x.Rows, x.Cols, v.Rows*v.Cols))
 	}
 	out := t.New(x.Rows, x.Cols)
 	out.Needs = x.Needs || v.Needs
-	xm, o, vm := x.Mat(), out.Mat(), v.Mat().Data
-	eachRow(x.Rows, x.Cols, func(lo, hi int) {
-		for r := lo; r < hi; r++ {
-			kernels.Mul(o.Row(r), xm.Row(r), vm)
-		}
-	})
+	apply := func(dst kernels.Mat) {
+		xm, vm := x.Mat(), v.Mat().Data
+		eachRow(x.Rows, x.Cols, func(lo, hi int) {
+			for r := lo; r < hi; r++ {
+				kernels.Mul(dst.Row(r), xm.Row(r), vm)
+			}
+		})
+	}
+	apply(out.Mat())
 	var saved []*Var
 	if v.Needs {
 		saved = append(saved, x)
+		t.recomputable(out, apply, x, v)
 	}
 	if x.Needs {
 		saved = append(saved, v)
 	}
 	t.record(out, func() {
-		dy := out.gradMat()
+		var xm, dx kernels.Mat
+		var vm []float32
+		acc := false
 		if v.Needs {
-			xm := x.Mat()
-			columnSum(t.zeroed(v).Data, dy, &xm, nil)
+			xm = x.Mat()
 		}
-		if !x.Needs {
-			return
+		if x.Needs {
+			vm = v.Mat().Data
+			dx, acc = t.Grad(x)
 		}
-		vm := v.Mat().Data
-		dx, acc := t.Grad(x)
-		eachRow(x.Rows, x.Cols, func(lo, hi int) {
-			tmp := make([]float32, x.Cols)
-			for r := lo; r < hi; r++ {
-				if acc {
-					kernels.Mul(tmp, dy.Row(r), vm)
-					kernels.Add(dx.Row(r), dx.Row(r), tmp)
-				} else {
+		dy := out.gradMat()
+		back := func(sum []float32, r0, r1 int) {
+			for r := r0; r < r1; r++ {
+				if v.Needs {
+					kernels.MulAdd(sum, dy.Row(r), xm.Row(r))
+				}
+				switch {
+				case !x.Needs:
+				case acc:
+					kernels.MulAdd(dx.Row(r), dy.Row(r), vm)
+				default:
 					kernels.Mul(dx.Row(r), dy.Row(r), vm)
 				}
 			}
-		})
+		}
+		if v.Needs {
+			t.bandSum(t.zeroed(v).Data, x.Rows, back)
+			return
+		}
+		eachRow(x.Rows, x.Cols, func(lo, hi int) { back(nil, lo, hi) })
 	}, saved...)
 	return out
 }

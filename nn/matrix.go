@@ -77,12 +77,7 @@ func mulParallel(dst, a, b []float32, acc bool) {
 			kernels.Mul(dst[lo:hi], a[lo:hi], b[lo:hi])
 			return
 		}
-		tmp := make([]float32, min(hi-lo, 1024))
-		for ; lo < hi; lo += len(tmp) {
-			part := tmp[:min(len(tmp), hi-lo)]
-			kernels.Mul(part, a[lo:lo+len(part)], b[lo:lo+len(part)])
-			kernels.Add(dst[lo:lo+len(part)], dst[lo:lo+len(part)], part)
-		}
+		kernels.MulAdd(dst[lo:hi], a[lo:hi], b[lo:hi])
 	})
 }
 

@@ -35,6 +35,10 @@ func columnSum(dst []float32, dy kernels.Mat, x *kernels.Mat, scale []float32) {
 				clear(part)
 				for r := r0; r < min(r0+64, dy.Rows); r++ {
 					d := dy.Row(r)[c0:c1]
+					if x != nil && scale == nil {
+						kernels.MulAdd(part, d, x.Row(r)[c0:c1])
+						continue
+					}
 					if x != nil {
 						kernels.Mul(prod, d, x.Row(r)[c0:c1])
 						d = prod
@@ -49,6 +53,23 @@ func columnSum(dst []float32, dy kernels.Mat, x *kernels.Mat, scale []float32) {
 			}
 		}
 	})
+}
+
+// bandSum adds to dst what f adds up in sum, of len(dst) zeros, for each band of 64
+// rows. f runs on several goroutines; bands are added in order.
+func (t *Tape) bandSum(dst []float32, rows int, f func(sum []float32, r0, r1 int)) {
+	const band = 64
+	sums, mem := t.scratch((rows+band-1)/band, len(dst))
+	kernels.Parallel(sums.Rows, 1, func(lo, hi int) {
+		for b := lo; b < hi; b++ {
+			clear(sums.Row(b))
+			f(sums.Row(b), b*band, min((b+1)*band, rows))
+		}
+	})
+	for b := range sums.Rows {
+		kernels.Add(dst, dst, sums.Row(b))
+	}
+	t.mem.release(mem)
 }
 
 // zeroed returns the gradient of v ready to be added to.

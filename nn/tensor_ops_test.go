@@ -1,6 +1,7 @@
 package nn
 
 import (
+	"fmt"
 	"math"
 	"testing"
 
@@ -43,6 +44,20 @@ func inverse64(m mat64) mat64 {
 // positive is x²+0.5 on the tape and off it.
 func positive(t *Tape, x *Var) *Var { return AddConst(t, Mul(t, x, x), 0.5) }
 
+func mixCase(rows, cols, half int) opCase {
+	return opCase{name: fmt.Sprintf("MixPairs/half=%d", half), inputs: [][2]int{{rows, cols}, {1, cols}, {1, cols}}, params: []int{1},
+		run: func(t *Tape, v []*Var) *Var { return MixPairs(t, v[0], v[1], v[2], half) },
+		twin: func(m []mat64) mat64 {
+			return newMat64(rows, cols).each(func(i, j int) float64 {
+				pair := j + half
+				if j%(2*half) >= half {
+					pair = j - half
+				}
+				return m[1].d[j]*m[0].at(i, j) + m[2].d[j]*m[0].at(i, pair)
+			})
+		}}
+}
+
 func tensorCases() []opCase {
 	element := func(name string, op func(t *Tape, x *Var) *Var, f func(float64) float64) opCase {
 		return opCase{name: name, inputs: [][2]int{{33, 70}}, run: func(t *Tape, v []*Var) *Var { return op(t, v[0]) },
@@ -81,6 +96,9 @@ func tensorCases() []opCase {
 			twin: func(m []mat64) mat64 {
 				return newMat64(50, 40).each(func(i, j int) float64 { return m[0].at(i, j) + m[1].d[j] })
 			}},
+		mixCase(50, 48, 12),
+		mixCase(130, 64, 32),
+		mixCase(3, 12, 1),
 		{name: "MulCol", inputs: [][2]int{{50, 40}, {50, 1}},
 			run: func(t *Tape, v []*Var) *Var { return MulCol(t, v[0], v[1]) },
 			twin: func(m []mat64) mat64 {

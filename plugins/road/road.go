@@ -130,14 +130,12 @@ func (s *site) Attach(scale float32) error {
 	if scale != 1 {
 		return fmt.Errorf("a scale of %g cannot apply to rotations: %w", scale, peft.ErrConfig)
 	}
-	swap := make([]int32, s.out)
-	for i := range swap {
-		swap[i] = int32(s.partner(i))
-	}
 	s.layer.Wrap(func(t *nn.Tape, x *nn.Var, next func(*nn.Tape, *nn.Var) *nn.Var) *nn.Var {
-		own, other := s.columns(t)
 		y := next(t, x)
-		return nn.Add(t, nn.MulRow(t, y, own), nn.MulRow(t, nn.SelectCols(t, y, swap), other))
+		own, other := s.columns(t)
+		out := nn.MixPairs(t, y, own, other, s.cfg.Group/2)
+		t.Discard(y)
+		return out
 	})
 	return nil
 }
