@@ -76,39 +76,6 @@ func Invalid(format string, args ...any) error {
 	return fmt.Errorf("adapter_config.json: "+format+": %w", append(args, peft.ErrConfig)...)
 }
 
-// Patterns are the numbers that a configuration gives to single modules.
-type Patterns struct {
-	key  string
-	list []peft.Pattern
-}
-
-// ReadPatterns reads a key such as rank_pattern: {"pattern": number}.
-func ReadPatterns(c *peft.Config, key string) (Patterns, error) {
-	list, err := peft.Patterns(c.Raw(key))
-	if err != nil {
-		return Patterns{}, Invalid("%s: %w", key, err)
-	}
-	return Patterns{key, list}, nil
-}
-
-// Value returns the number for a module, otherwise what holds for the rest.
-func (p Patterns) Value(path string, otherwise float64) (float64, error) {
-	v, ok, err := peft.PatternValue(p.list, path)
-	if err != nil || !ok {
-		return otherwise, err
-	}
-	return v, nil
-}
-
-// Count is Value for whole numbers from 1 to 65536.
-func (p Patterns) Count(path string, otherwise int) (int, error) {
-	v, err := p.Value(path, float64(otherwise))
-	if err == nil && (v != float64(int(v)) || v < 1 || v > 1<<16) {
-		err = Invalid("%s: %g for %s, expected a whole number from 1 to %d", p.key, v, path, 1<<16)
-	}
-	return int(v), err
-}
-
 // CheckRank refuses ranks that are not from 1 to 65536.
 func CheckRank(key string, r int) error {
 	if r < 1 || r > 1<<16 {

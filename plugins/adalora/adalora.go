@@ -42,7 +42,7 @@ var Method peft.Method = method{&tuner.Method{
 			peft.Option{Key: "beta1", Default: 0.85, Doc: "smoothing of the importance"},
 			peft.Option{Key: "beta2", Default: 0.85, Doc: "smoothing of its uncertainty"},
 			peft.Option{Key: "orth_reg_weight", Default: 0.5, Doc: "weight of the loss that keeps A and B orthogonal"},
-			peft.Option{Key: "bias", Default: "none", Doc: "biases to train too: none, lora_only or all"},
+			tuner.BiasOption("lora"),
 			peft.Option{Key: "init_lora_weights", Default: true, Doc: "start from no change; false draws everything"},
 		),
 	},

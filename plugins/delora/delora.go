@@ -4,7 +4,6 @@
 package delora
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -42,10 +41,8 @@ type config struct {
 	Lambda        float64         `json:"delora_lambda"`
 	Dropout       float64         `json:"module_dropout"`
 	Init          bool            `json:"init_weights"`
-	RankPattern   json.RawMessage `json:"rank_pattern"`
-	LambdaPattern json.RawMessage `json:"lambda_pattern"`
 
-	ranks, lambdas []peft.Pattern
+	ranks, lambdas tuner.Patterns
 }
 
 func configure(c *peft.Config) (tuner.Tuner, error) {
@@ -54,16 +51,17 @@ func configure(c *peft.Config) (tuner.Tuner, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.R < 1 || cfg.Dropout < 0 || cfg.Dropout >= 1 {
-		return nil, fmt.Errorf("r is %d and module_dropout %g, expected at least 1 and 0 to below 1: %w", cfg.R, cfg.Dropout, peft.ErrConfig)
+	if err := tuner.CheckRank("r", cfg.R); err != nil {
+		return nil, err
 	}
-	if cfg.ranks, err = peft.Patterns(cfg.RankPattern); err != nil {
-		return nil, fmt.Errorf("rank_pattern: %w: %w", err, peft.ErrConfig)
+	if err := tuner.CheckShare("module_dropout", cfg.Dropout); err != nil {
+		return nil, err
 	}
-	if cfg.lambdas, err = peft.Patterns(cfg.LambdaPattern); err != nil {
-		return nil, fmt.Errorf("lambda_pattern: %w: %w", err, peft.ErrConfig)
+	if cfg.ranks, err = tuner.ReadPatterns(c, "rank_pattern"); err != nil {
+		return nil, err
 	}
-	return cfg, nil
+	cfg.lambdas, err = tuner.ReadPatterns(c, "lambda_pattern")
+	return cfg, err
 }
 
 // Describe implements tuner.Describer.
@@ -75,19 +73,13 @@ func (c *config) Site(p *tuner.Place) (tuner.Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, lambda := c.R, c.Lambda
-	if v, ok, err := peft.PatternValue(c.ranks, p.Path); err != nil {
+	r, err := c.ranks.Count(p.Path, c.R)
+	if err != nil {
 		return nil, err
-	} else if ok {
-		r = int(v)
 	}
-	if v, ok, err := peft.PatternValue(c.lambdas, p.Path); err != nil {
+	lambda, err := c.lambdas.Value(p.Path, c.Lambda)
+	if err != nil {
 		return nil, err
-	} else if ok {
-		lambda = v
-	}
-	if r < 1 {
-		return nil, fmt.Errorf("rank_pattern gives rank %d: %w", r, peft.ErrConfig)
 	}
 	return &site{
 		cfg: c, place: p, layer: l, start: lambda,

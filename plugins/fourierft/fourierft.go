@@ -33,7 +33,7 @@ var Method = &tuner.Method{
 			peft.Option{Key: "scaling", Flag: "alpha", Default: 150.0, Doc: "scale of the update; 300 for instruction tuning of large models"},
 			peft.Option{Key: "random_loc_seed", Default: 777, Doc: "seed of the places of the coefficients"},
 			peft.Option{Key: "n_frequency_pattern", Doc: "number of coefficients of single modules: {pattern: number}"},
-			peft.Option{Key: "bias", Default: "none", Doc: "biases to train too: none, fourier_only or all"},
+			tuner.BiasOption("fourier"),
 			peft.Option{Key: "init_weights", Default: true, Doc: "start from zero; false draws normal numbers"},
 		),
 	},

@@ -65,11 +65,11 @@ func configure(c *peft.Config) (tuner.Tuner, error) {
 	if err := tuner.CheckRank("r", cfg.R); err != nil {
 		return nil, err
 	}
-	list, err := peft.Patterns(c.Raw("rank_pattern"))
+	ranks, err := tuner.ReadPatterns(c, "rank_pattern")
 	if err != nil {
-		return nil, tuner.Invalid("rank_pattern: %w", err)
+		return nil, err
 	}
-	cfg.patterns = len(list) > 0
+	cfg.patterns = len(ranks.List()) > 0
 	return cfg, tuner.CheckShare("hira_dropout", cfg.Dropout)
 }
 

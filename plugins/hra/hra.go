@@ -49,10 +49,7 @@ func configure(c *peft.Config) (tuner.Tuner, error) {
 	if err := c.Decode(cfg); err != nil {
 		return nil, err
 	}
-	if cfg.R < 1 {
-		return nil, fmt.Errorf("r is %d, expected at least 1: %w", cfg.R, peft.ErrConfig)
-	}
-	return cfg, nil
+	return cfg, tuner.CheckRank("r", cfg.R)
 }
 
 // Describe implements tuner.Describer.

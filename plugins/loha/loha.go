@@ -41,35 +41,16 @@ var Method = &tuner.Method{
 }
 
 type config struct {
-	R             int     `json:"r"`
-	Alpha         float64 `json:"alpha"`
-	RankDropout   float64 `json:"rank_dropout"`
-	ModuleDropout float64 `json:"module_dropout"`
-	Init          bool    `json:"init_weights"`
-
-	ranks, alphas tuner.Patterns
+	tuner.Lycoris
+	Init bool `json:"init_weights"`
 }
 
 func configure(c *peft.Config) (tuner.Tuner, error) {
-	cfg := &config{R: 8, Alpha: 8, Init: true}
+	cfg := &config{Lycoris: tuner.Lycoris{R: 8, Alpha: 8}, Init: true}
 	if err := c.Decode(cfg); err != nil {
 		return nil, err
 	}
-	if err := tuner.CheckRank("r", cfg.R); err != nil {
-		return nil, err
-	}
-	if err := tuner.CheckShare("rank_dropout", cfg.RankDropout); err != nil {
-		return nil, err
-	}
-	if err := tuner.CheckShare("module_dropout", cfg.ModuleDropout); err != nil {
-		return nil, err
-	}
-	var err error
-	if cfg.ranks, err = tuner.ReadPatterns(c, "rank_pattern"); err != nil {
-		return nil, err
-	}
-	cfg.alphas, err = tuner.ReadPatterns(c, "alpha_pattern")
-	return cfg, err
+	return cfg, cfg.Read(c)
 }
 
 // Describe implements tuner.Describer.
@@ -81,16 +62,12 @@ func (c *config) Site(p *tuner.Place) (tuner.Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := c.ranks.Count(p.Path, c.R)
-	if err != nil {
-		return nil, err
-	}
-	alpha, err := c.alphas.Value(p.Path, c.Alpha)
+	r, scale, err := c.At(p.Path)
 	if err != nil {
 		return nil, err
 	}
 	return &site{
-		cfg: c, layer: l, r: r, scale: float32(alpha / float64(r)),
+		cfg: c, layer: l, r: r, scale: scale,
 		a1: p.Param("hada_w1_a", p.Out, r), b1: p.Param("hada_w1_b", r, p.In),
 		a2: p.Param("hada_w2_a", p.Out, r), b2: p.Param("hada_w2_b", r, p.In),
 	}, nil

@@ -40,20 +40,16 @@ var Method = &tuner.Method{
 }
 
 type config struct {
-	R             int     `json:"r"`
-	Alpha         float64 `json:"alpha"`
-	Both          bool    `json:"decompose_both"`
-	Factor        int     `json:"decompose_factor"`
-	RankDropout   float64 `json:"rank_dropout"`
-	DropoutScale  bool    `json:"rank_dropout_scale"`
-	ModuleDropout float64 `json:"module_dropout"`
+	tuner.Lycoris
+	Both         bool `json:"decompose_both"`
+	Factor       int  `json:"decompose_factor"`
+	DropoutScale bool `json:"rank_dropout_scale"`
 
-	init          string // "true", "false" or "lycoris"
-	ranks, alphas tuner.Patterns
+	init string // "true", "false" or "lycoris"
 }
 
 func configure(c *peft.Config) (tuner.Tuner, error) {
-	cfg := &config{R: 8, Alpha: 8, Factor: -1, init: "true"}
+	cfg := &config{Lycoris: tuner.Lycoris{R: 8, Alpha: 8}, Factor: -1, init: "true"}
 	if err := c.Decode(cfg); err != nil {
 		return nil, err
 	}
@@ -66,21 +62,7 @@ func configure(c *peft.Config) (tuner.Tuner, error) {
 	if cfg.Factor < 1 && cfg.Factor != -1 {
 		return nil, tuner.Invalid("decompose_factor is %d, expected at least 1, or -1", cfg.Factor)
 	}
-	if err := tuner.CheckRank("r", cfg.R); err != nil {
-		return nil, err
-	}
-	if err := tuner.CheckShare("rank_dropout", cfg.RankDropout); err != nil {
-		return nil, err
-	}
-	if err := tuner.CheckShare("module_dropout", cfg.ModuleDropout); err != nil {
-		return nil, err
-	}
-	var err error
-	if cfg.ranks, err = tuner.ReadPatterns(c, "rank_pattern"); err != nil {
-		return nil, err
-	}
-	cfg.alphas, err = tuner.ReadPatterns(c, "alpha_pattern")
-	return cfg, err
+	return cfg, cfg.Read(c)
 }
 
 // Describe implements tuner.Describer.
@@ -117,15 +99,11 @@ func (c *config) Site(p *tuner.Place) (tuner.Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := c.ranks.Count(p.Path, c.R)
+	r, scale, err := c.At(p.Path)
 	if err != nil {
 		return nil, err
 	}
-	alpha, err := c.alphas.Value(p.Path, c.Alpha)
-	if err != nil {
-		return nil, err
-	}
-	s := &site{cfg: c, layer: l, scale: float32(alpha / float64(r))}
+	s := &site{cfg: c, layer: l, scale: scale}
 	s.outer[1], s.inner[1] = factors(p.In, c.Factor)
 	s.outer[0], s.inner[0] = factors(p.Out, c.Factor)
 	if c.Both && 2*r < max(s.outer[0], s.outer[1]) {

@@ -95,28 +95,23 @@ func (c *config) doubled(out *peft.Config) {
 	if c.UseRSLoRA {
 		factor = math.Sqrt2 // alpha / sqrt(2 r) is to be the scale
 	}
-	twice := func(list []peft.Pattern, f float64, keep func(*site) float64) json.RawMessage {
+	twice := func(key string, of tuner.Patterns, f float64, keep func(*site) float64) {
 		var all []peft.Pattern
 		for _, s := range c.sites { // the first that fits decides
 			if s.start == nil {
 				all = append(all, peft.Pattern{Key: strings.ReplaceAll(s.at.Path, ".", `\.`), Value: keep(s)})
 			}
 		}
-		for _, p := range list {
+		for _, p := range of.List() {
 			all = append(all, peft.Pattern{Key: p.Key, Value: p.Value * f})
 		}
-		return object(all)
+		out.Set(key, tuner.NewPatterns(key, all))
 	}
 	out.Set("r", 2*c.R)
-	out.Set("lora_alpha", json.RawMessage(number(c.Alpha*factor)))
-	out.Set("rank_pattern", twice(c.ranks, 2, func(s *site) float64 { return float64(s.rank) }))
-	out.Set("alpha_pattern", twice(c.alphas, factor, func(s *site) float64 { return s.alpha }))
+	out.Set("lora_alpha", c.Alpha*factor)
+	twice("rank_pattern", c.single.Ranks, 2, func(s *site) float64 { return float64(s.rank) })
+	twice("alpha_pattern", c.single.Alphas, factor, func(s *site) float64 { return s.alpha })
 	out.Set("init_lora_weights", true)
-}
-
-func number(v float64) string {
-	b, _ := json.Marshal(v)
-	return string(b)
 }
 
 // Export implements peft.Exporter. Where the base was changed, A and B are written
@@ -222,7 +217,7 @@ func (s *site) project() error {
 	}
 	inv, err := linalg.Solve(m.Data, r, one, r)
 	if err != nil {
-		return fmt.Errorf("lora_fa: the rows of A are not independent, or the rank %d exceeds the %d inputs: %w: %w", r, s.at.In, err, peft.ErrConfig)
+		return fmt.Errorf("lora_fa: the rows of A are not independent: %w: %w", err, peft.ErrConfig)
 	}
 	s.projection = inv
 	return nil

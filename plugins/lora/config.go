@@ -3,38 +3,34 @@ package lora
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
-	"maps"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/peftkit/peftkit/peft"
+	"github.com/peftkit/peftkit/peft/tuner"
 )
 
 // config is LoraConfig of Hugging Face PEFT: the keys that change what is
 // computed.
 type config struct {
-	R            int             `json:"r"`
-	Alpha        float64         `json:"lora_alpha"`
-	Dropout      float64         `json:"lora_dropout"`
-	UseRSLoRA    bool            `json:"use_rslora"`
-	RankPattern  json.RawMessage `json:"rank_pattern"`
-	AlphaPattern json.RawMessage `json:"alpha_pattern"`
-	Init         json.RawMessage `json:"init_lora_weights"`
-	UseDoRA      bool            `json:"use_dora"`
-	LoraBias     bool            `json:"lora_bias"`
-	Tokens       json.RawMessage `json:"trainable_token_indices"`
+	R         int             `json:"r"`
+	Alpha     float64         `json:"lora_alpha"`
+	Dropout   float64         `json:"lora_dropout"`
+	UseRSLoRA bool            `json:"use_rslora"`
+	Init      json.RawMessage `json:"init_lora_weights"`
+	UseDoRA   bool            `json:"use_dora"`
+	LoraBias  bool            `json:"lora_bias"`
+	Tokens    json.RawMessage `json:"trainable_token_indices"`
 
 	training
-	common        *peft.Config
-	ranks, alphas []peft.Pattern
-	initKind      string // see checkInit
-	fresh         bool   // New was called: the adapter comes from no file
-	sites         []*site
-	tokens        []tokenGroup
-	eva           evaConfig
+	common   *peft.Config
+	single   tuner.RankAlpha
+	initKind string // see checkInit
+	fresh    bool   // New was called: the adapter comes from no file
+	sites    []*site
+	tokens   []tokenGroup
+	eva      evaConfig
 }
 
 // training are options that decide how an adapter is begun, trained or written
@@ -77,44 +73,38 @@ func parse(common *peft.Config) (*config, error) {
 	for _, key := range trainingKeys {
 		common.Remove(key)
 	}
-	bad := func(format string, args ...any) error {
-		return fmt.Errorf("adapter_config.json: "+format+": %w", append(args, peft.ErrConfig)...)
+	if err := tuner.Refuse(common, must); err != nil {
+		return nil, err
 	}
-	for _, key := range slices.Sorted(maps.Keys(must)) {
-		if v := common.Raw(key); v != nil && !slices.Contains(must[key], string(v)) {
-			return nil, bad("%s is %.60s, which this peftkit does not compute; without it the numbers would be wrong", key, v)
-		}
+	if err := tuner.CheckRank("r", c.R); err != nil {
+		return nil, err
+	}
+	if err := tuner.CheckShare("lora_dropout", c.Dropout); err != nil {
+		return nil, err
 	}
 	switch {
-	case c.R < 1 || c.R > 1<<16:
-		return nil, bad("r is %d, expected 1 to %d", c.R, 1<<16)
-	case c.Dropout < 0 || c.Dropout >= 1:
-		return nil, bad("lora_dropout is %g, expected at least 0 and below 1", c.Dropout)
 	case common.Bias != "none" && common.Bias != "all" && common.Bias != "lora_only":
-		return nil, bad("bias is %q, expected none, all or lora_only", common.Bias)
+		return nil, tuner.Invalid("bias is %q, expected none, all or lora_only", common.Bias)
 	case c.LoraBias && c.UseDoRA:
-		return nil, bad("lora_bias and use_dora exclude each other, as in PEFT")
+		return nil, tuner.Invalid("lora_bias and use_dora exclude each other, as in PEFT")
 	case !(c.PlusRatio > 0 && c.PlusRatio < 1e6):
-		return nil, bad("loraplus_lr_ratio is %g, expected a positive factor (the paper of LoRA+ has 16)", c.PlusRatio)
+		return nil, tuner.Invalid("loraplus_lr_ratio is %g, expected a positive factor (the paper of LoRA+ has 16)", c.PlusRatio)
 	case !(c.PlusEmbedding > 0 && c.PlusEmbedding < 1e6):
-		return nil, bad("loraplus_embedding_ratio is %g, expected a positive factor", c.PlusEmbedding)
+		return nil, tuner.Invalid("loraplus_embedding_ratio is %g, expected a positive factor", c.PlusEmbedding)
 	case c.FrozenA && c.UseDoRA:
-		return nil, bad("lora_fa projects the gradient of plain LoRA: leave out use_dora")
+		return nil, tuner.Invalid("lora_fa projects the gradient of plain LoRA: leave out use_dora")
 	}
 	var err error
-	if c.ranks, err = peft.Patterns(c.RankPattern); err != nil {
-		return nil, bad("rank_pattern: %w", err)
-	}
-	if c.alphas, err = peft.Patterns(c.AlphaPattern); err != nil {
-		return nil, bad("alpha_pattern: %w", err)
-	}
-	if err := c.checkInit(bad); err != nil {
+	if c.single, err = tuner.ReadRankAlpha(common); err != nil {
 		return nil, err
 	}
-	if err := c.checkEVA(bad); err != nil {
+	if err := c.checkInit(); err != nil {
 		return nil, err
 	}
-	return c, c.checkTokens(bad)
+	if err := c.checkEVA(); err != nil {
+		return nil, err
+	}
+	return c, c.checkTokens()
 }
 
 // The ways to begin; in brackets PEFT's words where they differ.
@@ -130,7 +120,7 @@ const (
 	initLoftQ      = "loftq"
 )
 
-func (c *config) checkInit(bad func(string, ...any) error) error {
+func (c *config) checkInit() error {
 	v := strings.Trim(strings.ToLower(string(bytes.TrimSpace(c.Init))), `"`)
 	switch v {
 	case "", "null":
@@ -140,17 +130,17 @@ func (c *config) checkInit(bad func(string, ...any) error) error {
 	default:
 		if n, ok := strings.CutPrefix(v, "pissa_niter_"); ok {
 			if k, err := strconv.Atoi(n); err != nil || k < 0 || k > 1000 {
-				return bad("init_lora_weights is %s, expected pissa_niter_ and a number", c.Init)
+				return tuner.Invalid("init_lora_weights is %s, expected pissa_niter_ and a number", c.Init)
 			}
 			break
 		}
-		return bad("init_lora_weights is %s: such an adapter belongs to a base model that its initialisation has changed; save it in PEFT with path_initial_model_for_weight_conversion and use that", c.Init)
+		return tuner.Invalid("init_lora_weights is %s: such an adapter belongs to a base model that its initialisation has changed; save it in PEFT with path_initial_model_for_weight_conversion and use that", c.Init)
 	}
 	if c.initKind = v; v == initMiCA && c.UseDoRA {
-		return bad("init_lora_weights mica and use_dora exclude each other, as in PEFT")
+		return tuner.Invalid("init_lora_weights mica and use_dora exclude each other, as in PEFT")
 	}
 	if v == initMiCA && c.FrozenA {
-		return bad("init_lora_weights mica freezes B and lora_fa freezes A: nothing would be trained")
+		return tuner.Invalid("init_lora_weights mica freezes B and lora_fa freezes A: nothing would be trained")
 	}
 	return nil
 }
@@ -166,22 +156,4 @@ func scaleOf(alpha float64, r int, rs bool) float64 {
 		return alpha / math.Sqrt(float64(r))
 	}
 	return alpha / float64(r)
-}
-
-// rankAlpha returns rank and alpha of a module.
-func (c *config) rankAlpha(path string) (r int, alpha float64, err error) {
-	r, alpha = c.R, c.Alpha
-	if v, ok, err := peft.PatternValue(c.ranks, path); err != nil {
-		return 0, 0, err
-	} else if ok {
-		if r = int(v); float64(r) != v || r < 1 || r > 1<<16 {
-			return 0, 0, fmt.Errorf("rank_pattern: rank %g for %s, expected a whole number from 1: %w", v, path, peft.ErrConfig)
-		}
-	}
-	if v, ok, err := peft.PatternValue(c.alphas, path); err != nil {
-		return 0, 0, err
-	} else if ok {
-		alpha = v
-	}
-	return r, alpha, nil
 }

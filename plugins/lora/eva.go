@@ -1,7 +1,6 @@
 package lora
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
+	"github.com/peftkit/peftkit/peft/tuner"
 )
 
 // EVA (Paischer et al. 2024, arXiv 2410.07170) begins A as the principal
@@ -34,20 +34,20 @@ type evaConfig struct {
 }
 
 // checkEVA reads eva_config and stores its defaults.
-func (c *config) checkEVA(bad func(string, ...any) error) error {
+func (c *config) checkEVA() error {
 	if c.initKind != initEVA {
 		return nil
 	}
 	c.eva = evaConfig{Rho: 2, Tau: 0.99, LabelMask: true, MaskValue: -100, Adjust: true}
 	if raw := c.common.Raw("eva_config"); raw != nil {
 		if err := json.Unmarshal(raw, &c.eva); err != nil {
-			return bad("eva_config: %w", err)
+			return tuner.Invalid("eva_config: %w", err)
 		}
 	} else {
 		c.common.Set("eva_config", c.eva)
 	}
 	if !(c.eva.Rho >= 1) || !(c.eva.Tau >= 0 && c.eva.Tau <= 1) {
-		return bad("eva_config: rho %g and tau %g, expected rho from 1 and tau from 0 to 1", c.eva.Rho, c.eva.Tau)
+		return tuner.Invalid("eva_config: rho %g and tau %g, expected rho from 1 and tau from 0 to 1", c.eva.Rho, c.eva.Tau)
 	}
 	return nil
 }
@@ -415,22 +415,7 @@ func (a *adapter) redistribute(ranks map[*site]int) {
 		c.sites = left
 		c.common.SetTargets(peft.Targets{List: c.paths()})
 	}
-	c.ranks, c.alphas = rank, alpha
-	c.common.Set("rank_pattern", object(rank))
-	c.common.Set("alpha_pattern", object(alpha))
-}
-
-// object is a pattern as JSON, in order.
-func object(list []peft.Pattern) json.RawMessage {
-	var b bytes.Buffer
-	b.WriteByte('{')
-	for i, p := range list {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		k, _ := json.Marshal(p.Key)
-		fmt.Fprintf(&b, "%s:%s", k, number(p.Value))
-	}
-	b.WriteByte('}')
-	return b.Bytes()
+	c.single = tuner.RankAlpha{Ranks: tuner.NewPatterns("rank_pattern", rank), Alphas: tuner.NewPatterns("alpha_pattern", alpha)}
+	c.common.Set("rank_pattern", c.single.Ranks)
+	c.common.Set("alpha_pattern", c.single.Alphas)
 }

@@ -51,7 +51,7 @@ func (method) ToGGUF(a *formats.Adapter, n *model.Names) (*formats.OutAdapter, [
 	}
 	scales := make([]float64, len(pairs))
 	for i, p := range pairs {
-		r, alpha, err := cfg.rankAlpha(p.path)
+		r, alpha, err := cfg.single.At(p.path, cfg.R, cfg.Alpha)
 		if err != nil {
 			return nil, nil, err
 		}

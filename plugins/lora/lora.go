@@ -7,10 +7,8 @@ package lora
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
-	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/peft/tuner"
 )
@@ -44,7 +42,7 @@ var Method peft.Method = method{&tuner.Method{
 			{Key: "use_rslora", Default: false, Doc: "scale by alpha/sqrt(rank) instead of alpha/rank"},
 			{Key: "rank_pattern", Doc: "rank of single modules: {pattern: rank}"},
 			{Key: "alpha_pattern", Doc: "alpha of single modules: {pattern: alpha}"},
-			{Key: "bias", Default: "none", Doc: "biases to train too: none, lora_only or all"},
+			tuner.BiasOption("lora"),
 			{Key: "modules_to_save", Doc: "modules to train in full and keep in the adapter"},
 			{Key: "layers_to_transform", Doc: "only these layers: a number or a list"},
 			{Key: "layers_pattern", Doc: "name of the list of layers, where it is not the first numbered one"},
@@ -61,29 +59,8 @@ var Method peft.Method = method{&tuner.Method{
 		},
 	},
 	Configure: func(c *peft.Config) (tuner.Tuner, error) { return parse(c) },
-	Targets:   targets,
+	Targets:   tuner.QueryValue,
 }}
-
-// targets is PEFT's choice for a configuration without target_modules.
-func targets(c *peft.Config, m *model.Model) error {
-	var names []string
-	switch t := m.Type(); t {
-	case "gpt2":
-		names = []string{"c_attn"}
-	case "bert", "roberta", "xlm-roberta":
-		names = []string{"query", "value"}
-	case "distilbert":
-		names = []string{"q_lin", "v_lin"}
-	case "t5", "mt5":
-		names = []string{"q", "v"}
-	case "phi3":
-		names = []string{"qkv_proj"} // not in PEFT's table
-	default:
-		names = []string{"q_proj", "v_proj"}
-	}
-	c.SetTargets(peft.Targets{List: names})
-	return nil
-}
 
 // Finish implements tuner.Finisher: it says what is not trained, and writes what
 // PEFT always writes.
@@ -99,10 +76,10 @@ func (c *config) Finish(ad *tuner.Adapter) error {
 	for key, v := range map[string]any{
 		"r": c.R, "lora_alpha": c.Alpha, "lora_dropout": c.Dropout, "bias": c.common.Bias, "use_rslora": c.UseRSLoRA,
 		"use_dora": c.UseDoRA, "lora_bias": c.LoraBias,
-		"fan_in_fan_out": slices.ContainsFunc(c.sites, func(s *site) bool { return s.at.Mod.Weight().Conv1D }),
 	} {
 		c.common.Set(key, v)
 	}
+	ad.SetFanInFanOut()
 	return c.declareTokens(ad)
 }
 
@@ -121,7 +98,7 @@ func (c *config) Describe() string {
 	if begins := map[string]string{initPiSSA: "PiSSA", initOLoRA: "OLoRA", initOrthogonal: "orthogonal", initMiCA: "MiCA", initEVA: "EVA", initLoftQ: "LoftQ"}[kind]; begins != "" {
 		what += " (" + begins + ")"
 	}
-	if len(c.ranks) > 0 {
+	if len(c.single.Ranks.List()) > 0 {
 		return what + " mixed ranks"
 	}
 	return fmt.Sprintf("%s rank %d", what, c.R)

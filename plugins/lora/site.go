@@ -36,7 +36,7 @@ func (c *config) Site(p *tuner.Place) (tuner.Site, error) {
 	if p.Mod.Norm != nil {
 		return nil, fmt.Errorf("target_modules hits it, a norm: LoRA adapts linear layers and embeddings; to train the norm in full, put it in modules_to_save: %w", peft.ErrConfig)
 	}
-	r, alpha, err := c.rankAlpha(p.Path)
+	r, alpha, err := c.single.At(p.Path, c.R, c.Alpha)
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,7 @@ type tokenGroup struct {
 
 // checkTokens reads trainable_token_indices: a list for the input embedding, or
 // an object of lists by the ends of module names.
-func (c *config) checkTokens(bad func(string, ...any) error) error {
+func (c *config) checkTokens() error {
 	raw := c.common.Raw("trainable_token_indices")
 	if raw == nil {
 		return nil
@@ -31,7 +31,7 @@ func (c *config) checkTokens(bad func(string, ...any) error) error {
 	if err := json.Unmarshal(raw, &ids); err == nil {
 		byName[""] = ids
 	} else if err := json.Unmarshal(raw, &byName); err != nil {
-		return bad("trainable_token_indices is %.60s, expected a list of token numbers, or an object of such lists by module", raw)
+		return tuner.Invalid("trainable_token_indices is %.60s, expected a list of token numbers, or an object of such lists by module", raw)
 	}
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		if err := tuner.CheckTokens("trainable_token_indices", byName[name]); err != nil {

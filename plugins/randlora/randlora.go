@@ -39,7 +39,7 @@ var Method = &tuner.Method{
 			peft.Option{Key: "save_projection", Default: true, Doc: "keep the random matrices in the file; else they are drawn again"},
 			peft.Option{Key: "sparse", Default: false, Doc: "random matrices of -1, 0 and 1, two thirds of them zero"},
 			peft.Option{Key: "very_sparse", Default: false, Doc: "the same with far more zeros"},
-			peft.Option{Key: "bias", Default: "none", Doc: "biases to train too: none, randlora_only or all"},
+			tuner.BiasOption("randlora"),
 			peft.Option{Key: "init_weights", Default: true, Doc: "start from no change; false draws the weights"},
 		),
 	},

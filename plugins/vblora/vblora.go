@@ -38,7 +38,7 @@ var Method peft.Method = method{&tuner.Method{
 			peft.Option{Key: "save_only_topk_weights", Default: false, Doc: "write a small file that cannot be trained on"},
 			peft.Option{Key: "init_vector_bank_bound", Default: 0.02, Doc: "largest number of a fresh bank"},
 			peft.Option{Key: "init_logits_std", Default: 0.1, Doc: "deviation of fresh logits"},
-			peft.Option{Key: "bias", Default: "none", Doc: "biases to train too: none, vblora_only or all"},
+			tuner.BiasOption("vblora"),
 		),
 	},
 	Configure: configure,

@@ -34,7 +34,7 @@ var Method = &tuner.Method{
 			peft.Option{Key: "d_initial", Default: 0.1, Doc: "first value of the inner vector; small ones work best"},
 			peft.Option{Key: "projection_prng_key", Default: 0, Doc: "seed of the shared matrices"},
 			peft.Option{Key: "save_projection", Default: true, Doc: "keep the shared matrices in the file; else they are drawn again"},
-			peft.Option{Key: "bias", Default: "none", Doc: "biases to train too: none, vera_only or all"},
+			tuner.BiasOption("vera"),
 			peft.Option{Key: "init_weights", Default: true, Doc: "start from no change; false draws the vectors"},
 		),
 	},
