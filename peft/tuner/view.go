@@ -112,7 +112,7 @@ func (e *Elements) AttachBeside(f func(t *nn.Tape, x *nn.Var) *nn.Var) {
 	})
 }
 
-// after passes y on and records the gradients of the parameters.
+// after watches y for the gradients of the parameters.
 func (e *Elements) after(t *nn.Tape, w *nn.Weight, x, y *nn.Var) *nn.Var {
 	needs := false
 	for _, p := range e.Params {
@@ -121,28 +121,6 @@ func (e *Elements) after(t *nn.Tape, w *nn.Weight, x, y *nn.Var) *nn.Var {
 	if !t.Train || !needs {
 		return y
 	}
-	out := t.New(y.Rows, y.Cols)
-	out.Needs = true
-	copyRows(out.Mat(), y.Mat())
-	t.Record(out, func() {
-		dy := kernels.MatOf(out.Grad, out.Rows, out.Cols)
-		if y.Needs {
-			if m, acc := t.Grad(y); acc {
-				kernels.Add(m.Data[:len(out.Grad)], m.Data[:len(out.Grad)], out.Grad)
-			} else {
-				copyRows(m, dy)
-			}
-		}
-		e.Grad(t, w, x.Mat(), dy)
-	}, x)
-	t.Discard(y)
-	return out
-}
-
-func copyRows(dst, src kernels.Mat) {
-	kernels.Parallel(src.Rows, 64, func(lo, hi int) {
-		for r := lo; r < hi; r++ {
-			copy(dst.Row(r), src.Row(r))
-		}
-	})
+	t.Watch(y, func(dy kernels.Mat) { e.Grad(t, w, x.Mat(), dy) }, x)
+	return y
 }
