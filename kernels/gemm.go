@@ -19,6 +19,10 @@ type Term struct {
 	TransB bool
 	// Scale multiplies the product; 0 means 1.
 	Scale float32
+	// Joined adds the right operand, times Scale, to that of the term before as both
+	// are packed: the product of A with a sum of matrices costs one product. A is not
+	// read; it is that of the term before, whose Scale multiplies the sum.
+	Joined bool
 }
 
 // Gemm computes C = sum of terms, or adds the sum to C when accumulate is true.
@@ -32,6 +36,10 @@ func Gemm(c Mat, accumulate bool, terms ...Term) {
 	checkMat("C", c)
 	k := 0
 	for i := range terms {
+		if terms[i].Joined {
+			terms[i].checkJoined(i, terms)
+			continue
+		}
 		k += terms[i].check(i, c)
 	}
 	if c.Rows == 0 || c.Cols == 0 {
@@ -46,7 +54,7 @@ func Gemm(c Mat, accumulate bool, terms ...Term) {
 		return
 	}
 	g := gemmCalls.Get().(*gemmCall)
-	g.init(c, accumulate, terms, k)
+	g.init(c, accumulate, terms)
 	if c.Rows <= gemvRows {
 		g.vector()
 	} else {
@@ -65,7 +73,27 @@ func (t *Term) check(i int, c Mat) int {
 	if t.TransA {
 		m, k = k, m
 	}
-	var kb, n int
+	kb, n := t.right()
+	if k != kb || m != c.Rows || n != c.Cols {
+		panic(fmt.Sprintf("kernels: Gemm term %d: op(A) is [%d,%d], op(B) is [%d,%d], C is [%d,%d]",
+			i, m, k, kb, n, c.Rows, c.Cols))
+	}
+	return k
+}
+
+// checkJoined panics unless the right operand has the size of that before.
+func (t *Term) checkJoined(i int, terms []Term) {
+	if i == 0 {
+		panic("kernels: Gemm term 0 is joined to none")
+	}
+	k, n := terms[i-1].right()
+	if kb, nb := t.right(); kb != k || nb != n {
+		panic(fmt.Sprintf("kernels: Gemm term %d: op(B) is [%d,%d], joined to [%d,%d]", i, kb, nb, k, n))
+	}
+}
+
+// right checks the storage of the right operand and returns the size of op(B).
+func (t *Term) right() (kb, n int) {
 	if w := t.W; w != nil {
 		w.check()
 		kb, n = w.Rows, w.Cols
@@ -76,11 +104,7 @@ func (t *Term) check(i int, c Mat) int {
 	if t.TransB {
 		kb, n = n, kb
 	}
-	if k != kb || m != c.Rows || n != c.Cols {
-		panic(fmt.Sprintf("kernels: Gemm term %d: op(A) is [%d,%d], op(B) is [%d,%d], C is [%d,%d]",
-			i, m, k, kb, n, c.Rows, c.Cols))
-	}
-	return k
+	return kb, n
 }
 
 func checkMat(name string, m Mat) {

@@ -19,7 +19,7 @@ func (g *gemmCall) packA(dst []float32, i0, i1, k0, k1 int) {
 	for x := range g.terms {
 		t := &g.terms[x]
 		lo, hi := max(k0, t.k0), min(k1, t.k1)
-		if lo >= hi {
+		if lo >= hi || t.Joined {
 			continue
 		}
 		off := (lo - k0) * g.mr
@@ -57,28 +57,55 @@ func (g *gemmCall) packB(s *scratch, dst []float32, step, j0, j1, k0, k1 int) {
 		if lo >= hi {
 			continue
 		}
-		off := (lo - k0) * g.nr
-		b, direct := t.B, true
-		if t.W != nil {
-			b, direct = t.W.float32Mat()
+		part := dst[(lo-k0)*g.nr:]
+		if t.Joined {
+			g.joinB(s, t, part, step, j0, j1, lo-t.k0, hi-t.k0)
+		} else {
+			g.packTerm(s, t, part, step, j0, j1, lo-t.k0, hi-t.k0)
 		}
-		from, to := lo-t.k0, hi-t.k0
-		switch {
-		case direct && t.TransB:
-			for j := j0; j < j1; j += g.nr {
-				packRows(g.lv, dst[off:], b.Data[j*b.Stride+from:], b.Stride, min(g.nr, j1-j), to-from, g.nr, 1)
-				off += step
-			}
-		case direct:
-			packLinesOf(g.lv, dst[off:], step, b.Data[from*b.Stride+j0:], b.Stride, to-from, j1-j0, g.nr, 1)
-		case t.TransB:
-			for j := j0; j < j1; j += g.nr {
-				g.packWeightRows(s, dst[off:], t.W, j, min(j+g.nr, j1), from, to)
-				off += step
-			}
-		default:
-			g.packWeightColumns(s, dst[off:], step, t.W, j0, j1, from, to)
+	}
+}
+
+// joinB adds a joined operand, times its scale, to panels that hold that before.
+func (g *gemmCall) joinB(s *scratch, t *gemmTerm, dst []float32, step, j0, j1, from, to int) {
+	const group = 4 // panels: pieces of lines long enough to read on
+	own := g.nr * (to - from)
+	s.joined = grow(s.joined, group*own)
+	for j0 < j1 {
+		end := min(j0+group*g.nr, j1)
+		g.packTerm(s, t, s.joined, own, j0, end, from, to)
+		for q := range ceilDiv(end-j0, g.nr) {
+			Axpy(t.Scale, s.joined[q*own:(q+1)*own], dst[q*step:])
 		}
+		if j0 = end; j0 < j1 {
+			dst = dst[group*step:]
+		}
+	}
+}
+
+// packTerm writes the panels of columns j0 to j1, lines from to to, of the right
+// operand of one term: panel q at dst[q*step].
+func (g *gemmCall) packTerm(s *scratch, t *gemmTerm, dst []float32, step, j0, j1, from, to int) {
+	b, direct := t.B, true
+	if t.W != nil {
+		b, direct = t.W.float32Mat()
+	}
+	off := 0
+	switch {
+	case direct && t.TransB:
+		for j := j0; j < j1; j += g.nr {
+			packRows(g.lv, dst[off:], b.Data[j*b.Stride+from:], b.Stride, min(g.nr, j1-j), to-from, g.nr, 1)
+			off += step
+		}
+	case direct:
+		packLinesOf(g.lv, dst[off:], step, b.Data[from*b.Stride+j0:], b.Stride, to-from, j1-j0, g.nr, 1)
+	case t.TransB:
+		for j := j0; j < j1; j += g.nr {
+			g.packWeightRows(s, dst[off:], t.W, j, min(j+g.nr, j1), from, to)
+			off += step
+		}
+	default:
+		g.packWeightColumns(s, dst[off:], step, t.W, j0, j1, from, to)
 	}
 }
 

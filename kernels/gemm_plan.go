@@ -27,7 +27,7 @@ const (
 // gemmTerm is a Term at its place along K.
 type gemmTerm struct {
 	Term
-	k0, k1 int
+	k0, k1 int // those of the term before, if joined to it
 }
 
 // gemmCall is one product under way. It is reused, so that a product allocates
@@ -66,6 +66,7 @@ const (
 // scratch is the memory of one worker.
 type scratch struct {
 	panel  []float32 // packed panels of the operand that tasks pack
+	joined []float32 // panels of the operand that is added to it
 	decode []float32 // rows of a stored weight, decoded
 	tile   []float32 // an edge tile of C
 }
@@ -84,29 +85,39 @@ func grow(b []float32, n int) []float32 {
 func ceilDiv(a, b int) int { return (a + b - 1) / b }
 func roundUp(a, b int) int { return ceilDiv(a, b) * b }
 
-func (g *gemmCall) init(c Mat, add bool, terms []Term, k int) {
-	g.c, g.add, g.m, g.n, g.k = c, add, c.Rows, c.Cols, k
+func (g *gemmCall) init(c Mat, add bool, terms []Term) {
+	g.c, g.add, g.m, g.n = c, add, c.Rows, c.Cols
 	g.lv = active
 	g.mr, g.nr = tileSize(g.lv)
 	g.terms = g.terms[:0]
-	at := 0
+	at, base := 0, float32(1)
 	for _, t := range terms {
-		kt := t.A.Cols
-		if t.TransA {
-			kt = t.A.Rows
-		}
+		kt, _ := t.right()
 		if kt == 0 {
 			continue
 		}
 		if t.Scale == 0 {
 			t.Scale = 1
 		}
+		if !t.Joined {
+			base = t.Scale
+		} else {
+			last := &g.terms[len(g.terms)-1]
+			t.A, t.TransA = last.A, last.TransA
+			if g.m > gemvRows {
+				g.terms = append(g.terms, gemmTerm{t, last.k0, last.k1})
+				continue
+			}
+			// Nothing is packed there: it is a term like any other.
+			t.Joined, t.Scale = false, t.Scale*base
+		}
 		g.terms = append(g.terms, gemmTerm{t, at, at + kt})
 		at += kt
 	}
+	g.k = at
 	g.mPad = roundUp(g.m, g.mr)
 	// Only K decides, so that the order of every sum is fixed.
-	g.kc = min(k, roundUp(ceilDiv(k, ceilDiv(k, maxKC)), kcStep))
+	g.kc = min(at, roundUp(ceilDiv(at, ceilDiv(at, maxKC)), kcStep))
 }
 
 // release drops the references to the caller's data.

@@ -292,3 +292,53 @@ func TestGemmThreads(t *testing.T) {
 		}
 	})
 }
+
+// Right operands that are added while they are packed.
+func TestGemmJoined(t *testing.T) {
+	forEachTier(t, func(t *testing.T) {
+		r := rand.New(rand.NewPCG(10, 11))
+		for _, sh := range [][3]int{{37, 130, 700}, {13, 500, 1300}, {3, 130, 700}, {300, 16, 1500}, {16, 300, 768}, {12, 65, 4200}} {
+			for way := range 8 {
+				m, n, k := sh[0], sh[1], sh[2]
+				first := Term{TransA: way&1 == 1, TransB: way&2 == 0, Scale: 0.5}
+				first.A, first.B = operand(r, m, k, first.TransA), operand(r, k, n, first.TransB)
+				second := Term{TransB: way&4 == 0, Scale: -3, Joined: true}
+				second.B = operand(r, k, n, second.TransB)
+				st := storages[way%len(storages)]
+				third := Term{TransB: k%256 == 0, Joined: true}
+				dense := Mat{}
+				if cols := n; third.TransB || cols%st.block == 0 {
+					rows := k
+					if third.TransB {
+						rows, cols = n, k
+					}
+					third.W, dense = st.randomWeight(r, rows, cols)
+				} else {
+					third.B = operand(r, k, n, false)
+					dense = third.B
+				}
+				low := Term{A: randomMat(r, m, 7), B: randomMat(r, 7, n), Scale: 2}
+				terms := []Term{low, first, second, third, low}
+				// The same as terms of their own.
+				plain := slices.Clone(terms)
+				for _, i := range []int{2, 3} {
+					plain[i].A, plain[i].TransA, plain[i].Joined = first.A, first.TransA, false
+					plain[i].Scale = 0.5
+				}
+				plain[2].Scale *= -3
+				c := randomMat(r, m, n)
+				want, mag := reference(c, true, plain, []Mat{low.B, first.B, second.B, dense, low.B}, seq(0, m-1))
+				Gemm(c, true, terms...)
+				for i := range m {
+					for j, v := range c.Row(i) {
+						require.InDelta(t, want[i][j], v, 40*0x1p-24*mag[i][j], "%v way %d at %d, %d", sh, way, i, j)
+					}
+				}
+			}
+		}
+	})
+	require.Panics(t, func() { Gemm(NewMat(2, 2), false, Term{B: NewMat(3, 2), Joined: true}) })
+	require.Panics(t, func() {
+		Gemm(NewMat(2, 2), false, Term{A: NewMat(2, 3), B: NewMat(3, 2)}, Term{B: NewMat(2, 2), Joined: true})
+	})
+}

@@ -12,7 +12,9 @@ type LowRank struct {
 	// X is the input of the addition, nil for the layer's own. If it can be
 	// recomputed (dropout) its data is dropped after the product.
 	X *Var
-	// A is [r, in]; nil means that X already is the [rows, r] left factor.
+	// A is [r, in]; nil means that X already is the [rows, r] left factor. If that is
+	// the layer's own input, B is a change of the whole weight: it is added to the
+	// weight as both are packed and costs no product of its own.
 	A *Var
 	// B is [out, r]; nil means no addition.
 	B *Var
@@ -55,6 +57,7 @@ type lowTerm struct {
 	z       *Var // x·Aᵀ, or x itself
 	scale   float32
 	own     bool // x is the layer's input
+	joined  bool // b is added to the weight
 	needsZ  bool // the gradient of z is wanted
 }
 
@@ -85,6 +88,7 @@ func newProduct(t *Tape, x *Var, w, bias *Weight, terms []LowRank) *product {
 			lt.z = t.New(x.Rows, lt.a.Rows)
 			kernels.Gemm(lt.z.Mat(), false, kernels.Term{A: lt.x.Mat(), B: lt.a.Mat(), TransB: true})
 		}
+		lt.joined = lt.own && lt.a == nil && w != nil
 		lt.needsZ = lt.x.Needs || lt.a != nil && lt.a.Needs
 		p.needs = p.needs || lt.needsZ || lt.b.Needs
 		p.low = append(p.low, lt)
@@ -96,11 +100,11 @@ func newProduct(t *Tape, x *Var, w, bias *Weight, terms []LowRank) *product {
 func (p *product) forward(y kernels.Mat, r0, r1 int) {
 	terms := make([]kernels.Term, 0, 1+len(p.low))
 	if p.w != nil {
-		terms = append(terms, p.w.times(p.x.Mat().RowsOf(r0, r1)))
+		terms = p.joined(append(terms, p.w.times(p.x.Mat().RowsOf(r0, r1))), true)
 	}
 	for i := range p.low {
 		l := &p.low[i]
-		if l.scale != 0 {
+		if l.scale != 0 && !l.joined {
 			terms = append(terms, kernels.Term{A: l.z.Mat().RowsOf(r0, r1), B: l.b.Mat(), TransB: true, Scale: l.scale})
 		}
 	}
@@ -119,6 +123,16 @@ func (p *product) forward(y kernels.Mat, r0, r1 int) {
 			clear(y.Row(r))
 		}
 	}
+}
+
+// joined appends the changes of the whole weight to its term.
+func (p *product) joined(terms []kernels.Term, trans bool) []kernels.Term {
+	for i := range p.low {
+		if l := &p.low[i]; l.joined && l.scale != 0 {
+			terms = append(terms, kernels.Term{B: l.b.Mat(), TransB: trans, Scale: l.scale, Joined: true})
+		}
+	}
+	return terms
 }
 
 // saved lists what backward reads.
@@ -160,6 +174,9 @@ func (p *product) done() {
 		l := &p.low[i]
 		if l.a != nil {
 			p.t.Discard(l.z)
+		}
+		if l.joined {
+			p.t.drop(l.b)
 		}
 		if !l.own {
 			p.t.drop(l.x)
@@ -245,7 +262,7 @@ func (p *product) backward(g *productGrads, dy kernels.Mat, r0, r1 int) {
 	}
 	var dx []kernels.Term
 	if g.x.want && p.w != nil {
-		dx = append(dx, p.w.timesBack(dy))
+		dx = p.joined(append(dx, p.w.timesBack(dy)), false)
 	}
 	var held []block
 	for i := range p.low {
@@ -260,6 +277,9 @@ func (p *product) backward(g *productGrads, dy kernels.Mat, r0, r1 int) {
 			lg.b.gemm(kernels.Term{A: dy, TransA: true, B: l.z.Mat().RowsOf(r0, r1), Scale: scale})
 		}
 		if !l.needsZ {
+			continue
+		}
+		if l.joined {
 			continue
 		}
 		back := kernels.Term{A: dy, B: l.b.Mat(), Scale: scale}

@@ -71,6 +71,18 @@ func linearCases() []opCase {
 					return y.each(func(i, j int) float64 { return y.at(i, j) + 0.5*a.at(i, j) - 2*b.at(i, j) })
 				},
 			})
+			cases = append(cases, opCase{
+				name:   fmt.Sprintf("Linear/%dx%dx%d/%s+2 changes of the weight", rows, in, out, d),
+				inputs: [][2]int{{rows, in}, {out, in}, {3, in}, {out, 3}, {out, in}},
+				run: func(t *Tape, v []*Var) *Var {
+					return LinearOp(t, v[0], w, nil, LowRank{B: v[1], Scale: 0.5}, LowRank{A: v[2], B: v[3], Scale: 1}, LowRank{B: v[4], Scale: -2})
+				},
+				twin: func(m []mat64) mat64 {
+					sum := newMat64(out, in).each(func(i, j int) float64 { return w64.at(i, j) + 0.5*m[1].at(i, j) - 2*m[4].at(i, j) })
+					y, z := mulT(m[0], sum), mulT(mulT(m[0], m[2]), m[3])
+					return y.each(func(i, j int) float64 { return y.at(i, j) + z.at(i, j) })
+				},
+			})
 		}
 		cases = append(cases, opCase{
 			name:   fmt.Sprintf("Linear/%dx%dx%d/trainable with bias", rows, in, out),
@@ -85,16 +97,16 @@ func linearCases() []opCase {
 			},
 		}, opCase{
 			name:   fmt.Sprintf("Linear/%dx%dx%d/transposed trainable", rows, in, out),
-			inputs: [][2]int{{rows, in}, {in, out}},
+			inputs: [][2]int{{rows, in}, {in, out}, {out, in}},
 			params: []int{1},
 			run: func(t *Tape, v []*Var) *Var {
 				w := &Weight{Name: "w", Out: out, In: in, Transposed: true, P: &Param{V: v[1]}}
-				return LinearOp(t, v[0], w, nil)
+				return LinearOp(t, v[0], w, nil, LowRank{B: v[2], Scale: 3})
 			},
 			twin: func(m []mat64) mat64 {
 				return newMat64(rows, out).each(func(i, j int) (s float64) {
 					for k := range in {
-						s += m[0].at(i, k) * m[1].at(k, j)
+						s += m[0].at(i, k) * (m[1].at(k, j) + 3*m[2].at(j, k))
 					}
 					return s
 				})

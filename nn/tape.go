@@ -114,8 +114,12 @@ func (t *Tape) record(out *Var, back func(), saved ...*Var) {
 	t.nodes = append(t.nodes, node{out: out, back: back, saved: saved})
 }
 
-// recomputable says how the data of v can be computed again from deps, which
-// stay as long as that may happen.
+// Recomputable says how the data of v can be computed again from deps, which
+// stay as long as that may happen: between its uses v costs no memory.
+func (t *Tape) Recomputable(v *Var, f func(dst kernels.Mat), deps ...*Var) {
+	t.recomputable(v, f, deps...)
+}
+
 func (t *Tape) recomputable(v *Var, f func(dst kernels.Mat), deps ...*Var) {
 	if !t.Train {
 		return
@@ -190,15 +194,17 @@ func (t *Tape) freeGrad(v *Var) {
 	}
 }
 
-// Discard says that the forward pass will not read v again. Unless a backward
-// needs it, its data is freed now; if one does and v can be recomputed (norms,
-// SwiGLU, dropout), it is freed too and recomputed on demand.
-func (t *Tape) Discard(v *Var) {
-	if v == nil || v.tape != t {
-		return
+// Discard says that the forward pass will not read vars again; nil is passed over.
+// Unless a backward needs it, the data of each is freed now; if one does and it can
+// be recomputed (norms, SwiGLU, dropout), it is freed too and recomputed on demand.
+func (t *Tape) Discard(vars ...*Var) {
+	for _, v := range vars {
+		if v == nil || v.tape != t {
+			continue
+		}
+		v.discarded = true
+		t.settle(v)
 	}
-	v.discarded = true
-	t.settle(v)
 }
 
 // settle frees what it can of a discarded variable.

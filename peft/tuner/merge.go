@@ -95,6 +95,13 @@ func change(s Site, p *Place, scale float32) ([]peft.Change, error) {
 	var out []peft.Change
 	if ch.Apply != nil {
 		out = append(out, ch)
+		for i, name := range p.Tensors {
+			if ch.Tensor = name; i == 0 {
+				out[0] = ch
+				continue
+			}
+			out = append(out, ch)
+		}
 	}
 	if b, ok := s.(BiasMerging); ok {
 		if p.Mod.Bias() == nil {
@@ -124,8 +131,10 @@ func turned(v []float32, p *Place, f func(kernels.Mat)) {
 	}
 }
 
-// AddDense attaches scale times a dense change D, [out, in], to a linear layer's
-// product; make computes D in each forward pass.
+// AddDense adds scale times a dense change D, [out, in], to a linear layer's weight
+// within its product, which then costs no more than without; make computes D in each
+// forward pass. The gradient of D is one more product with the size of the weight. If
+// make says how to recompute D, no D is kept until then.
 func AddDense(l *nn.LinearLayer, scale float32, make func(t *nn.Tape) *nn.Var) {
 	l.AddLowRank(func(t *nn.Tape, x *nn.Var) nn.LowRank { return nn.LowRank{B: make(t), Scale: scale} })
 }

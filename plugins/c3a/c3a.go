@@ -118,7 +118,9 @@ func (s *site) Attach(scale float32) error {
 	tuner.AddDense(s.layer, scale/float32(s.in), func(t *nn.Tape) *nn.Var {
 		d := t.New(s.out, s.in)
 		d.Needs = s.kernel.V.Needs
-		each(s.out, func(r int) { s.row(d.Mat().Row(r), r) })
+		fill := func(m kernels.Mat) { each(s.out, func(r int) { s.row(m.Row(r), r) }) }
+		fill(d.Mat())
+		t.Recomputable(d, fill, s.kernel.V)
 		t.Record(d, func() { s.backward(t, kernels.MatOf(d.Grad, s.out, s.in)) })
 		return d
 	})
