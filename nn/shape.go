@@ -61,17 +61,17 @@ func transposeTo(dst, src kernels.Mat, n int, acc bool) {
 			s, d := src.RowsOf(b/bands*rows, (b/bands+1)*rows), dst.RowsOf(b/bands*cols, (b/bands+1)*cols)
 			c0 := b % bands * tile
 			c1 := min(c0+tile, cols)
+			if !acc {
+				kernels.Transpose(d.RowsOf(c0, c1), columnsOf(s, c0, c1))
+				continue
+			}
 			for r0 := 0; r0 < rows; r0 += tile {
 				r1 := min(r0+tile, rows)
 				for c := c0; c < c1; c++ {
 					to := d.Row(c)[r0:r1]
 					at := r0*s.Stride + c
 					for i := range to {
-						v := s.Data[at]
-						if acc {
-							v += to[i]
-						}
-						to[i] = v
+						to[i] += s.Data[at]
 						at += s.Stride
 					}
 				}

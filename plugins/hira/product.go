@@ -50,24 +50,24 @@ func (s *site) times(v []float32, row, col int, one, scale float32) {
 		f := room[:n]
 		if column != nil {
 			for i := range f {
-				f[i] = kernels.Dot(b.Row(col+i), column)
+				f[i] = one + scale*kernels.Dot(b.Row(col+i), column)
 			}
 		} else {
-			clear(f)
+			for i := range f {
+				f[i] = one
+			}
 			for r, x := range b.Row(row) {
-				kernels.Axpy(x, a.Row(r)[col:col+n], f)
+				kernels.Axpy(scale*x, a.Row(r)[col:col+n], f)
 			}
 		}
-		for i, x := range f {
-			v[i] *= one + scale*x
-		}
+		kernels.Mul(v[:n], v[:n], f)
 		v = v[n:]
 	}
 }
 
 // grad adds the gradients of A and B: with G = dyᵀ x * W they are Bᵀ G and G Aᵀ.
 func (s *site) grad(t *nn.Tape, w *nn.Weight, x, dy kernels.Mat, scale float32) {
-	const band = 128
+	const band = 512 // rows of the dense gradient at a time
 	da, accA := t.Grad(s.a.V)
 	db, accB := t.Grad(s.b.V)
 	if scale == 0 { // Gemm takes 0 for 1

@@ -128,20 +128,11 @@ func (s *site) grad(t *nn.Tape, x, dy kernels.Mat, scale float32) {
 
 // turned returns the transpose of m.
 func turned(t *nn.Tape, m kernels.Mat) *nn.Var {
-	const tile = 32
 	out := t.New(m.Cols, m.Rows)
 	o := out.Mat()
-	kernels.Parallel((m.Cols+tile-1)/tile, 1, func(lo, hi int) {
-		for c0 := lo * tile; c0 < min(hi*tile, m.Cols); c0 += tile {
-			for r0 := 0; r0 < m.Rows; r0 += tile {
-				for c := c0; c < min(c0+tile, m.Cols); c++ {
-					to := o.Row(c)
-					for r := r0; r < min(r0+tile, m.Rows); r++ {
-						to[r] = m.Data[r*m.Stride+c]
-					}
-				}
-			}
-		}
+	kernels.Parallel(m.Cols, 32, func(lo, hi int) {
+		part := kernels.Mat{Data: m.Data[lo:], Rows: m.Rows, Cols: hi - lo, Stride: m.Stride}
+		kernels.Transpose(o.RowsOf(lo, hi), part)
 	})
 	return out
 }
