@@ -55,13 +55,14 @@ type Combination struct {
 }
 
 var (
-	_ Adapter    = (*Combination)(nil)
-	_ Saver      = (*Combination)(nil)
-	_ Rater      = (*Combination)(nil)
-	_ Stateful   = (*Combination)(nil)
-	_ Stepper    = (*Combination)(nil)
-	_ Penalizer  = (*Combination)(nil)
-	_ Calibrator = (*Combination)(nil)
+	_ Adapter     = (*Combination)(nil)
+	_ Saver       = (*Combination)(nil)
+	_ Rater       = (*Combination)(nil)
+	_ Stateful    = (*Combination)(nil)
+	_ Stepper     = (*Combination)(nil)
+	_ Penalizer   = (*Combination)(nil)
+	_ Calibrator  = (*Combination)(nil)
+	_ DataStarter = (*Combination)(nil)
 )
 
 // ParseMethods reads the word of --method: one name, or several joined by +.
@@ -249,6 +250,18 @@ func (c *Combination) Penalty() float64 {
 		}
 	}
 	return sum
+}
+
+// StartData implements DataStarter.
+func (c *Combination) StartData(texts iter.Seq[[]int32]) error {
+	for _, p := range c.Parts {
+		if s, ok := p.(DataStarter); ok {
+			if err := s.StartData(texts); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Calibrate implements Calibrator.

@@ -60,6 +60,15 @@ type Calibrator interface {
 	Calibrate(ctx context.Context, m *model.Model, batches iter.Seq[*model.Batch]) error
 }
 
+// DataStarter is implemented by adapters that choose what they train by the
+// training data (the tokens that occur).
+type DataStarter interface {
+	// StartData is called before the optimizer of a run is made. texts runs over the
+	// tokens of the examples, sources of encoder-decoder models included. An adapter
+	// that has chosen does nothing.
+	StartData(texts iter.Seq[[]int32]) error
+}
+
 // TextStarter is implemented by adapters that begin from the tokens of texts:
 // methods know no tokenizer, so whoever made a fresh adapter gives them, before
 // training.

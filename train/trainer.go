@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math"
 	"time"
 
@@ -49,6 +50,11 @@ func New(c Config, m *model.Model, ad peft.Adapter, ds *data.Dataset) (*Trainer,
 		return nil, err
 	}
 	t := &Trainer{Config: c, Model: m, Adapter: ad, Data: ds, epoch: -1, tape: nn.NewTape()}
+	if s, ok := ad.(peft.DataStarter); ok {
+		if err := s.StartData(texts(ds)); err != nil {
+			return nil, err
+		}
+	}
 	if err := t.optimizer(); err != nil {
 		return nil, err
 	}
@@ -84,6 +90,17 @@ func New(c Config, m *model.Model, ad peft.Adapter, ds *data.Dataset) (*Trainer,
 		return nil, err
 	}
 	return t, nil
+}
+
+// texts runs over the tokens of all examples.
+func texts(ds *data.Dataset) iter.Seq[[]int32] {
+	return func(yield func([]int32) bool) {
+		for i := range ds.Examples {
+			if !yield(ds.Examples[i].Tokens) || ds.Examples[i].Source != nil && !yield(ds.Examples[i].Source) {
+				return
+			}
+		}
+	}
 }
 
 // optimizer makes the optimizer of the adapter's parameters, with moments of zero.

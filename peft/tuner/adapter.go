@@ -3,6 +3,7 @@ package tuner
 import (
 	"encoding/json"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -23,6 +24,20 @@ func (a *Adapter) attach(scale float32) error {
 
 // Params implements peft.Adapter.
 func (a *Adapter) Params() []*nn.Param { return a.params }
+
+// Starter is a Tuner that chooses by the training data what it trains, see
+// [peft.DataStarter].
+type Starter interface {
+	StartData(a *Adapter, texts iter.Seq[[]int32]) error
+}
+
+// StartData implements peft.DataStarter.
+func (a *Adapter) StartData(texts iter.Seq[[]int32]) error {
+	if s, ok := a.Tuner.(Starter); ok {
+		return s.StartData(a, texts)
+	}
+	return nil
+}
 
 // Saved lists what the file carries: the trained parameters and the buffers.
 func (a *Adapter) Saved() []*nn.Param { return a.saved }

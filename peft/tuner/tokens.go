@@ -37,20 +37,24 @@ type Tokens struct {
 	// Random starts from normal numbers instead of the base's rows.
 	Random bool
 
-	at  *Place
-	ids []int
+	at     *Place
+	ids    []int
+	base   *nn.Var       // the base's rows
+	hot    *nn.Var       // [vocabulary, tokens]: one where a row is the token's
+	number map[int32]int // of a token among the rows
 }
 
 // Tokens declares the rows of tokens ids of an embedding, or of an output embedding
-// without bias, as a parameter of that name. Modules that share the weight follow,
-// but for those that own says are trained by themselves.
+// without bias, as a parameter of that name; without ids none is trained until
+// Choose. Modules that share the weight follow, but for those that own says are
+// trained by themselves.
 func (p *Place) Tokens(name string, ids []int, own func(path string) bool) (*Tokens, error) {
 	w := p.Mod.Weight()
 	if p.Mod.Norm != nil || p.Mod.Bias() != nil || w.Transposed || w.Conv1D {
 		return nil, fmt.Errorf("it is no embedding, nor an output embedding without bias: %w", peft.ErrConfig)
 	}
-	if last := slices.Max(ids); last >= w.Out {
-		return nil, fmt.Errorf("token %d of %d: %w", last, w.Out, peft.ErrConfig)
+	if len(ids) > 0 && slices.Max(ids) >= w.Out {
+		return nil, fmt.Errorf("token %d of %d: %w", slices.Max(ids), w.Out, peft.ErrConfig)
 	}
 	s := &Tokens{at: p, ids: ids, Delta: p.Param(name, len(ids), p.In)}
 	for _, o := range p.Model.Modules {
@@ -61,14 +65,36 @@ func (p *Place) Tokens(name string, ids []int, own func(path string) bool) (*Tok
 	return s, nil
 }
 
-// rows returns the base's rows.
-func (s *Tokens) rows() *nn.Var {
-	v := &nn.Var{Rows: len(s.ids), Cols: s.at.In, Data: make([]float32, len(s.ids)*s.at.In)}
-	for i, id := range s.ids {
-		s.at.Mod.Weight().Row(v.Mat().Row(i), id)
-	}
-	return v
+// Choose gives a site without tokens its tokens, which begin as the base's rows
+// whatever Random says.
+func (s *Tokens) Choose(ids []int) {
+	s.ids = ids
+	s.look()
+	q := nn.NewParam(s.Delta.Name, len(ids), s.at.In)
+	q.V.Needs = s.Delta.V.Needs
+	s.Delta.Shape, s.Delta.V = q.Shape, q.V
+	copy(s.Delta.V.Data, s.base.Data)
 }
+
+// look reads the base's rows and makes what depends on the tokens.
+func (s *Tokens) look() {
+	s.base = &nn.Var{Rows: len(s.ids), Cols: s.at.In, Data: make([]float32, len(s.ids)*s.at.In)}
+	s.number = map[int32]int{}
+	for k, id := range s.ids {
+		s.at.Mod.Weight().Row(s.base.Mat().Row(k), id)
+		s.number[int32(id)] = k
+	}
+	if !slices.ContainsFunc(s.modules(), func(m *model.Module) bool { return m.Linear != nil }) {
+		return
+	}
+	s.hot = &nn.Var{Rows: s.at.Out, Cols: len(s.ids), Data: make([]float32, s.at.Out*len(s.ids))}
+	for k, id := range s.ids {
+		s.hot.Data[id*s.hot.Cols+k] = 1
+	}
+}
+
+// modules are all that look the tokens up.
+func (s *Tokens) modules() []*model.Module { return append([]*model.Module{s.at.Mod}, s.Tied...) }
 
 // Init implements Site.
 func (s *Tokens) Init(rng *rand.Rand) error {
@@ -76,42 +102,39 @@ func (s *Tokens) Init(rng *rand.Rand) error {
 		Normal(s.Delta.V.Data, 1, rng.NormFloat64)
 		return nil
 	}
-	copy(s.Delta.V.Data, s.rows().Data)
+	for k, id := range s.ids {
+		s.at.Mod.Weight().Row(s.Delta.V.Mat().Row(k), id)
+	}
 	return nil
 }
 
 // Attach implements Site.
 func (s *Tokens) Attach(scale float32) error {
-	base := s.rows()
-	for _, m := range append([]*model.Module{s.at.Mod}, s.Tied...) {
+	s.look()
+	for _, m := range s.modules() {
 		if m.Embedding != nil {
-			m.Embedding.Wrap(s.lookup(base, scale))
+			m.Embedding.Wrap(s.lookup(scale))
 			continue
 		}
 		// x·Wᵀ of these tokens becomes x·deltaᵀ.
-		hot := &nn.Var{Rows: s.at.Out, Cols: len(s.ids), Data: make([]float32, s.at.Out*len(s.ids))}
-		for k, id := range s.ids {
-			hot.Data[id*hot.Cols+k] = 1
-		}
 		m.Linear.AddLowRank(func(t *nn.Tape, _ *nn.Var) nn.LowRank {
-			return nn.LowRank{A: nn.Minus(t, s.Delta.V, base), B: hot, Scale: scale}
+			if len(s.ids) == 0 {
+				return nn.LowRank{}
+			}
+			return nn.LowRank{A: nn.Minus(t, s.Delta.V, s.base), B: s.hot, Scale: scale}
 		})
 	}
 	return nil
 }
 
 // lookup puts the trained rows in the place of the base's.
-func (s *Tokens) lookup(base *nn.Var, scale float32) func(*nn.Tape, []int32, func(*nn.Tape, []int32) *nn.Var) *nn.Var {
-	number := map[int32]int{}
-	for k, id := range s.ids {
-		number[int32(id)] = k
-	}
+func (s *Tokens) lookup(scale float32) func(*nn.Tape, []int32, func(*nn.Tape, []int32) *nn.Var) *nn.Var {
 	return func(t *nn.Tape, ids []int32, next func(*nn.Tape, []int32) *nn.Var) *nn.Var {
 		y := next(t, ids)
 		from, hit := make([]int32, len(ids)), false
 		for i, id := range ids {
 			from[i] = int32(i)
-			if k, ok := number[id]; ok {
+			if k, ok := s.number[id]; ok {
 				from[i], hit = int32(len(ids)+k), true
 			}
 		}
@@ -120,7 +143,7 @@ func (s *Tokens) lookup(base *nn.Var, scale float32) func(*nn.Tape, []int32, fun
 		}
 		rows := s.Delta.V
 		if scale != 1 {
-			rows = nn.Sum(t, nn.Scale(t, rows, scale), nn.Scale(t, base, 1-scale))
+			rows = nn.Sum(t, nn.Scale(t, rows, scale), nn.Scale(t, s.base, 1-scale))
 		}
 		all := nn.Concat(t, y, rows)
 		t.Discard(y)

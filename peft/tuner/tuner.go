@@ -27,6 +27,9 @@ type Method struct {
 	// Targets chooses the modules of an adapter without target_modules; it may set
 	// other keys. nil when there is no such choice.
 	Targets func(c *peft.Config, m *model.Model) error
+	// Aim, when not nil, may change c.TargetModules, as it was read or chosen, into
+	// the paths of modules of the model; the saved key stays.
+	Aim func(c *peft.Config, m *model.Model) error
 }
 
 // Tuner is a configured method.
@@ -105,6 +108,8 @@ type Place struct {
 	// tokens and of features, for a norm 1 and the features.
 	Out, In int
 	Model   *model.Model
+	// Tensors are the base's tensors that hold the weight; nil for that of Path.
+	Tensors []string
 
 	ad *Adapter
 }
@@ -331,6 +336,11 @@ func (a *Adapter) Drop(p *nn.Param) {
 func (m *Method) build(mod *model.Model, cfg *peft.Config) (*Adapter, error) {
 	if cfg.TargetModules.Empty() && m.Targets != nil {
 		if err := m.Targets(cfg, mod); err != nil {
+			return nil, err
+		}
+	}
+	if m.Aim != nil && !cfg.TargetModules.Empty() {
+		if err := m.Aim(cfg, mod); err != nil {
 			return nil, err
 		}
 	}
