@@ -132,3 +132,11 @@ type Sublayer struct {
 // LayerPath is the path of the block of layers that contains the sublayer, such
 // as model.layers.3 or bert.encoder.layer.3.
 func (s *Sublayer) LayerPath() string { return s.SublayerLayer.LayerPath }
+
+// Release lets go of the input of the block early, unless a method at its end may
+// read it.
+func (s *Sublayer) Release(t *nn.Tape, h *nn.Var) {
+	if !s.Hooked() {
+		t.Discard(h)
+	}
+}

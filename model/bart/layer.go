@@ -12,17 +12,8 @@ func (a *attention) run(t *nn.Tape, x *nn.Var, body func(h *nn.Var) *nn.Var) *nn
 		h = a.norm.Forward(t, x)
 	}
 	next := a.end.Forward(t, x, h, body(h))
-	discard(t, x, h)
+	t.Discard(x, h)
 	return next
-}
-
-// attend lets the queries of h meet keys and values, which it uses up.
-func (a *attention) attend(t *nn.Tape, h, k, v *nn.Var, spec nn.AttnSpec) *nn.Var {
-	q := a.q.Forward(t, h)
-	o := a.place.Forward(t, q, k, v, spec)
-	y := a.out.Forward(t, o)
-	discard(t, q, k, v, o)
-	return y
 }
 
 // feedForward computes the last sublayer of a layer. It uses up x.
@@ -34,14 +25,6 @@ func (l *layer) feedForward(t *nn.Tape, x *nn.Var, act nn.Activation) *nn.Var {
 	up := l.fc1.Forward(t, h)
 	a := nn.Apply(t, up, act)
 	next := l.end.Forward(t, x, h, l.fc2.Forward(t, a))
-	discard(t, up, a, x, h)
+	t.Discard(up, a, x, h)
 	return next
-}
-
-// discard says that the rest of the forward pass reads none of these: without
-// training their memory serves the next layer.
-func discard(t *nn.Tape, vars ...*nn.Var) {
-	for _, v := range vars {
-		t.Discard(v)
-	}
 }

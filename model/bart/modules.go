@@ -15,8 +15,6 @@ const (
 	decoderEmbed    = "model.decoder.embed_tokens"
 	head            = "lm_head"
 	logitsBias      = "final_logits_bias"
-	headDense       = "classification_head.dense"
-	headOut         = "classification_head.out_proj"
 )
 
 // module is one linear, embedding or norm.
@@ -134,14 +132,14 @@ func rules(c *Config, m *formats.Model) []model.Rule {
 	optional(sharedEmbedding+".weight", c.VocabSize, c.DModel)
 	optional(head+".weight", c.DecoderVocabSize, c.DModel)
 	optional(logitsBias, 1, c.DecoderVocabSize)
-	optional(headDense+".weight", c.DModel, c.DModel)
-	optional(headDense+".bias", c.DModel)
+	optional(model.PooledDense+".weight", c.DModel, c.DModel)
+	optional(model.PooledDense+".bias", c.DModel)
 	labels := 0 // as many as are stored; Build compares them with what is wanted
-	if s := stored[headOut+".weight"]; len(s) == 2 {
+	if s := stored[model.PooledOut+".weight"]; len(s) == 2 {
 		labels = s[0]
 	}
-	optional(headOut+".weight", labels, c.DModel)
-	optional(headOut+".bias", labels)
+	optional(model.PooledOut+".weight", labels, c.DModel)
+	optional(model.PooledOut+".bias", labels)
 	return out
 }
 

@@ -7,13 +7,12 @@ import (
 	"github.com/peftkit/peftkit/nn"
 )
 
-// attention is one attention with its projections, its norm and its place in the
+// attention is one attention with its norm and its place in the
 // residual stream.
 type attention struct {
-	k, v, q, out *nn.LinearLayer
-	norm         *nn.NormLayer
-	place        *model.Attention
-	end          *model.Sublayer
+	norm  *nn.NormLayer
+	place *model.Attention
+	end   *model.Sublayer
 }
 
 type layer struct {
@@ -38,7 +37,7 @@ type network struct {
 	c        *Config
 	enc, dec stack
 	classify bool
-	dense    *nn.LinearLayer // of the classification head
+	pooled   *model.PooledHead // nil where no texts are classified
 }
 
 const normEps = 1e-5 // torch's default
@@ -58,7 +57,9 @@ func (n *network) build(m *model.Model, o model.Options) error {
 		}
 	}
 	if n.classify {
-		return n.buildClassifier(m, o)
+		var err error
+		n.pooled, err = m.NewPooledHead(o, n.c.DModel, n.c.InitStd)
+		return err
 	}
 	m.TiedHead = outW == decW
 	m.Head = &nn.LinearLayer{Path: head, W: outW}
@@ -149,13 +150,11 @@ func (n *network) buildStack(m *model.Model, s *stack, embed *nn.Weight) error {
 			return sub
 		}
 		attend := func(path string, kind model.SublayerKind) attention {
-			a := attention{
-				k: linears[path+".k_proj"], v: linears[path+".v_proj"], q: linears[path+".q_proj"], out: linears[path+".out_proj"],
-				norm: norms[path+"_layer_norm"],
-			}
+			a := attention{norm: norms[path+"_layer_norm"]}
 			a.place = &model.Attention{
 				AttentionLayer: &nn.AttentionLayer{Path: path, Heads: s.heads, KVHeads: s.heads, HeadDim: n.c.DModel / s.heads},
-				Stack:          s.stack, Layer: i, Cross: kind == model.CrossAttention, Q: a.q, K: a.k, V: a.v, O: a.out,
+				Stack:          s.stack, Layer: i, Cross: kind == model.CrossAttention,
+				Q: linears[path+".q_proj"], K: linears[path+".k_proj"], V: linears[path+".v_proj"], O: linears[path+".out_proj"],
 			}
 			a.end = end(path, kind, a.norm)
 			m.Attentions = append(m.Attentions, a.place)
@@ -174,37 +173,29 @@ func (n *network) buildStack(m *model.Model, s *stack, embed *nn.Weight) error {
 // run computes the decoder: [rows, d_model]; or what the classifier reads.
 func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 	if n.classify {
-		return n.runClassifier(t, b)
+		return n.pooled.Run(t, b, n.begin(), n.c.EOS, n.decode)
 	}
 	return n.decode(t, b)
 }
 
-// memory is what the decoder sees of the sources.
-type memory struct {
-	x    *nn.Var
-	seqs []nn.Span
-}
-
 // encode runs the encoder over the sources.
-func (n *network) encode(t *nn.Tape, b *model.Batch) memory {
+func (n *network) encode(t *nn.Tape, b *model.Batch) model.Memory {
 	in, x := n.enter(t, &n.enc, b)
 	spec := n.spec(&n.enc, in.Seqs)
 	for i := range n.enc.layers {
 		l := &n.enc.layers[i]
 		x = l.self.run(t, x, func(h *nn.Var) *nn.Var {
-			k, v := l.self.k.Forward(t, h), l.self.v.Forward(t, h)
-			return l.self.attend(t, h, k, v, spec)
+			return l.self.place.AttendSelf(t, h, nil, spec)
 		})
 		x = l.feedForward(t, x, n.c.act)
 	}
-	return memory{n.enc.leave(t, x), in.Seqs}
+	return model.Memory{X: n.enc.leave(t, x), Seqs: in.Seqs}
 }
 
 // decode runs the decoder, and the encoder unless a cache holds the source.
 func (n *network) decode(t *nn.Tape, b *model.Batch) *model.States {
-	var mem memory
-	cached := b.Cache != nil && b.Cache.HasSource()
-	if !cached {
+	var mem model.Memory
+	if b.Cache == nil || !b.Cache.HasSource() {
 		if b.Source == nil {
 			panic("model/bart: a batch without a source")
 		}
@@ -214,35 +205,16 @@ func (n *network) decode(t *nn.Tape, b *model.Batch) *model.States {
 	for i := range n.dec.layers {
 		l := &n.dec.layers[i]
 		x = l.self.run(t, x, func(h *nn.Var) *nn.Var {
-			k, v := l.self.k.Forward(t, h), l.self.v.Forward(t, h)
 			spec := n.spec(&n.dec, in.Seqs)
 			spec.Causal = true
-			keys, values := k, v
-			if b.Cache != nil {
-				keys, values = b.Cache.Extend(i, k, v, &spec)
-			}
-			y := l.self.attend(t, h, keys, values, spec)
-			discard(t, k, v)
-			return y
+			return l.self.place.AttendSelf(t, h, b.Cache, spec)
 		})
 		x = l.cross.run(t, x, func(h *nn.Var) *nn.Var {
-			spec := n.spec(&n.dec, in.Seqs)
-			var k, v *nn.Var
-			if cached {
-				k, v, spec.KeySeqs = b.Cache.Cross(i)
-			} else {
-				k, v, spec.KeySeqs = l.cross.k.Forward(t, mem.x), l.cross.v.Forward(t, mem.x), mem.seqs
-				if b.Cache != nil {
-					b.Cache.AppendCross(k, v, mem.seqs)
-				}
-			}
-			return l.cross.attend(t, h, k, v, spec)
+			return l.cross.place.AttendCross(t, h, b.Cache, mem, n.spec(&n.dec, in.Seqs))
 		})
 		x = l.feedForward(t, x, n.c.act)
 	}
-	if !cached {
-		t.Discard(mem.x)
-	}
+	t.Discard(mem.X)
 	if b.Cache != nil {
 		b.Cache.Advance(in.X.Rows)
 	}
@@ -283,4 +255,15 @@ func (s *stack) leave(t *nn.Tape, x *nn.Var) *nn.Var {
 	y := s.norm.Forward(t, x)
 	t.Discard(x)
 	return y
+}
+
+// begin is the token that the decoder of a classifier begins with.
+func (n *network) begin() int32 {
+	switch {
+	case n.c.Start != nil:
+		return *n.c.Start
+	case len(n.c.EOS) > 0:
+		return n.c.EOS[0]
+	}
+	return 0
 }

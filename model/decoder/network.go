@@ -167,7 +167,7 @@ func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 		blk := &n.blocks[l]
 		h := blk.inputNorm.Forward(t, x)
 		q, k, v := blk.project(t, h, c)
-		release(t, blk.attnOut, h)
+		blk.attnOut.Release(t, h)
 		if blk.rope != nil {
 			table := blk.rope.at(last)
 			nn.RoPE(t, q, c.headDim(), in.Pos, table)
@@ -181,16 +181,16 @@ func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 		a := blk.attn.Forward(t, q, keys, values, own)
 		y := postNorm(t, blk.attnPostNorm, blk.o.Forward(t, a))
 		next := blk.attnOut.Forward(t, x, h, y)
-		discard(t, x, q, k, v, a, h)
+		t.Discard(x, q, k, v, a, h)
 		x = next
 
 		h = blk.midNorm.Forward(t, x)
 		gate, up := blk.expand(t, h, c.IntermediateSize)
-		release(t, blk.mlpOut, h)
+		blk.mlpOut.Release(t, h)
 		a = nn.Gated(t, c.act, gate, up)
 		y = postNorm(t, blk.ffPostNorm, blk.down.Forward(t, a))
 		next = blk.mlpOut.Forward(t, x, h, y)
-		discard(t, x, gate, up, a, h)
+		t.Discard(x, gate, up, a, h)
 		x = next
 	}
 	if b.Cache != nil {
@@ -215,7 +215,7 @@ func (b *block) project(t *nn.Tape, h *nn.Var, c *Config) (q, k, v *nn.Var) {
 	if b.qNorm != nil {
 		rawQ, rawK := q, k
 		q, k = b.qNorm.Forward(t, q), b.kNorm.Forward(t, k)
-		discard(t, rawQ, rawK)
+		t.Discard(rawQ, rawK)
 	}
 	return q, k, v
 }
@@ -238,20 +238,4 @@ func postNorm(t *nn.Tape, norm *nn.NormLayer, y *nn.Var) *nn.Var {
 	out := norm.Forward(t, y)
 	t.Discard(y)
 	return out
-}
-
-// release lets go of the input of a sublayer early, unless a method at its end
-// may read it.
-func release(t *nn.Tape, s *model.Sublayer, h *nn.Var) {
-	if !s.Hooked() {
-		t.Discard(h)
-	}
-}
-
-// discard says that the rest of the forward pass reads none of these: without
-// training their memory serves the next layer.
-func discard(t *nn.Tape, vars ...*nn.Var) {
-	for _, v := range vars {
-		t.Discard(v)
-	}
 }

@@ -141,13 +141,13 @@ func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 		q, k, v := blk.q.Forward(t, x), blk.k.Forward(t, x), blk.v.Forward(t, x)
 		a := blk.attn.Forward(t, q, k, v, spec)
 		next := blk.attnOut.Forward(t, x, x, blk.o.Forward(t, a))
-		discard(t, x, q, k, v, a)
+		t.Discard(x, q, k, v, a)
 		x = next
 
 		up := blk.up.Forward(t, x)
 		a = nn.Apply(t, up, n.act)
 		next = blk.ffnOut.Forward(t, x, x, blk.down.Forward(t, a))
-		discard(t, x, up, a)
+		t.Discard(x, up, a)
 		x = next
 	}
 	if n.task != model.SequenceClassification {
@@ -158,7 +158,7 @@ func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 		first[i] = int32(s.Start)
 	}
 	rows := nn.GatherRows(t, x, first)
-	discard(t, x)
+	t.Discard(x)
 	return &model.States{X: nn.Apply(t, n.dense.Forward(t, rows), n.s.Head.Act)}
 }
 
@@ -171,13 +171,13 @@ func (n *network) embed(t *nn.Tape, in *model.Rows) *nn.Var {
 			ids = make([]int32, x.Rows)
 		}
 		sum := nn.Add(t, x, n.typs.Forward(t, ids))
-		discard(t, x)
+		t.Discard(x)
 		x = sum
 	}
 	sum := nn.Add(t, x, n.pos.Forward(t, n.positions(in)))
-	discard(t, x)
+	t.Discard(x)
 	out := n.norm.Forward(t, sum)
-	discard(t, sum)
+	t.Discard(sum)
 	return out
 }
 
@@ -208,12 +208,4 @@ func (n *network) positions(in *model.Rows) []int32 {
 		}
 	}
 	return out
-}
-
-// discard says that the rest of the forward pass reads none of these: without
-// training their memory serves the next layer.
-func discard(t *nn.Tape, vars ...*nn.Var) {
-	for _, v := range vars {
-		t.Discard(v)
-	}
 }

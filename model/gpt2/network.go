@@ -134,7 +134,7 @@ func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 		spec.Scale = c.attnScale(l)
 		y := blk.ln1.Forward(t, x)
 		all := blk.qkv.Forward(t, y)
-		release(t, blk.attnEnd, y)
+		blk.attnEnd.Release(t, y)
 		q, k, v := nn.Columns(t, all, 0, h), nn.Columns(t, all, h, 2*h), nn.Columns(t, all, 2*h, 3*h)
 		t.Discard(all)
 		if b.Cache != nil {
@@ -143,15 +143,15 @@ func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 		}
 		a := blk.attn.Forward(t, q, k, v, spec)
 		next := blk.attnEnd.Forward(t, x, y, blk.out.Forward(t, a))
-		discard(t, x, q, k, v, a, y)
+		t.Discard(x, q, k, v, a, y)
 		x = next
 
 		y = blk.ln2.Forward(t, x)
 		up := blk.up.Forward(t, y)
-		release(t, blk.mlpEnd, y)
+		blk.mlpEnd.Release(t, y)
 		a = c.activate(t, up)
 		next = blk.mlpEnd.Forward(t, x, y, blk.down.Forward(t, a))
-		discard(t, x, up, a, y)
+		t.Discard(x, up, a, y)
 		x = next
 	}
 	if b.Cache != nil {
@@ -179,19 +179,4 @@ func (c *config) activate(t *nn.Tape, x *nn.Var) *nn.Var {
 		return nn.GELUNew(t, x)
 	}
 	return nn.Apply(t, x, c.act)
-}
-
-// release lets go of the input of a sublayer early, unless a method at its end
-// may read it.
-func release(t *nn.Tape, s *model.Sublayer, h *nn.Var) {
-	if !s.Hooked() {
-		t.Discard(h)
-	}
-}
-
-// discard says that the rest of the forward pass reads none of these.
-func discard(t *nn.Tape, vars ...*nn.Var) {
-	for _, v := range vars {
-		t.Discard(v)
-	}
 }

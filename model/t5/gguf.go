@@ -63,7 +63,7 @@ func (family) GGUFMeta(ck *model.Checkpoint) (formats.Meta, []model.Entry, error
 	if c.scaled() == c.gated {
 		return nil, nil, fmt.Errorf("scale_decoder_outputs %v with feed_forward_proj %q in GGUF: %w: there is no key for it, and models without a gate scale, those with one do not", c.scaled(), c.FeedForward, model.ErrUnsupported)
 	}
-	if ck.Tensor(headOut+".weight") != nil {
+	if ck.Tensor(model.PooledOut+".weight") != nil {
 		return nil, nil, fmt.Errorf("classification_head in GGUF: %w: llama.cpp's t5 has no classifier", model.ErrUnsupported)
 	}
 	arch := c.arch()

@@ -12,8 +12,6 @@ const (
 	outNorm = "final_layer_norm"
 	// classifierPrefix stands before the network's modules in a classifier.
 	classifierPrefix = "transformer."
-	headDense        = "classification_head.dense"
-	headOut          = "classification_head.out_proj"
 )
 
 // module is one linear, embedding or norm under both names.
@@ -123,14 +121,14 @@ func rules(c *Config, m *formats.Model) []model.Rule {
 	}
 	labels := 0 // as many as are stored; Build compares them with what is wanted
 	for _, t := range m.Tensors {
-		if t.Name == headOut+".weight" && len(t.Shape) == 2 {
+		if t.Name == model.PooledOut+".weight" && len(t.Shape) == 2 {
 			labels = t.Shape[0]
 		}
 	}
 	return append(out,
 		model.Rule{HF: head + ".weight", GGUF: "output.weight", Shape: embed, Optional: true},
-		model.Rule{HF: headDense + ".weight", Shape: []int{c.DModel, c.DModel}, Optional: true},
-		model.Rule{HF: headDense + ".bias", Shape: []int{c.DModel}, Optional: true},
-		model.Rule{HF: headOut + ".weight", Shape: []int{labels, c.DModel}, Optional: true},
-		model.Rule{HF: headOut + ".bias", Shape: []int{labels}, Optional: true})
+		model.Rule{HF: model.PooledDense + ".weight", Shape: []int{c.DModel, c.DModel}, Optional: true},
+		model.Rule{HF: model.PooledDense + ".bias", Shape: []int{c.DModel}, Optional: true},
+		model.Rule{HF: model.PooledOut + ".weight", Shape: []int{labels, c.DModel}, Optional: true},
+		model.Rule{HF: model.PooledOut + ".bias", Shape: []int{labels}, Optional: true})
 }

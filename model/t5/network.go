@@ -7,12 +7,11 @@ import (
 	"github.com/peftkit/peftkit/nn"
 )
 
-// attention is one attention with its projections and its place in the stream.
+// attention is one attention with its norm and its place in the stream.
 type attention struct {
-	q, k, v, o *nn.LinearLayer
-	norm       *nn.NormLayer
-	place      *model.Attention
-	end        *model.Sublayer
+	norm  *nn.NormLayer
+	place *model.Attention
+	end   *model.Sublayer
 }
 
 type layer struct {
@@ -38,7 +37,7 @@ type network struct {
 	task     model.Task
 	start    int32
 	enc, dec stack
-	dense    *nn.LinearLayer // of the classification head
+	pooled   *model.PooledHead // nil where no texts are classified
 }
 
 // build makes the layers, lists them and the places without weights.
@@ -66,7 +65,8 @@ func (n *network) build(m *model.Model, o model.Options) error {
 	case model.FeatureExtraction:
 		return nil
 	case model.SequenceClassification:
-		return n.buildClassifier(m, o)
+		n.pooled, err = m.NewPooledHead(o, n.c.DModel, n.c.InitFactor/math.Sqrt(float64(n.c.DModel)))
+		return err
 	}
 	w, err := load(m, prefix, head)
 	if err != nil {
@@ -146,10 +146,11 @@ func (n *network) buildStack(m *model.Model, s *stack, prefix string, embed *nn.
 				continue
 			}
 			at := p + attentionName(k)
-			a := attention{q: linears[at+".q"], k: linears[at+".k"], v: linears[at+".v"], o: linears[at+".o"], norm: norms[p+".layer_norm"], end: end}
+			a := attention{norm: norms[p+".layer_norm"], end: end}
 			a.place = &model.Attention{
 				AttentionLayer: &nn.AttentionLayer{Path: prefix + at, Heads: n.c.NumHeads, KVHeads: n.c.NumHeads, HeadDim: n.c.DKV},
-				Stack:          s.stack, Layer: l, Cross: k == model.CrossAttention, Q: a.q, K: a.k, V: a.v, O: a.o,
+				Stack:          s.stack, Layer: l, Cross: k == model.CrossAttention,
+				Q: linears[at+".q"], K: linears[at+".k"], V: linears[at+".v"], O: linears[at+".o"],
 			}
 			m.Attentions = append(m.Attentions, a.place)
 			if a.place.Cross {
@@ -169,7 +170,7 @@ func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 		in, x := n.encode(t, b)
 		return in.States(x)
 	case model.SequenceClassification:
-		return n.runClassifier(t, b)
+		return n.pooled.Run(t, b, n.start, n.c.EOS, n.decode)
 	}
 	s := n.decode(t, b)
 	if n.c.scaled() {
@@ -188,8 +189,7 @@ func (n *network) encode(t *nn.Tape, b *model.Batch) (*model.Rows, *nn.Var) {
 	for l := range s.layers {
 		lay := &s.layers[l]
 		x = lay.self.run(t, x, func(h *nn.Var) *nn.Var {
-			k, v := lay.self.k.Forward(t, h), lay.self.v.Forward(t, h)
-			return lay.self.attend(t, h, k, v, s.spec(in.Seqs, table))
+			return lay.self.place.AttendSelf(t, h, nil, s.spec(in.Seqs, table))
 		})
 		x = lay.feedForward(t, x, n.c.act)
 	}
@@ -199,16 +199,13 @@ func (n *network) encode(t *nn.Tape, b *model.Batch) (*model.Rows, *nn.Var) {
 // decode runs the decoder, and the encoder unless a cache holds the source. It
 // returns the rows before the scale of the head.
 func (n *network) decode(t *nn.Tape, b *model.Batch) *model.States {
-	var memory *nn.Var
-	var sources []nn.Span
-	cached := b.Cache != nil && b.Cache.HasSource()
-	if !cached {
+	var mem model.Memory
+	if b.Cache == nil || !b.Cache.HasSource() {
 		if b.Source == nil {
 			panic("model/t5: a batch without a source")
 		}
-		var in *model.Rows
-		in, memory = n.encode(t, b.Source)
-		sources = in.Seqs
+		in, x := n.encode(t, b.Source)
+		mem = model.Memory{X: x, Seqs: in.Seqs}
 	}
 	s := &n.dec
 	in := s.input.Forward(t, b)
@@ -216,33 +213,16 @@ func (n *network) decode(t *nn.Tape, b *model.Batch) *model.States {
 	for l := range s.layers {
 		lay := &s.layers[l]
 		x = lay.self.run(t, x, func(h *nn.Var) *nn.Var {
-			k, v := lay.self.k.Forward(t, h), lay.self.v.Forward(t, h)
 			spec := s.spec(in.Seqs, table)
 			spec.Causal = true
-			keys, values := k, v
-			if b.Cache != nil {
-				keys, values = b.Cache.Extend(l, k, v, &spec)
-			}
-			y := lay.self.attend(t, h, keys, values, spec)
-			discard(t, k, v)
-			return y
+			return lay.self.place.AttendSelf(t, h, b.Cache, spec)
 		})
 		x = lay.cross.run(t, x, func(h *nn.Var) *nn.Var {
-			spec := nn.AttnSpec{Scale: 1, Seqs: in.Seqs}
-			var k, v *nn.Var
-			if cached {
-				k, v, spec.KeySeqs = b.Cache.Cross(l)
-			} else {
-				k, v, spec.KeySeqs = lay.cross.k.Forward(t, memory), lay.cross.v.Forward(t, memory), sources
-				if b.Cache != nil {
-					b.Cache.AppendCross(k, v, sources)
-				}
-			}
-			return lay.cross.attend(t, h, k, v, spec)
+			return lay.cross.place.AttendCross(t, h, b.Cache, mem, nn.AttnSpec{Scale: 1, Seqs: in.Seqs})
 		})
 		x = lay.feedForward(t, x, n.c.act)
 	}
-	t.Discard(memory)
+	t.Discard(mem.X)
 	if b.Cache != nil {
 		b.Cache.Advance(in.X.Rows)
 	}
@@ -257,7 +237,7 @@ func (s *stack) spec(seqs []nn.Span, table *nn.Var) nn.AttnSpec {
 // leave norms what the last layer gives. It uses up x and the table of biases.
 func (s *stack) leave(t *nn.Tape, x, table *nn.Var) *nn.Var {
 	y := s.norm.Forward(t, x)
-	discard(t, x, table)
+	t.Discard(x, table)
 	return y
 }
 
@@ -266,17 +246,8 @@ func (s *stack) leave(t *nn.Tape, x, table *nn.Var) *nn.Var {
 func (a *attention) run(t *nn.Tape, x *nn.Var, body func(h *nn.Var) *nn.Var) *nn.Var {
 	h := a.norm.Forward(t, x)
 	next := a.end.Forward(t, x, h, body(h))
-	discard(t, x, h)
+	t.Discard(x, h)
 	return next
-}
-
-// attend lets the queries of h meet keys and values, which it uses up.
-func (a *attention) attend(t *nn.Tape, h, k, v *nn.Var, spec nn.AttnSpec) *nn.Var {
-	q := a.q.Forward(t, h)
-	o := a.place.Forward(t, q, k, v, spec)
-	y := a.o.Forward(t, o)
-	discard(t, q, k, v, o)
-	return y
 }
 
 // feedForward computes the last sublayer of a layer. It uses up x.
@@ -291,14 +262,6 @@ func (l *layer) feedForward(t *nn.Tape, x *nn.Var, act nn.Activation) *nn.Var {
 		a = nn.Gated(t, act, gate, up)
 	}
 	next := l.end.Forward(t, x, h, l.wo.Forward(t, a))
-	discard(t, gate, up, a, x, h)
+	t.Discard(gate, up, a, x, h)
 	return next
-}
-
-// discard says that the rest of the forward pass reads none of these: without
-// training their memory serves the next layer.
-func discard(t *nn.Tape, vars ...*nn.Var) {
-	for _, v := range vars {
-		t.Discard(v)
-	}
 }
