@@ -78,11 +78,8 @@ func TestEveryMethodTrains(t *testing.T) {
 						if n, err := strconv.ParseFloat(fmt.Sprint(o.Default), 64); err == nil && n > 16 && (o.Key == "r" || o.Key == "reduction_factor") {
 							args = append(args, "--set", o.Key+"=4")
 						}
-						switch o.Key {
-						case "n_frequency":
+						if o.Key == "n_frequency" {
 							args = append(args, "--set", o.Key+"=16")
-						case "token_indices": // nobody can guess them
-							args = append(args, "--set", o.Key+"=[5,6]")
 						}
 					}
 				}

@@ -67,13 +67,17 @@ func (p *Place) Tokens(name string, ids []int, own func(path string) bool) (*Tok
 
 // Choose gives a site without tokens its tokens, which begin as the base's rows
 // whatever Random says.
-func (s *Tokens) Choose(ids []int) {
+func (s *Tokens) Choose(ids []int) error {
+	if last := slices.Max(ids); last >= s.at.Out {
+		return fmt.Errorf("%s: token %d of %d: %w", s.at.Path, last, s.at.Out, peft.ErrConfig)
+	}
 	s.ids = ids
 	s.look()
 	q := nn.NewParam(s.Delta.Name, len(ids), s.at.In)
 	q.V.Needs = s.Delta.V.Needs
 	s.Delta.Shape, s.Delta.V = q.Shape, q.V
 	copy(s.Delta.V.Data, s.base.Data)
+	return nil
 }
 
 // look reads the base's rows and makes what depends on the tokens.

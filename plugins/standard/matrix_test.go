@@ -17,14 +17,13 @@ import (
 
 // small are ranks that fit models of 32 features, where a default cannot.
 var small = map[string]peft.Options{
-	"compacter":       {"reduction_factor": 2},
-	"compacterpp":     {"reduction_factor": 2},
-	"fourierft":       {"n_frequency": 100},
-	"miss":            {"r": 8},
-	"olora":           {"r": 8},
-	"road":            {"group_size": 8},
-	"shira":           {"r": 8},
-	"trainabletokens": {"token_indices": []any{3.0, 10.0, 17.0, 24.0}}, // which ones is for the user to say
+	"compacter":   {"reduction_factor": 2},
+	"compacterpp": {"reduction_factor": 2},
+	"fourierft":   {"n_frequency": 100},
+	"miss":        {"r": 8},
+	"olora":       {"r": 8},
+	"road":        {"group_size": 8},
+	"shira":       {"r": 8},
 }
 
 // unfit lists the pairs of method and family that are expected not to fit, by
@@ -37,7 +36,6 @@ var unfit = []struct {
 	{"adaption-prompt", "defined for the attention of Llama, Qwen 2 and GPT-2", []string{"qwen3", "gemma2", "phi3", "bert", "roberta", "distilbert", "bert-tokens",
 		"bert-bare", "t5", "t5-gated", "bart", "marian"}},
 	{"loftq", "the models are not quantised", nil},
-	{"trainabletokens", "two stacks look tokens up", []string{"t5", "t5-gated", "bart", "marian"}},
 	{"unipelt", "its gate reads what a query projection of its own reads", []string{"phi3"}},
 }
 

@@ -13,13 +13,20 @@ import (
 // copies calls f with the name of the copy of the rows that PEFT saves for each
 // module that is tied to a target.
 func copies(a *tuner.Adapter, f func(copied string, of *nn.Param) error) error {
-	for _, s := range a.Sites {
+	for i, s := range a.Sites {
 		t, ok := s.(*tuner.Tokens)
 		if !ok {
 			continue
 		}
+		var paths []string
+		if p := a.Places[i]; p.Path != p.Mod.Path { // the shared embedding
+			paths = append(paths, p.Mod.Path)
+		}
 		for _, m := range t.Tied {
-			if err := f(peft.Prefix+m.Path+"."+name, t.Delta); err != nil {
+			paths = append(paths, m.Path)
+		}
+		for _, path := range paths {
+			if err := f(peft.Prefix+path+"."+name, t.Delta); err != nil {
 				return err
 			}
 		}
@@ -40,6 +47,9 @@ func (c *config) Export(a *tuner.Adapter) (out []formats.OutTensor) {
 
 // Loading implements tuner.Loader: copies must be what they are copies of.
 func (c *config) Loading(a *tuner.Adapter, set *peft.TensorSet) error {
+	if err := tuner.CheckTokens("token_indices", c.Tokens); err != nil {
+		return err
+	}
 	return copies(a, func(copied string, of *nn.Param) error {
 		rows := set.Peek(of.Name)
 		if rows == nil {
