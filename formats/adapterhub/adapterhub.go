@@ -10,10 +10,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,8 +33,6 @@ const (
 	headName        = "model_head.safetensors"
 	headPickleName  = "pytorch_model_head.bin"
 	interfaceName   = "adapter_interface.json" // where the adapters are in a model that the library does not know
-	maxConfig       = 64 << 20
-	maxSideFile     = 512 << 20
 	adapterNameRule = "a word without dots"
 )
 
@@ -98,7 +94,7 @@ func (Format) ProbeAdapter(path string) formats.Confidence {
 	if dir == "" {
 		return formats.No
 	}
-	b, err := readLimited(filepath.Join(dir, configName), maxConfig)
+	b, err := formats.ReadFile(filepath.Join(dir, configName), formats.MaxConfig)
 	if err != nil {
 		return formats.No
 	}
@@ -109,17 +105,7 @@ func (Format) ProbeAdapter(path string) formats.Confidence {
 }
 
 func folder(path string) string {
-	st, err := os.Stat(path)
-	if err != nil {
-		return ""
-	}
-	if st.IsDir() {
-		return path
-	}
-	if slices.Contains([]string{configName, weightsName, pickleName}, filepath.Base(path)) {
-		return filepath.Dir(path)
-	}
-	return ""
+	return formats.Folder(path, func(name string) bool { return name == configName || name == weightsName || name == pickleName })
 }
 
 // OpenAdapter opens the folder at path, or the folder of the file at path. The
@@ -130,23 +116,20 @@ func (Format) OpenAdapter(path string) (*formats.Adapter, error) {
 		return nil, formats.Diagnose(path, "adapter")
 	}
 	file := filepath.Join(dir, configName)
-	b, err := readLimited(file, maxConfig)
+	b, err := formats.ReadFile(file, formats.MaxConfig)
 	if err != nil {
 		return nil, err
 	}
 	c, err := readConfig(b)
 	switch {
 	case err != nil:
-		if ierr := formats.Impostor(file, b); ierr != nil {
-			return nil, ierr
-		}
-		return nil, &formats.FileError{File: file, Err: formats.ErrHeader, Found: err.Error(), Want: "a JSON object"}
+		return nil, formats.NotJSON(file, b, err)
 	case c.peft != "" || !c.inner:
 		return nil, &formats.FileError{File: file, Err: formats.ErrUnsupported, Found: "no config", Want: "the adapter_config.json of the adapters library"}
 	case c.name == "" || strings.Contains(c.name, "."):
 		return nil, &formats.FileError{File: file, Tensor: "name", Err: formats.ErrHeader, Found: fmt.Sprintf("%q", c.name), Want: adapterNameRule}
 	}
-	a := &formats.Adapter{Path: path, Format: "adapters", Naming: formats.HF, Config: b, Files: map[string][]byte{}, Sources: []string{file}}
+	a := &formats.Adapter{Path: path, Format: "adapters", Naming: formats.HF, Config: b, Sources: []string{file}}
 	if err := load(a, dir); err != nil {
 		a.Close()
 		return nil, err
@@ -156,18 +139,11 @@ func (Format) OpenAdapter(path string) (*formats.Adapter, error) {
 
 // load reads the side files and opens the weights.
 func load(a *formats.Adapter, dir string) error {
-	for _, n := range sideFiles {
-		full := filepath.Join(dir, n)
-		b, err := readLimited(full, maxSideFile)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		a.Files[n] = b
-		a.Sources = append(a.Sources, full)
+	files, sources, err := formats.ReadSideFiles(dir, sideFiles)
+	if err != nil {
+		return err
 	}
+	a.Files, a.Sources = files, append(a.Sources, sources...)
 	found, err := weights(a, dir, weightsName, pickleName)
 	if err != nil {
 		return err
@@ -185,13 +161,13 @@ func weights(a *formats.Adapter, dir, safe, pickle string) (bool, error) {
 	var closer io.Closer
 	file := filepath.Join(dir, safe)
 	switch {
-	case isFile(file):
+	case formats.IsFile(file):
 		f, err := safetensors.Open(file)
 		if err != nil {
 			return false, err
 		}
 		tensors, closer = f.Tensors, f
-	case isFile(filepath.Join(dir, pickle)):
+	case formats.IsFile(filepath.Join(dir, pickle)):
 		file = filepath.Join(dir, pickle)
 		f, err := torchzip.Open(file)
 		if err != nil {
@@ -219,26 +195,6 @@ func weights(a *formats.Adapter, dir, safe, pickle string) (bool, error) {
 		}
 	}
 	return true, nil
-}
-
-func readLimited(path string, limit int64) ([]byte, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return nil, &formats.FileError{File: path, Err: err}
-	}
-	if !st.Mode().IsRegular() || st.Size() > limit {
-		return nil, &formats.FileError{File: path, Err: formats.ErrLimit, Found: fmt.Sprintf("%d bytes", st.Size()), Want: fmt.Sprintf("a regular file of at most %d", limit)}
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, &formats.FileError{File: path, Err: err}
-	}
-	return b, nil
-}
-
-func isFile(path string) bool {
-	st, err := os.Stat(path)
-	return err == nil && st.Mode().IsRegular()
 }
 
 // kinds are the modules below which the library looks for an adapter's name.
@@ -307,10 +263,8 @@ func (Format) WriteAdapter(ctx context.Context, path string, a *formats.OutAdapt
 		return ours || slices.Contains(reserved, name) || name == headConfigName
 	}}
 	return atomicfile.WriteDir(ctx, path, opt, func(dir string) error {
-		for name, b := range a.Files {
-			if err := os.WriteFile(filepath.Join(dir, name), b, 0o666); err != nil {
-				return err
-			}
+		if err := formats.WriteSideFiles(dir, a.Files); err != nil {
+			return err
 		}
 		meta := map[string]string{"format": "pt"}
 		if out, shared := aliases(body); shared {

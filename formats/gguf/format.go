@@ -38,7 +38,7 @@ func (Format) AdapterNaming() formats.Naming { return formats.GGUF }
 func (Format) Probe(path string) formats.Confidence {
 	kind, ok := generalType(path)
 	switch {
-	case !ok && strings.HasSuffix(strings.ToLower(path), ".gguf") && isFile(path):
+	case !ok && strings.HasSuffix(strings.ToLower(path), ".gguf") && formats.IsFile(path):
 		return formats.Maybe
 	case !ok || kind == "adapter":
 		return formats.No

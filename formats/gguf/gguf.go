@@ -12,6 +12,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -38,7 +39,7 @@ type File struct {
 	// Shards are the paths of the files, one for a model that is not split.
 	Shards []string
 
-	maps []*mmap.File
+	maps []io.Closer
 }
 
 // Open maps and checks the file at path. For a part of a split model
@@ -58,16 +59,11 @@ func Open(path string) (*File, error) {
 }
 
 func openOne(path string) (*File, error) {
-	m, err := mmap.Open(path)
+	f, m, err := formats.Map(path, Parse)
 	if err != nil {
-		return nil, &formats.FileError{File: path, Err: err}
-	}
-	f, err := Parse(path, m.Data)
-	if err != nil {
-		m.Close()
 		return nil, err
 	}
-	f.maps = []*mmap.File{m}
+	f.maps = []io.Closer{m}
 	return f, nil
 }
 
@@ -201,9 +197,4 @@ func generalType(path string) (kind string, ok bool) {
 		}
 	}
 	return "model", true
-}
-
-func isFile(path string) bool {
-	st, err := os.Stat(path)
-	return err == nil && st.Mode().IsRegular()
 }

@@ -32,9 +32,6 @@ var sideFiles = []string{
 	"tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "source.spm", "target.spm", "vocab.json", "vocab.txt", "merges.txt",
 }
 
-// maxSideFile bounds a side file; the largest known tokenizer.json has 35 MB.
-const maxSideFile = 512 << 20
-
 // Format is the plug-in "safetensors": folders of transformers.
 type Format struct{}
 
@@ -64,8 +61,8 @@ func (Format) Probe(path string) formats.Confidence {
 	if dir == "" {
 		return formats.No
 	}
-	config, adapter := isFile(filepath.Join(dir, configName)), isFile(filepath.Join(dir, "adapter_config.json"))
-	weights := isFile(filepath.Join(dir, weightsName)) || isFile(filepath.Join(dir, indexName))
+	config, adapter := formats.IsFile(filepath.Join(dir, configName)), formats.IsFile(filepath.Join(dir, "adapter_config.json"))
+	weights := formats.IsFile(filepath.Join(dir, weightsName)) || formats.IsFile(filepath.Join(dir, indexName))
 	switch {
 	case config && weights:
 		return formats.Yes
@@ -79,18 +76,9 @@ func (Format) Probe(path string) formats.Confidence {
 
 // folder returns the folder that path means: itself, or that of one of its files.
 func folder(path string) string {
-	st, err := os.Stat(path)
-	if err != nil {
-		return ""
-	}
-	if st.IsDir() {
-		return path
-	}
-	switch base := filepath.Base(path); {
-	case base == configName, base == weightsName, base == indexName, strings.HasSuffix(base, ".safetensors"):
-		return filepath.Dir(path)
-	}
-	return ""
+	return formats.Folder(path, func(name string) bool {
+		return name == configName || name == indexName || strings.HasSuffix(name, ".safetensors")
+	})
 }
 
 // otherWeights lists weight files that transformers would not load by default.
@@ -116,23 +104,16 @@ func (Format) OpenModel(path string) (*formats.Model, error) {
 	if err := weightFile(path); err != nil {
 		return nil, err
 	}
-	m := &formats.Model{Path: path, Format: "safetensors", Naming: formats.HF, Files: map[string][]byte{}}
+	m := &formats.Model{Path: path, Format: "safetensors", Naming: formats.HF}
 	var err error
 	if m.Config, err = readConfig(dir); err != nil {
 		return nil, err
 	}
-	m.Sources = append(m.Sources, filepath.Join(dir, configName))
-	for _, n := range sideFiles {
-		b, err := readSmall(filepath.Join(dir, n))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		m.Files[n] = b
-		m.Sources = append(m.Sources, filepath.Join(dir, n))
+	files, sources, err := formats.ReadSideFiles(dir, sideFiles)
+	if err != nil {
+		return nil, err
 	}
+	m.Files, m.Sources = files, append([]string{filepath.Join(dir, configName)}, sources...)
 	if err := openWeights(m, dir); err != nil {
 		m.Close()
 		return nil, err
@@ -143,7 +124,7 @@ func (Format) OpenModel(path string) (*formats.Model, error) {
 // weightFile checks a path to a single weight file: it must be one that the
 // folder's model consists of, and really hold weights.
 func weightFile(path string) error {
-	if !strings.HasSuffix(path, ".safetensors") || !isFile(path) {
+	if !strings.HasSuffix(path, ".safetensors") || !formats.IsFile(path) {
 		return nil
 	}
 	head, err := formats.Head(path, 4096)
@@ -165,7 +146,7 @@ func weightFile(path string) error {
 
 func readConfig(dir string) (json.RawMessage, error) {
 	path := filepath.Join(dir, configName)
-	b, err := readSmall(path)
+	b, err := formats.ReadFile(path, formats.MaxSideFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &formats.FileError{File: dir, Err: formats.ErrMissing, Found: "weights without config.json", Want: "config.json beside them",
 			Hint: "Copy config.json and the tokenizer files from the repository that the weights come from"}
@@ -175,31 +156,7 @@ func readConfig(dir string) (json.RawMessage, error) {
 	}
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(b, &object); err != nil {
-		if ierr := formats.Impostor(path, b); ierr != nil {
-			return nil, ierr
-		}
-		e := &formats.FileError{File: path, Err: formats.ErrHeader, Found: err.Error(), Want: "a JSON object"}
-		var se *json.SyntaxError
-		if errors.As(err, &se) {
-			e.Offset = se.Offset
-		}
-		return nil, e
-	}
-	return b, nil
-}
-
-// readSmall reads a side file, within maxSideFile.
-func readSmall(path string) ([]byte, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return nil, &formats.FileError{File: path, Err: err}
-	}
-	if !st.Mode().IsRegular() || st.Size() > maxSideFile {
-		return nil, &formats.FileError{File: path, Err: formats.ErrLimit, Found: fmt.Sprintf("%d bytes", st.Size()), Want: fmt.Sprintf("a regular file of at most %d", maxSideFile)}
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, &formats.FileError{File: path, Err: err}
+		return nil, formats.NotJSON(path, b, err)
 	}
 	return b, nil
 }
@@ -208,7 +165,7 @@ func readSmall(path string) ([]byte, error) {
 func openWeights(m *formats.Model, dir string) error {
 	single, index := filepath.Join(dir, weightsName), filepath.Join(dir, indexName)
 	switch {
-	case isFile(single):
+	case formats.IsFile(single):
 		f, err := safetensors.Open(single)
 		if err != nil {
 			return err
@@ -217,7 +174,7 @@ func openWeights(m *formats.Model, dir string) error {
 		m.Tensors = f.Tensors
 		m.Sources = append(m.Sources, single)
 		return nil
-	case isFile(index):
+	case formats.IsFile(index):
 		return openShards(m, dir, index)
 	}
 	return noWeights(dir)
@@ -256,7 +213,7 @@ type index struct {
 }
 
 func openShards(m *formats.Model, dir, path string) error {
-	b, err := readSmall(path)
+	b, err := formats.ReadFile(path, formats.MaxSideFile)
 	if err != nil {
 		return err
 	}
@@ -282,7 +239,7 @@ func openShards(m *formats.Model, dir, path string) error {
 	sort.Strings(files)
 	var lost []string
 	for _, f := range files {
-		if !isFile(filepath.Join(dir, f)) {
+		if !formats.IsFile(filepath.Join(dir, f)) {
 			lost = append(lost, f)
 		}
 	}
@@ -324,11 +281,6 @@ func errText(err error) string {
 		return ""
 	}
 	return " (" + err.Error() + ")"
-}
-
-func isFile(path string) bool {
-	st, err := os.Stat(path)
-	return err == nil && st.Mode().IsRegular()
 }
 
 // WriteModel writes a folder with shards of up to [DefaultShardSize].

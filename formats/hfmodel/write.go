@@ -44,10 +44,8 @@ func Write(ctx context.Context, path string, m *formats.OutModel, o Options) err
 		return ours || isOurs(name)
 	}}
 	return atomicfile.WriteDir(ctx, path, opt, func(dir string) error {
-		for name, b := range m.Files {
-			if err := os.WriteFile(filepath.Join(dir, name), b, 0o666); err != nil {
-				return err
-			}
+		if err := formats.WriteSideFiles(dir, m.Files); err != nil {
+			return err
 		}
 		if err := writeWeights(ctx, dir, m.Tensors, o.ShardSize); err != nil {
 			return err

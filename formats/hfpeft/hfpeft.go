@@ -31,11 +31,6 @@ var sideFiles = []string{
 	"chat_template.jinja", "label_map.json", "tokenizer.model", "vocab.json", "merges.txt",
 }
 
-const (
-	maxConfig   = 64 << 20
-	maxSideFile = 512 << 20
-)
-
 // Format is the plug-in "peft".
 type Format struct{}
 
@@ -68,9 +63,9 @@ func (Format) ProbeAdapter(path string) formats.Confidence {
 	if dir == "" {
 		return formats.No
 	}
-	b, err := readLimited(filepath.Join(dir, configName), maxConfig)
+	b, err := formats.ReadFile(filepath.Join(dir, configName), formats.MaxConfig)
 	if err != nil {
-		if isFile(filepath.Join(dir, weightsName)) {
+		if formats.IsFile(filepath.Join(dir, weightsName)) {
 			return formats.Maybe
 		}
 		return formats.No
@@ -93,18 +88,7 @@ func peftType(config []byte) string {
 }
 
 func folder(path string) string {
-	st, err := os.Stat(path)
-	if err != nil {
-		return ""
-	}
-	if st.IsDir() {
-		return path
-	}
-	switch filepath.Base(path) {
-	case configName, weightsName, pickleName:
-		return filepath.Dir(path)
-	}
-	return ""
+	return formats.Folder(path, func(name string) bool { return name == configName || name == weightsName || name == pickleName })
 }
 
 // OpenAdapter opens the folder at path, or the folder of the file at path.
@@ -117,22 +101,14 @@ func (Format) OpenAdapter(path string) (*formats.Adapter, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &formats.Adapter{Path: path, Format: "peft", Naming: formats.HF, Config: config, Files: map[string][]byte{}}
-	a.Sources = append(a.Sources, filepath.Join(dir, configName))
-	for _, n := range sideFiles {
-		full := filepath.Join(dir, n)
-		b, err := readLimited(full, maxSideFile)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		a.Files[n] = b
-		a.Sources = append(a.Sources, full)
+	a := &formats.Adapter{Path: path, Format: "peft", Naming: formats.HF, Config: config}
+	files, sources, err := formats.ReadSideFiles(dir, sideFiles)
+	if err != nil {
+		return nil, err
 	}
+	a.Files, a.Sources = files, append([]string{filepath.Join(dir, configName)}, sources...)
 	weights := filepath.Join(dir, weightsName)
-	if !isFile(weights) {
+	if !formats.IsFile(weights) {
 		return nil, noWeights(dir)
 	}
 	f, err := safetensors.Open(weights)
@@ -148,7 +124,7 @@ func (Format) OpenAdapter(path string) (*formats.Adapter, error) {
 // readConfig reads adapter_config.json and makes sure it is PEFT's.
 func readConfig(dir string) (json.RawMessage, error) {
 	path := filepath.Join(dir, configName)
-	b, err := readLimited(path, maxConfig)
+	b, err := formats.ReadFile(path, formats.MaxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &formats.FileError{File: dir, Err: formats.ErrMissing, Found: "weights without " + configName, Want: configName + " beside them",
 			Hint: "It says rank, scale and targets; copy it from where the adapter comes from"}
@@ -158,15 +134,7 @@ func readConfig(dir string) (json.RawMessage, error) {
 	}
 	var c map[string]json.RawMessage
 	if err := json.Unmarshal(b, &c); err != nil {
-		if ierr := formats.Impostor(path, b); ierr != nil {
-			return nil, ierr
-		}
-		e := &formats.FileError{File: path, Err: formats.ErrHeader, Found: err.Error(), Want: "a JSON object"}
-		var se *json.SyntaxError
-		if errors.As(err, &se) {
-			e.Offset = se.Offset
-		}
-		return nil, e
+		return nil, formats.NotJSON(path, b, err)
 	}
 	if peftType(b) != "" {
 		return b, nil
@@ -186,9 +154,9 @@ func foreign(path, dir string, c map[string]json.RawMessage) error {
 	}
 	e := &formats.FileError{File: path, Tensor: "peft_type", Err: formats.ErrUnsupported, Found: "no such key", Want: "the adapter_config.json of a PEFT adapter"}
 	switch {
-	case has("config", "model_type") || isFile(filepath.Join(dir, "pytorch_adapter.bin")):
+	case has("config", "model_type") || formats.IsFile(filepath.Join(dir, "pytorch_adapter.bin")):
 		e.Found, e.Hint = "an adapter of the AdapterHub library (adapters)", "Leave out the format: it is recognised by its files"
-	case has("lora_parameters") || isFile(filepath.Join(dir, "adapters.safetensors")) || has("lora_layers") || has("fine_tune_type"):
+	case has("lora_parameters") || formats.IsFile(filepath.Join(dir, "adapters.safetensors")) || has("lora_layers") || has("fine_tune_type"):
 		e.Found, e.Hint = "an adapter of MLX-LM", "Adapters of PEFT, of the adapters library and GGUF can be used: fuse it with mlx_lm.fuse, or convert it to PEFT's names and orientation"
 	case has("enable_lora") || has("merge_weights"):
 		e.Found, e.Hint = "a LoRA configuration from before PEFT 0.3", "Save it again with a current PEFT"
@@ -198,38 +166,18 @@ func foreign(path, dir string, c map[string]json.RawMessage) error {
 
 func noWeights(dir string) error {
 	e := &formats.FileError{File: dir, Err: formats.ErrMissing, Found: configName + " without weights", Want: weightsName}
-	if isFile(filepath.Join(dir, pickleName)) {
+	if formats.IsFile(filepath.Join(dir, pickleName)) {
 		e.File, e.Err, e.Found = filepath.Join(dir, pickleName), formats.ErrPickle, "the weights as torch.save writes them"
 		e.Hint = "Pickles can run code, so peftkit does not read them: convert in Python with " +
 			`safetensors.torch.save_file(torch.load("adapter_model.bin", weights_only=True), "adapter_model.safetensors", metadata={"format": "pt"})`
 		return e
 	}
 	for _, sub := range []string{"default"} {
-		if isFile(filepath.Join(dir, sub, weightsName)) {
+		if formats.IsFile(filepath.Join(dir, sub, weightsName)) {
 			e.Hint = "Give the folder " + filepath.Join(dir, sub)
 		}
 	}
 	return e
-}
-
-func readLimited(path string, limit int64) ([]byte, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return nil, &formats.FileError{File: path, Err: err}
-	}
-	if !st.Mode().IsRegular() || st.Size() > limit {
-		return nil, &formats.FileError{File: path, Err: formats.ErrLimit, Found: fmt.Sprintf("%d bytes", st.Size()), Want: fmt.Sprintf("a regular file of at most %d", limit)}
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, &formats.FileError{File: path, Err: err}
-	}
-	return b, nil
-}
-
-func isFile(path string) bool {
-	st, err := os.Stat(path)
-	return err == nil && st.Mode().IsRegular()
 }
 
 // WriteAdapter writes the folder at path. Other files of an existing folder
@@ -248,10 +196,8 @@ func (Format) WriteAdapter(ctx context.Context, path string, a *formats.OutAdapt
 		return ours || name == configName || name == weightsName || name == pickleName
 	}}
 	return atomicfile.WriteDir(ctx, path, opt, func(dir string) error {
-		for name, b := range a.Files {
-			if err := os.WriteFile(filepath.Join(dir, name), b, 0o666); err != nil {
-				return err
-			}
+		if err := formats.WriteSideFiles(dir, a.Files); err != nil {
+			return err
 		}
 		if err := safetensors.WriteFile(ctx, filepath.Join(dir, weightsName), nil, a.Tensors, map[string]string{"format": "pt"}); err != nil {
 			return err

@@ -8,8 +8,9 @@
 package safetensors
 
 import (
+	"io"
+
 	"github.com/peftkit/peftkit/formats"
-	"github.com/peftkit/peftkit/internal/mmap"
 	"github.com/peftkit/peftkit/tensor"
 )
 
@@ -23,18 +24,13 @@ type File struct {
 	// Tensors in the order of their data.
 	Tensors []*tensor.Tensor
 
-	m *mmap.File
+	m io.Closer // nil when the bytes came from elsewhere
 }
 
 // Open maps and checks the file at path. Errors are [*formats.FileError].
 func Open(path string) (*File, error) {
-	m, err := mmap.Open(path)
+	f, m, err := formats.Map(path, Parse)
 	if err != nil {
-		return nil, &formats.FileError{File: path, Err: err}
-	}
-	f, err := Parse(path, m.Data)
-	if err != nil {
-		m.Close()
 		return nil, err
 	}
 	f.m = m

@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"github.com/peftkit/peftkit/formats"
-	"github.com/peftkit/peftkit/internal/mmap"
 	"github.com/peftkit/peftkit/tensor"
 )
 
@@ -33,18 +32,13 @@ type File struct {
 	Path    string
 	Tensors []*tensor.Tensor // in the order of the dictionary
 
-	m *mmap.File
+	m io.Closer // nil when the bytes came from elsewhere
 }
 
 // Open maps and reads the file at path. Errors are [*formats.FileError].
 func Open(path string) (*File, error) {
-	m, err := mmap.Open(path)
+	f, m, err := formats.Map(path, Parse)
 	if err != nil {
-		return nil, &formats.FileError{File: path, Err: err}
-	}
-	f, err := Parse(path, m.Data)
-	if err != nil {
-		m.Close()
 		return nil, err
 	}
 	f.m = m
