@@ -124,7 +124,7 @@ type site struct {
 	r            *nn.Param // [factors, blocks, size, size]
 	s            *nn.Param // [out, 1]
 
-	merged fixed
+	merged tuner.Fixed // the factors
 }
 
 // Init implements tuner.Site.

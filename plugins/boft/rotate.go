@@ -3,7 +3,6 @@ package boft
 import (
 	"fmt"
 	"math/rand/v2"
-	"sync"
 
 	"github.com/peftkit/peftkit/kernels"
 	"github.com/peftkit/peftkit/nn"
@@ -110,27 +109,14 @@ func (s *site) drop(t *nn.Tape, r *nn.Var) *nn.Var {
 	return nn.Add(t, nn.MulCol(t, r, keep), eye)
 }
 
-// fixed holds the factors for a merge, where nothing trains any more.
-type fixed struct {
-	once sync.Once
-	list []*nn.Var
-}
-
 // MergeRows implements tuner.RowMerging: the chain's transpose applied to rows,
 // which are scaled.
 func (s *site) MergeRows(w kernels.Mat, r0, r1 int, _ float32) {
 	t := nn.NewTape()
 	defer t.Close()
-	s.merged.once.Do(func() {
-		t := nn.NewTape()
-		defer t.Close()
-		for _, f := range s.factors(t) {
-			s.merged.list = append(s.merged.list, tuner.Constant(append([]float32(nil), f.Mat().Data...), f.Rows, f.Cols))
-		}
-	})
 	x := tuner.Constant(w.Data[:w.Rows*w.Cols], w.Rows, w.Cols)
 	y := x
-	for i, f := range s.merged.list {
+	for i, f := range s.merged.Of(s.factors) {
 		y = s.turn(t, y, i, f, true)
 	}
 	copy(x.Data, y.Mat().Data)

@@ -37,10 +37,10 @@ var Method = &tuner.Method{
 }
 
 type config struct {
-	R             int             `json:"r"`
-	Lambda        float64         `json:"delora_lambda"`
-	Dropout       float64         `json:"module_dropout"`
-	Init          bool            `json:"init_weights"`
+	R       int     `json:"r"`
+	Lambda  float64 `json:"delora_lambda"`
+	Dropout float64 `json:"module_dropout"`
+	Init    bool    `json:"init_weights"`
 
 	ranks, lambdas tuner.Patterns
 }
@@ -94,6 +94,8 @@ type site struct {
 	layer              *nn.LinearLayer
 	start              float64
 	a, b, lambda, norm *nn.Param
+
+	merged tuner.Fixed // the factors
 }
 
 // Init implements tuner.Site. The norms of the weight's columns are kept with
@@ -147,8 +149,9 @@ func (s *site) Attach(scale float32) error {
 
 // MergeRows implements tuner.RowMerging.
 func (s *site) MergeRows(w kernels.Mat, r0, r1 int, scale float32) {
-	t := nn.NewTape()
-	defer t.Close()
-	a, b := s.factors(t)
-	kernels.Gemm(w, true, kernels.Term{A: b.Mat().RowsOf(r0, r1), B: a.Mat(), Scale: scale})
+	f := s.merged.Of(func(t *nn.Tape) []*nn.Var {
+		a, b := s.factors(t)
+		return []*nn.Var{a, b}
+	})
+	tuner.AddProduct(w, f[1].Mat().RowsOf(r0, r1), f[0].Mat(), scale)
 }

@@ -68,6 +68,8 @@ type site struct {
 	cfg   *config
 	layer *nn.LinearLayer
 	u     *nn.Param // [in, r]
+
+	merged tuner.Fixed // the reflections
 }
 
 // Init implements tuner.Site: uniform as torch's kaiming_uniform_ with a = sqrt 5
@@ -153,10 +155,11 @@ func (s *site) Attach(scale float32) error {
 
 // MergeRows implements tuner.RowMerging: W H = W - (W U T) Uᵀ.
 func (s *site) MergeRows(w kernels.Mat, r0, r1 int, _ float32) {
-	t := nn.NewTape()
-	defer t.Close()
-	ut, uT := s.reflections(t)
+	f := s.merged.Of(func(t *nn.Tape) []*nn.Var {
+		ut, uT := s.reflections(t)
+		return []*nn.Var{ut, uT}
+	})
 	z := kernels.NewMat(w.Rows, s.cfg.R)
-	kernels.Gemm(z, false, kernels.Term{A: w, B: uT.Mat()})
-	kernels.Gemm(w, true, kernels.Term{A: z, B: ut.Mat(), Scale: -1})
+	kernels.Gemm(z, false, kernels.Term{A: w, B: f[1].Mat()})
+	kernels.Gemm(w, true, kernels.Term{A: z, B: f[0].Mat(), Scale: -1})
 }

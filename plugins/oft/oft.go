@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
@@ -167,8 +166,7 @@ type site struct {
 	size, blocks int
 	r            *nn.Param // [blocks or 1, size(size-1)/2]
 
-	once   sync.Once
-	merged *nn.Var
+	merged tuner.Fixed
 }
 
 // Init implements tuner.Site.

@@ -74,13 +74,7 @@ func (s *site) project() {
 
 // fixed is the rotation for a merge, where nothing trains any more.
 func (s *site) fixed() *nn.Var {
-	s.once.Do(func() {
-		t := nn.NewTape()
-		defer t.Close()
-		r := s.rotation(t)
-		s.merged = tuner.Constant(append([]float32(nil), r.Mat().Data...), r.Rows, r.Cols)
-	})
-	return s.merged
+	return s.merged.Of(func(t *nn.Tape) []*nn.Var { return []*nn.Var{s.rotation(t)} })[0]
 }
 
 // MergeRows implements tuner.RowMerging: W Rᵀ for a linear layer, E R for an

@@ -2,7 +2,6 @@ package vblora
 
 import (
 	"math/rand/v2"
-	"sync"
 
 	"github.com/peftkit/peftkit/kernels"
 	"github.com/peftkit/peftkit/nn"
@@ -83,8 +82,7 @@ type site struct {
 	layer *nn.LinearLayer
 	a, b  *mixture
 
-	once   sync.Once
-	ma, mb kernels.Mat
+	merged tuner.Fixed // the factors
 }
 
 // Init implements tuner.Site.
@@ -112,15 +110,9 @@ func (s *site) Attach(scale float32) error {
 
 // MergeRows implements tuner.RowMerging.
 func (s *site) MergeRows(w kernels.Mat, r0, r1 int, scale float32) {
-	s.once.Do(func() {
-		t := nn.NewTape()
-		defer t.Close()
+	f := s.merged.Of(func(t *nn.Tape) []*nn.Var {
 		a, b := s.factors(t)
-		s.ma, s.mb = kept(a), kept(b)
+		return []*nn.Var{a, b}
 	})
-	tuner.AddProduct(w, s.mb.RowsOf(r0, r1), s.ma, scale)
-}
-
-func kept(v *nn.Var) kernels.Mat {
-	return kernels.MatOf(append([]float32(nil), v.Mat().Data...), v.Rows, v.Cols)
+	tuner.AddProduct(w, f[1].Mat().RowsOf(r0, r1), f[0].Mat(), scale)
 }
