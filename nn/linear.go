@@ -20,6 +20,11 @@ type LowRank struct {
 	B *Var
 	// Scale multiplies the addition.
 	Scale float32
+	// Grad, if not nil, stands for the gradient of a B that is computed from other
+	// parameters: it gets rows r0 to r1 of the output's gradient, without Scale, and
+	// adds to the gradients of those. Reads lists the variables whose Mat it reads.
+	Grad  func(dy kernels.Mat, r0, r1 int)
+	Reads []*Var
 }
 
 // LinearOp returns x·Wᵀ + bias + the low-rank additions as [x.Rows, out], in one
@@ -59,6 +64,8 @@ type lowTerm struct {
 	own     bool // x is the layer's input
 	joined  bool // b is added to the weight
 	needsZ  bool // the gradient of z is wanted
+	grad    func(dy kernels.Mat, r0, r1 int)
+	reads   []*Var
 }
 
 func newProduct(t *Tape, x *Var, w, bias *Weight, terms []LowRank) *product {
@@ -78,7 +85,7 @@ func newProduct(t *Tape, x *Var, w, bias *Weight, terms []LowRank) *product {
 		if p.out == 0 {
 			p.out = l.B.Rows
 		}
-		lt := lowTerm{x: l.X, a: l.A, b: l.B, scale: l.Scale}
+		lt := lowTerm{x: l.X, a: l.A, b: l.B, scale: l.Scale, grad: l.Grad, reads: l.Reads}
 		if lt.x == nil || lt.x == x {
 			lt.x, lt.own = x, true
 		}
@@ -90,7 +97,7 @@ func newProduct(t *Tape, x *Var, w, bias *Weight, terms []LowRank) *product {
 		}
 		lt.joined = lt.own && lt.a == nil && w != nil
 		lt.needsZ = lt.x.Needs || lt.a != nil && lt.a.Needs
-		p.needs = p.needs || lt.needsZ || lt.b.Needs
+		p.needs = p.needs || lt.needsZ || lt.b.Needs || lt.grad != nil
 		p.low = append(p.low, lt)
 	}
 	return p
@@ -156,6 +163,9 @@ func (p *product) saved() []*Var {
 		}
 		if l.a != nil && l.a.Needs {
 			add(l.x)
+		}
+		for _, v := range l.reads {
+			add(v)
 		}
 		// Factors may be activations themselves.
 		if l.needsZ {
@@ -268,6 +278,9 @@ func (p *product) backward(g *productGrads, dy kernels.Mat, r0, r1 int) {
 	for i := range p.low {
 		l, lg := &p.low[i], &g.low[i]
 		scale := l.scale
+		if l.grad != nil {
+			l.grad(dy, r0, r1)
+		}
 		if scale == 0 {
 			// Gemm takes 0 for 1: an addition that is switched off has gradients of zero.
 			lg.clear(r0, r1)

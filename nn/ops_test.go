@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/peftkit/peftkit/kernels"
 	"github.com/peftkit/peftkit/tensor"
 )
 
@@ -85,6 +86,31 @@ func linearCases() []opCase {
 			})
 		}
 		cases = append(cases, opCase{
+			name:   fmt.Sprintf("Linear/%dx%dx%d/a change with a gradient of its own", rows, in, out),
+			inputs: [][2]int{{rows, in}, {out, in}},
+			params: []int{1},
+			run: func(t *Tape, v []*Var) *Var {
+				x, p := v[0], v[1]
+				b := t.New(out, in)
+				f := func(dst kernels.Mat) { copy(dst.Data, p.Data) }
+				f(b.Mat())
+				t.recomputable(b, f)
+				low := LowRank{B: b, Scale: 3}
+				if p.Needs {
+					low.Reads = []*Var{x}
+					low.Grad = func(dy kernels.Mat, r0, r1 int) {
+						m, acc := t.Grad(p)
+						kernels.Gemm(m, acc, kernels.Term{A: dy, TransA: true, B: x.Mat().RowsOf(r0, r1), Scale: 3})
+					}
+				}
+				w := &Weight{Name: "w", Out: out, In: in, P: &Param{V: &Var{Rows: out, Cols: in, Data: make([]float32, out*in)}}}
+				return LinearOp(t, x, w, nil, low)
+			},
+			twin: func(m []mat64) mat64 {
+				y := mulT(m[0], m[1])
+				return y.each(func(i, j int) float64 { return 3 * y.at(i, j) })
+			},
+		}, opCase{
 			name:   fmt.Sprintf("Linear/%dx%dx%d/trainable with bias", rows, in, out),
 			inputs: [][2]int{{rows, in}, {out, in}, {1, out}},
 			params: []int{1, 2},
