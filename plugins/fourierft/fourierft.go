@@ -50,11 +50,12 @@ type config struct {
 	counts tuner.Patterns
 	mu     sync.Mutex
 	places map[int][]int64    // by number of elements
-	plans  map[[2]int]*planes // by shape
+	plans  map[[3]int]*planes // by shape and number
+	mem    memory
 }
 
 func configure(c *peft.Config) (tuner.Tuner, error) {
-	cfg := &config{N: 1000, Scaling: 150, Seed: 777, places: map[int][]int64{}, plans: map[[2]int]*planes{}}
+	cfg := &config{N: 1000, Scaling: 150, Seed: 777, places: map[int][]int64{}, plans: map[[3]int]*planes{}}
 	if err := c.Decode(cfg); err != nil {
 		return nil, err
 	}
@@ -91,8 +92,6 @@ func (c *config) Site(p *tuner.Place) (tuner.Site, error) {
 
 // at returns row and column of the first n coefficients of a matrix.
 func (c *config) at(n, out, in int) (rows, cols []int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	all := c.places[out*in]
 	if all == nil {
 		all = torchrng.New(c.Seed).Randperm(int64(out * in))
@@ -104,13 +103,16 @@ func (c *config) at(n, out, in int) (rows, cols []int) {
 	return rows, cols
 }
 
-func (c *config) plan(out, in int) *planes {
+// plan returns how n coefficients of a matrix are transformed.
+func (c *config) plan(n, out, in int) *planes {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p := c.plans[[2]int{out, in}]
+	key := [3]int{n, out, in}
+	p := c.plans[key]
 	if p == nil {
-		p = newPlanes(out, in)
-		c.plans[[2]int{out, in}] = p
+		rows, cols := c.at(n, out, in)
+		p = newPlanes(out, in, rows, cols, &c.mem)
+		c.plans[key] = p
 	}
 	return p
 }
@@ -139,10 +141,9 @@ func (s *site) scale() float32 { return float32(s.cfg.Scaling / float64(s.out*s.
 
 // Attach implements tuner.Site.
 func (s *site) Attach(scale float32) error {
-	rows, cols := s.cfg.at(s.spectrum.V.Cols, s.out, s.in)
-	plan := s.cfg.plan(s.out, s.in)
+	plan := s.cfg.plan(s.spectrum.V.Cols, s.out, s.in)
 	tuner.AddDense(s.layer, scale*s.scale(), func(t *nn.Tape) *nn.Var {
-		return transform(t, s.spectrum.V, plan, rows, cols)
+		return transform(t, s.spectrum.V, plan)
 	})
 	return nil
 }
@@ -150,9 +151,8 @@ func (s *site) Attach(scale float32) error {
 // MergeRows implements tuner.RowMerging.
 func (s *site) MergeRows(w kernels.Mat, r0, r1 int, scale float32) {
 	s.once.Do(func() {
-		rows, cols := s.cfg.at(s.spectrum.V.Cols, s.out, s.in)
 		s.m = kernels.NewMat(s.out, s.in)
-		s.cfg.plan(s.out, s.in).forward(s.m, s.spectrum.V.Data, rows, cols)
+		s.cfg.plan(s.spectrum.V.Cols, s.out, s.in).forward(s.m, s.spectrum.V.Data)
 	})
 	for r := r0; r < r1; r++ {
 		kernels.Axpy(scale*s.scale(), s.m.Row(r), w.Row(r-r0))
