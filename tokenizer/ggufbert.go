@@ -92,16 +92,8 @@ func (t *Tokenizer) bertEntries(kv *formats.Meta, size int) error {
 	case len(t.prefix) != 1 || len(t.suffix) != 1 || t.prefix[0] != t.special.cls || t.suffix[0] != t.special.sep:
 		return bad("a text that is not framed by the CLS and the SEP token")
 	}
-	tokens, kinds := make([]string, size), make([]int32, size)
+	tokens, kinds := t.entries(size)
 	for id := range tokens {
-		switch a := t.added[int32(id)]; {
-		case a != nil:
-			tokens[id], kinds[id] = addedEntry(a)
-		case id < len(t.tokens) && t.tokens[id] != "":
-			tokens[id], kinds[id] = t.tokens[id], typeNormal
-		default:
-			tokens[id], kinds[id] = padName(id), typeUnused
-		}
 		tokens[id] = toPhantom(tokens[id], kinds[id])
 	}
 	var model struct {

@@ -137,16 +137,10 @@ func addedEntry(a *AddedToken) (text string, kind int32) {
 	return strings.ReplaceAll(a.Content, mark, " "), typeUserDefined
 }
 
-func (t *Tokenizer) byteLevelEntries(kv *formats.Meta, size int) error {
-	p, _, err := detectPre(t.spec, len(t.prefix) > 0)
-	if err != nil {
-		return err
-	}
-	pre := p.names[0]
-	if c, err := parse("post_processor", t.spec.PostProcessor); err == nil && c != nil && c.Type == "RobertaProcessing" && pre == "gpt-2" {
-		pre = "roberta-bpe"
-	}
-	tokens, kinds := make([]string, size), make([]int32, size)
+// entries lists the tokens and their types as GGUF has them, size of them: what has
+// no token is named and unused.
+func (t *Tokenizer) entries(size int) (tokens []string, kinds []int32) {
+	tokens, kinds = make([]string, size), make([]int32, size)
 	for id := range tokens {
 		switch a := t.added[int32(id)]; {
 		case a != nil:
@@ -157,6 +151,19 @@ func (t *Tokenizer) byteLevelEntries(kv *formats.Meta, size int) error {
 			tokens[id], kinds[id] = padName(id), typeUnused
 		}
 	}
+	return tokens, kinds
+}
+
+func (t *Tokenizer) byteLevelEntries(kv *formats.Meta, size int) error {
+	p, _, err := detectPre(t.spec, len(t.prefix) > 0)
+	if err != nil {
+		return err
+	}
+	pre := p.names[0]
+	if c, err := parse("post_processor", t.spec.PostProcessor); err == nil && c != nil && c.Type == "RobertaProcessing" && pre == "gpt-2" {
+		pre = "roberta-bpe"
+	}
+	tokens, kinds := t.entries(size)
 	merges := make([]string, len(t.spec.Model.merges))
 	for i, m := range t.spec.Model.merges {
 		merges[i] = strings.ReplaceAll(m[0], " ", "Ġ") + " " + strings.ReplaceAll(m[1], " ", "Ġ")
