@@ -44,13 +44,6 @@ func BatchMatMul(t *Tape, a, b *Var, n int, transA, transB bool) *Var {
 		kernels.Gemm(o.RowsOf(i*r, (i+1)*r), false, kernels.Term{
 			A: am.RowsOf(i*ar, (i+1)*ar), TransA: transA, B: bm.RowsOf(i*br, (i+1)*br), TransB: transB})
 	})
-	var saved []*Var
-	if a.Needs {
-		saved = append(saved, b)
-	}
-	if b.Needs {
-		saved = append(saved, a)
-	}
 	t.record(out, func() {
 		dy := out.gradMat()
 		if a.Needs {
@@ -77,7 +70,7 @@ func BatchMatMul(t *Tape, a, b *Var, n int, transA, transB bool) *Var {
 				kernels.Gemm(m.RowsOf(i*br, (i+1)*br), acc, term)
 			})
 		}
-	}, saved...)
+	}, partners(a, b)...)
 	return out
 }
 
@@ -97,13 +90,6 @@ func Kron(t *Tape, a, b *Var) *Var {
 			}
 		}
 	})
-	var saved []*Var
-	if a.Needs {
-		saved = append(saved, b)
-	}
-	if b.Needs {
-		saved = append(saved, a)
-	}
 	t.record(out, func() {
 		dy := out.gradMat()
 		if a.Needs {
@@ -132,6 +118,6 @@ func Kron(t *Tape, a, b *Var) *Var {
 				}
 			})
 		}
-	}, saved...)
+	}, partners(a, b)...)
 	return out
 }

@@ -75,13 +75,6 @@ func ScaleBy(t *Tape, x, s *Var) *Var {
 	out := t.New(x.Rows, x.Cols)
 	out.Needs = x.Needs || s.Needs
 	scaleTo(out.Data, x.Mat().Data, s.Mat().Data[0], false)
-	var saved []*Var
-	if s.Needs {
-		saved = append(saved, x)
-	}
-	if x.Needs {
-		saved = append(saved, s)
-	}
 	t.record(out, func() {
 		if s.Needs {
 			t.zeroed(s).Data[0] += dot64(out.Grad, x.Mat().Data)
@@ -90,7 +83,7 @@ func ScaleBy(t *Tape, x, s *Var) *Var {
 			m, acc := t.Grad(x)
 			scaleTo(m.Data, out.Grad, s.Mat().Data[0], acc)
 		}
-	}, saved...)
+	}, partners(s, x)...)
 	return out
 }
 
@@ -147,13 +140,6 @@ func MulCol(t *Tape, x, col *Var) *Var {
 			kernels.Scale(o.Row(r), c[r])
 		}
 	})
-	var saved []*Var
-	if col.Needs {
-		saved = append(saved, x)
-	}
-	if x.Needs {
-		saved = append(saved, col)
-	}
 	t.record(out, func() {
 		dy := out.gradMat()
 		if col.Needs {
@@ -177,6 +163,6 @@ func MulCol(t *Tape, x, col *Var) *Var {
 				}
 			})
 		}
-	}, saved...)
+	}, partners(col, x)...)
 	return out
 }

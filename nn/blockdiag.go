@@ -33,13 +33,6 @@ func BlockDiag(t *Tape, x, r *Var, blocks int, transpose bool) *Var {
 	}
 	d.group = min(max(1, wideBlock/max(b, 1)), d.blocks)
 	d.times(out.Mat(), x.Mat(), transpose, false)
-	var saved []*Var
-	if x.Needs {
-		saved = append(saved, r)
-	}
-	if r.Needs {
-		saved = append(saved, x)
-	}
 	t.record(out, func() {
 		dy := out.gradMat()
 		if x.Needs {
@@ -49,7 +42,7 @@ func BlockDiag(t *Tape, x, r *Var, blocks int, transpose bool) *Var {
 		if r.Needs {
 			d.grads(x.Mat(), dy)
 		}
-	}, saved...)
+	}, partners(x, r)...)
 	return out
 }
 

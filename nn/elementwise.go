@@ -83,13 +83,8 @@ func MulRow(t *Tape, x *Var, v *Var) *Var {
 		})
 	}
 	apply(out.Mat())
-	var saved []*Var
 	if v.Needs {
-		saved = append(saved, x)
 		t.recomputable(out, apply, x, v)
-	}
-	if x.Needs {
-		saved = append(saved, v)
 	}
 	t.record(out, func() {
 		var xm, dx kernels.Mat
@@ -122,7 +117,7 @@ func MulRow(t *Tape, x *Var, v *Var) *Var {
 			return
 		}
 		eachRow(x.Rows, x.Cols, func(lo, hi int) { back(nil, lo, hi) })
-	}, saved...)
+	}, partners(v, x)...)
 	return out
 }
 

@@ -20,13 +20,6 @@ func matMul(t *Tape, a, b *Var, trans bool) *Var {
 	out := t.New(a.Rows, n)
 	out.Needs = a.Needs || b.Needs
 	kernels.Gemm(out.Mat(), false, kernels.Term{A: a.Mat(), B: b.Mat(), TransB: trans})
-	var saved []*Var
-	if a.Needs {
-		saved = append(saved, b)
-	}
-	if b.Needs {
-		saved = append(saved, a)
-	}
 	t.record(out, func() {
 		dy := out.gradMat()
 		if a.Needs {
@@ -41,8 +34,21 @@ func matMul(t *Tape, a, b *Var, trans bool) *Var {
 			m, acc := t.Grad(b)
 			kernels.Gemm(m, acc, term)
 		}
-	}, saved...)
+	}, partners(a, b)...)
 	return out
+}
+
+// partners returns what the gradients of a product of a and b read: of each that
+// needs one the other.
+func partners(a, b *Var) []*Var {
+	var saved []*Var
+	if a.Needs {
+		saved = append(saved, b)
+	}
+	if b.Needs {
+		saved = append(saved, a)
+	}
+	return saved
 }
 
 // Mul returns a * b, element by element.
@@ -51,13 +57,6 @@ func Mul(t *Tape, a, b *Var) *Var {
 	out := t.New(a.Rows, a.Cols)
 	out.Needs = a.Needs || b.Needs
 	mulParallel(out.Data, a.Mat().Data, b.Mat().Data, false)
-	var saved []*Var
-	if a.Needs {
-		saved = append(saved, b)
-	}
-	if b.Needs {
-		saved = append(saved, a)
-	}
 	t.record(out, func() {
 		if a.Needs {
 			m, acc := t.Grad(a)
@@ -67,7 +66,7 @@ func Mul(t *Tape, a, b *Var) *Var {
 			m, acc := t.Grad(b)
 			mulParallel(m.Data, out.Grad, a.Mat().Data, acc)
 		}
-	}, saved...)
+	}, partners(a, b)...)
 	return out
 }
 
