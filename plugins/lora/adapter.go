@@ -67,7 +67,7 @@ func (a *adapter) Config() (json.RawMessage, error) {
 	if a.Cfg.TargetModules.IsAllLinear() {
 		a.Cfg.SetTargets(peft.Targets{List: peft.ShortNames(a.cfg.paths())})
 	}
-	if a.cfg.fresh && a.cfg.initKind == initLoftQ {
+	if a.cfg.fresh && a.cfg.initKind == initLoftQ && !a.cfg.requantises() {
 		a.Cfg.Set("init_lora_weights", true) // PEFT would quantise the base again
 	}
 	raw, err := a.Adapter.Config()

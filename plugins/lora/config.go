@@ -31,6 +31,8 @@ type config struct {
 	sites    []*site
 	tokens   []tokenGroup
 	eva      evaConfig
+	loftq    loftqConfig
+	asked    bool // loftq_config was given
 }
 
 // training are options that decide how an adapter is begun, trained or written
@@ -44,7 +46,8 @@ type training struct {
 	FrozenA bool `json:"lora_fa"`
 	// Residual writes adapters of a changed base as PEFT does.
 	Residual bool `json:"save_residual"`
-	// FloatBase is the model that a quantised base was made of (LoftQ).
+	// FloatBase is the model that a quantised base was made of (LoftQ); without, the
+	// base is quantised in memory.
 	FloatBase string `json:"loftq_base"`
 }
 
@@ -102,6 +105,9 @@ func parse(common *peft.Config) (*config, error) {
 		return nil, err
 	}
 	if err := c.checkEVA(); err != nil {
+		return nil, err
+	}
+	if err := c.checkLoftQ(); err != nil {
 		return nil, err
 	}
 	return c, c.checkTokens()

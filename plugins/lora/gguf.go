@@ -30,7 +30,7 @@ func (method) ToGGUF(a *formats.Adapter, n *model.Names) (*formats.OutAdapter, [
 	switch {
 	case cfg.UseDoRA:
 		why = "DoRA scales whole rows of weights"
-	case cfg.changesBase():
+	case cfg.changesBase(), cfg.requantises():
 		why = fmt.Sprintf("init_lora_weights %s changed the base model too", cfg.initKind)
 	case cfg.LoraBias:
 		why = "lora_bias adds to outputs"

@@ -22,7 +22,7 @@ var presets = []preset{
 	{"eva", nil, "LoRA that begins as the principal components of each module's inputs on the data, more rank where they explain more",
 		"Paischer et al. 2024, arXiv 2410.07170; rate and alpha of PEFT's example", 5e-4,
 		peft.Options{"init_lora_weights": initEVA, "lora_alpha": 1.0}},
-	{"loftq", nil, "LoRA that begins with what quantisation took from each weight; wants loftq_base, the model before quantisation",
+	{"loftq", nil, "LoRA on quantised weights that begins with what quantisation took from each",
 		"Li et al. 2023, arXiv 2310.08659; rate of its example", 3e-4,
 		peft.Options{"init_lora_weights": initLoftQ, "lora_alpha": 16.0}},
 	{"loraplus", nil, "LoRA whose B learns 16 times as fast as its A (LoRA+)",

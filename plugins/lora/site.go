@@ -44,6 +44,8 @@ func (c *config) Site(p *tuner.Place) (tuner.Site, error) {
 	c.sites = append(c.sites, s)
 	if p.Mod.Embedding != nil {
 		switch {
+		case c.requantises():
+			return nil, fmt.Errorf("target_modules hits it, an embedding, which init_lora_weights loftq cannot begin; PEFT cannot either: %w", peft.ErrConfig)
 		case c.LoraBias:
 			return nil, fmt.Errorf("target_modules hits it, an embedding, which has no lora_bias: %w", peft.ErrConfig)
 		case c.FrozenA:
@@ -65,6 +67,9 @@ func (c *config) Site(p *tuner.Place) (tuner.Site, error) {
 	}
 	if c.UseDoRA {
 		s.mag = p.Param("lora_magnitude_vector", p.Out)
+	}
+	if c.requantises() {
+		return requantise(&linear{s})
 	}
 	return &linear{s}, nil
 }

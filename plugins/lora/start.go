@@ -107,19 +107,28 @@ func (s *site) decompose() error {
 }
 
 // principal returns the first singular triplets of w. pissa_niter_k computes them
-// by k power iterations from a fixed start, which is fast and near enough: the
-// layer takes out exactly what they are. Residual files want the exact ones, which
-// are found again.
+// by k power iterations, which is fast and near enough: the layer takes out exactly
+// what they are. Residual files want the exact ones, which are found again.
 func (s *site) principal(w kernels.Mat) (u, sigma, vt []float32, err error) {
 	_, count, fast := strings.Cut(s.cfg.initKind, "_niter_")
-	n := min(s.rank+8, w.Rows, w.Cols)
 	if !fast || s.cfg.Residual {
-		return linalg.TruncatedSVD(w.Data, w.Rows, w.Cols, s.rank)
+		return exact(w, s.rank)
 	}
 	iterations, err := strconv.Atoi(count)
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	return powers(w, s.rank, iterations)
+}
+
+func exact(w kernels.Mat, rank int) (u, sigma, vt []float32, err error) {
+	return linalg.TruncatedSVD(w.Data, w.Rows, w.Cols, rank)
+}
+
+// powers returns nearly the first singular triplets of w, by power iterations from
+// a fixed start.
+func powers(w kernels.Mat, rank, iterations int) (u, sigma, vt []float32, err error) {
+	n := min(rank+8, w.Rows, w.Cols)
 	x, y, small := kernels.NewMat(w.Cols, n), kernels.NewMat(w.Rows, n), kernels.NewMat(n, w.Cols)
 	tuner.Normal(x.Data, 1, rand.New(rand.NewPCG(0x9155a, 0)).NormFloat64)
 	for i := range iterations + 1 {
@@ -138,7 +147,7 @@ func (s *site) principal(w kernels.Mat) (u, sigma, vt []float32, err error) {
 	whole := kernels.NewMat(w.Rows, n)
 	kernels.Gemm(whole, false, kernels.Term{A: y, B: kernels.MatOf(q, n, n)})
 	for o := range w.Rows {
-		u = append(u, whole.Row(o)[:s.rank]...)
+		u = append(u, whole.Row(o)[:rank]...)
 	}
 	return u, sigma, vt, nil
 }
