@@ -24,6 +24,7 @@ type Tape struct {
 	pinned int    // variables up to this seq may be read by records that do not say what they read
 	draws  uint64 // dropout operations since Reset
 	gen    int    // steps begun
+	once   map[onceKey]*Var
 }
 
 // node is one recorded operation.
@@ -52,6 +53,7 @@ func (t *Tape) Reset() {
 	t.mem.reset()
 	t.seq, t.pinned, t.draws = 0, 0, 0
 	t.gen++
+	clear(t.once)
 }
 
 // Close resets the tape and gives its memory back to the system. Slices of
@@ -274,4 +276,5 @@ func (t *Tape) Backward() {
 		*n = node{}
 	}
 	t.nodes = t.nodes[:0]
+	clear(t.once)
 }

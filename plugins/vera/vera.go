@@ -172,18 +172,6 @@ func (s *site) Init(rng *rand.Rand) error {
 	return nil
 }
 
-// Attach implements tuner.Site. The gradient of neither shared matrix is computed:
-// the inner vector scales activations, the outer one the rows of B.
-func (s *site) Attach(scale float32) error {
-	a := s.cfg.first(s.in)
-	b := tuner.Constant(s.cfg.b.V.Data[:s.out*s.cfg.R], s.out, s.cfg.R)
-	s.layer.AddLowRank(func(t *nn.Tape, x *nn.Var) nn.LowRank {
-		z := nn.MatMulT(t, nn.Dropout(t, x, float32(s.cfg.Dropout)), a)
-		return nn.LowRank{X: nn.MulRow(t, z, s.ld.V), B: nn.MulCol(t, b, s.lb.V), Scale: scale}
-	})
-	return nil
-}
-
 // MergeRows implements tuner.RowMerging.
 func (s *site) MergeRows(w kernels.Mat, r0, r1 int, scale float32) {
 	s.once.Do(func() {
