@@ -1,12 +1,10 @@
 package cli
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"fmt"
 	"math"
-	"os"
 	"slices"
 	"strings"
 
@@ -104,31 +102,6 @@ func (a *app) classifyCommand() *cobra.Command {
 		return nil
 	}
 	return cmd
-}
-
-// inputTexts returns the arguments, or the lines of standard input.
-func (a *app) inputTexts(args []string) ([]string, error) {
-	if len(args) > 0 {
-		return args, nil
-	}
-	if f, ok := a.in.(*os.File); a.in == nil || ok && isTerminal(f) {
-		return nil, usagef("no text: give it as an argument, or lines on standard input")
-	}
-	var out []string
-	s := bufio.NewScanner(a.in)
-	s.Buffer(nil, 64<<20)
-	for s.Scan() {
-		if line := strings.TrimSuffix(s.Text(), "\r"); strings.TrimSpace(line) != "" {
-			out = append(out, line)
-		}
-	}
-	if err := s.Err(); err != nil {
-		return nil, err
-	}
-	if len(out) == 0 {
-		return nil, withCode(exitData, fmt.Errorf("no text on standard input"))
-	}
-	return out, nil
 }
 
 // classify labels texts. The records carry any label at all: what is asked for is

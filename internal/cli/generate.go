@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/peftkit/peftkit/generate"
@@ -93,28 +92,6 @@ func (a *app) generateCommand() *cobra.Command {
 		return a.generate(cmd, l, ids, o, templated, *asJSON)
 	}
 	return cmd
-}
-
-// promptText returns -p, or standard input for "-" or when nothing was given
-// and it is no terminal.
-func (a *app) promptText(cmd *cobra.Command, p string) (string, error) {
-	given := cmd.Flags().Changed("prompt")
-	if p != "-" && given {
-		return p, nil
-	}
-	if f, ok := a.in.(*os.File); a.in == nil || ok && !given && isTerminal(f) {
-		return "", needFlags(cmd, "prompt")
-	}
-	b, err := io.ReadAll(a.in)
-	if err != nil {
-		return "", err
-	}
-	return strings.TrimRight(string(b), "\r\n"), nil
-}
-
-func isTerminal(f *os.File) bool {
-	_, ok := terminalWidth(f.Fd())
-	return ok
 }
 
 // prompt renders and tokenizes a prompt.
