@@ -19,6 +19,7 @@ func TestConformance(t *testing.T) {
 		{Name: "drawn again", Identity: true, Options: peft.Options{"r": 3, "randlora_alpha": 3, "save_projection": false}},
 		{Name: "sparse", Identity: true, Options: peft.Options{"r": 4, "randlora_alpha": 4, "sparse": true, "target_modules": all}},
 		{Name: "very sparse, random", Options: peft.Options{"r": 8, "randlora_alpha": 1, "very_sparse": true, "init_weights": false, "target_modules": all}},
+		{Name: "many rows", Options: peft.Options{"r": 8, "randlora_alpha": 1, "init_weights": false, "target_modules": all}, Batch: pefttest.Many},
 		{Name: "bert", Identity: true, Model: testmodel.BERT(2), Build: model.Options{Task: model.SequenceClassification}, Options: peft.Options{"r": 4, "randlora_alpha": 4}},
 	})
 }

@@ -11,8 +11,7 @@ import (
 
 // The kinds of parts of the shared matrices.
 const (
-	rowsOfA = iota
-	columnsOfB
+	columnsOfB = iota
 	columnsOfBTurned
 )
 
@@ -32,11 +31,6 @@ func (c *config) makePart(kind, n, size int) *nn.Var {
 	k := c.R * n
 	var v *nn.Var
 	switch kind {
-	case rowsOfA: // row (i,b) is row i of A
-		v = tuner.Constant(make([]float32, k*size), k, size)
-		for i := range k {
-			copy(v.Data[i*size:(i+1)*size], c.a.V.Data[i/n*c.a.V.Cols:])
-		}
 	case columnsOfB: // column (b,i)
 		all := c.b.Shape[1] * c.R
 		v = tuner.Constant(make([]float32, size*k), size, k)
@@ -83,14 +77,44 @@ func (s *site) Init(rng *rand.Rand) error {
 	return nil
 }
 
-// small returns A', [rank*bases, smaller side].
+// small returns A', [rank*bases, smaller side]: row (i,b) is row i of A, times row b
+// of gamma and element (i,b) of lambda.
 func (s *site) small(t *nn.Tape) *nn.Var {
-	basis := make([]int32, s.cfg.R*s.n)
-	for i := range basis {
-		basis[i] = int32(i % s.n)
+	r, n, cols := s.cfg.R, s.n, s.gamma.V.Cols
+	lambda, gamma, a := s.lambda.V, s.gamma.V.Mat(), s.cfg.a.V.Mat()
+	out := t.New(r*n, cols)
+	out.Needs = lambda.Needs || s.gamma.V.Needs
+	m := out.Mat()
+	kernels.Parallel(r*n, 16, func(lo, hi int) {
+		for k := lo; k < hi; k++ {
+			kernels.Mul(m.Row(k), a.Row(k / n)[:cols], gamma.Row(k%n))
+			kernels.Scale(m.Row(k), lambda.Data[k])
+		}
+	})
+	t.Record(out, func() {
+		dy := kernels.MatOf(out.Grad, out.Rows, out.Cols)
+		dl, dg := zeroed(t, lambda), zeroed(t, s.gamma.V)
+		kernels.Parallel(n, 1, func(lo, hi int) {
+			tmp := make([]float32, cols)
+			for b := lo; b < hi; b++ {
+				for k := b; k < r*n; k += n {
+					kernels.Mul(tmp, dy.Row(k), a.Row(k / n)[:cols])
+					dl.Data[k] += kernels.Dot(tmp, gamma.Row(b))
+					kernels.Axpy(lambda.Data[k], tmp, dg.Row(b))
+				}
+			}
+		})
+	}, lambda)
+	return out
+}
+
+// zeroed returns the gradient of v to be added to.
+func zeroed(t *nn.Tape, v *nn.Var) kernels.Mat {
+	m, acc := t.Grad(v)
+	if !acc {
+		clear(m.Data)
 	}
-	a := s.cfg.part(rowsOfA, s.n, s.gamma.V.Cols)
-	return nn.MulCol(t, nn.Mul(t, nn.GatherRows(t, s.gamma.V, basis), a), s.lambda.V)
+	return m
 }
 
 // Attach implements tuner.Site.
@@ -117,6 +141,9 @@ func (s *site) Attach(scale float32) error {
 			l.A, l.B = a, large
 		default:
 			l.A, l.B = large, nn.Transpose(t, a)
+		}
+		if l.B != a && l.A != a {
+			t.Discard(a)
 		}
 		return l
 	})

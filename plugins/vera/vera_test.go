@@ -9,7 +9,6 @@ import (
 	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/internal/testmodel"
 	"github.com/peftkit/peftkit/model"
-	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/peft/pefttest"
 	"github.com/peftkit/peftkit/plugins/vera"
@@ -21,7 +20,7 @@ func TestConformance(t *testing.T) {
 		{Name: "defaults", Identity: true, Options: peft.Options{"r": 16}},
 		{Name: "drawn again", Identity: true, Options: peft.Options{"r": 8, "save_projection": false, "target_modules": "v_proj,down_proj"}},
 		{Name: "random", Options: peft.Options{"r": 4, "init_weights": false, "projection_prng_key": 7}},
-		{Name: "many rows", Options: peft.Options{"r": 6, "init_weights": false, "target_modules": "q_proj,k_proj,v_proj,up_proj,down_proj,lm_head"}, Model: untied(), Batch: many},
+		{Name: "many rows", Options: peft.Options{"r": 6, "init_weights": false, "target_modules": "q_proj,k_proj,v_proj,up_proj,down_proj,lm_head"}, Model: untied(), Batch: pefttest.Many},
 		{Name: "bert", Identity: true, Model: testmodel.BERT(2), Build: model.Options{Task: model.SequenceClassification}, Options: peft.Options{"r": 8, "bias": "vera_only"}},
 	})
 }
@@ -30,19 +29,6 @@ func untied() testmodel.Config {
 	s := testmodel.Default()
 	s.Untied = true
 	return s
-}
-
-// many repeats a batch: enough rows to make the change as a matrix.
-func many(b *model.Batch) {
-	n := len(b.Tokens)
-	seqs := b.Seqs
-	for i := 1; i < 12; i++ {
-		b.Tokens, b.Pos, b.Labels = append(b.Tokens, b.Tokens[:n]...), append(b.Pos, b.Pos[:n]...), append(b.Labels, b.Labels[:n]...)
-		for _, s := range seqs {
-			b.Seqs = append(b.Seqs, nn.Span{Start: i*n + s.Start, End: i*n + s.End})
-		}
-		b.Tokens[i*n] = int32(i)
-	}
 }
 
 func build(t *testing.T) *model.Model {
