@@ -74,6 +74,15 @@ func (in *interp) capture(body []stmt, s *scope) (string, error) {
 	return text, err
 }
 
+// filtered captures a body in a scope of its own and passes it through filters.
+func (in *interp) filtered(body []stmt, fs []*filterExpr, s *scope) (any, error) {
+	text, err := in.capture(body, &scope{up: s})
+	if err != nil {
+		return nil, err
+	}
+	return in.applyAll(fs, text, s)
+}
+
 func (in *interp) run(body []stmt, s *scope) error {
 	for _, st := range body {
 		if err := in.exec(st, s); err != nil {
@@ -122,21 +131,13 @@ func (in *interp) exec(st stmt, s *scope) error {
 		}
 		return assign(n.target, v, s)
 	case *setBlockNode:
-		text, err := in.capture(n.body, &scope{up: s})
-		if err != nil {
-			return err
-		}
-		v, err := in.applyAll(n.filters, text, s)
+		v, err := in.filtered(n.body, n.filters, s)
 		if err != nil {
 			return err
 		}
 		return assign(n.target, v, s)
 	case *filterNode:
-		text, err := in.capture(n.body, &scope{up: s})
-		if err != nil {
-			return err
-		}
-		v, err := in.applyAll(n.filters, text, s)
+		v, err := in.filtered(n.body, n.filters, s)
 		if err != nil {
 			return err
 		}
