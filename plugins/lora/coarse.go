@@ -87,7 +87,8 @@ func encodeInt8(dst []byte, src []float32) {
 	}
 	scale := float32(0)
 	if most > 0 {
-		scale = 127 / most
+		scale = 1 / most // PyTorch divides a number by a tensor in two steps
+		scale *= 127
 	}
 	for len(row) > 0 {
 		binary.LittleEndian.PutUint32(dst, math.Float32bits(most))
