@@ -3,7 +3,7 @@
     python3 docs/survey/prepare.py DATA OUT
 
 DATA holds text/sst2, text/cola, text/alpaca_en_demo and models/us_bart; OUT gets one folder per task with
-train.jsonl and valid.jsonl, and a model folder us_bart. The choice of records depends on a fixed seed alone.
+train.jsonl, dev.jsonl (to choose learning rates on) and valid.jsonl (for the scores), and a model folder us_bart. The choice of records depends on a fixed seed alone.
 """
 
 import csv
@@ -46,30 +46,43 @@ def pronunciation(data, out, train=8000, valid=500):
     rng.shuffle(american)
     write(out / "british/valid.jsonl", [{"source": w, "target": gb[w]} for w in differ[:valid]])
     write(out / "british/train.jsonl", [{"source": w, "target": gb[w]} for w in differ[valid:valid + train]])
+    write(out / "british/dev.jsonl", [{"source": w, "target": gb[w]} for w in differ[valid + train:][:valid]])
     write(out / "american/valid.jsonl", [{"source": w, "target": us[w]} for w in american[:valid]])
     (out / "us_bart").mkdir(exist_ok=True)
     shutil.copy(model / "us_bart_config.json", out / "us_bart/config.json")
     shutil.copy(model / "us_bart.safetensors", out / "us_bart/model.safetensors")
 
 
+def classes(out, train, valid, dev=500):
+    """The last of the training records are put aside as dev."""
+    write(out / "train.jsonl", train[:-dev])
+    write(out / "dev.jsonl", train[-dev:])
+    write(out / "valid.jsonl", valid)
+
+
 def sst2(data, out):
-    for part, name in (("train", "train"), ("dev", "valid")):
+    def rows(part):
         lines = (data / f"text/sst2/{part}.tsv").read_text(encoding="utf-8").splitlines()
-        write(out / f"sst2/{name}.jsonl", [dict(zip(("text", "label"), line.rsplit("\t", 1))) for line in lines])
+        return [dict(zip(("text", "label"), line.rsplit("\t", 1))) for line in lines]
+
+    classes(out / "sst2", rows("train"), rows("dev"))
 
 
 def cola(data, out):
-    for part, name in (("in_domain_train", "train"), ("in_domain_dev", "valid")):
-        rows = csv.reader((data / f"text/cola/{part}.tsv").open(encoding="utf-8"), delimiter="\t", quoting=csv.QUOTE_NONE)
-        write(out / f"cola/{name}.jsonl", [{"text": r[3], "label": r[1]} for r in rows])
+    def rows(part):
+        lines = csv.reader((data / f"text/cola/{part}.tsv").open(encoding="utf-8"), delimiter="\t", quoting=csv.QUOTE_NONE)
+        return [{"text": r[3], "label": r[1]} for r in lines]
+
+    classes(out / "cola", rows("in_domain_train"), rows("in_domain_dev"))
 
 
-def instructions(data, out, valid=100):
+def instructions(data, out, valid=100, dev=60):
     rows = json.loads((data / "text/alpaca_en_demo/alpaca_en_demo.json").read_text(encoding="utf-8"))
     rows = [r for r in rows if len(r["instruction"]) + len(r["input"]) + len(r["output"]) < 700]
     random.Random(7).shuffle(rows)
     write(out / "instructions/valid.jsonl", rows[:valid])
-    write(out / "instructions/train.jsonl", rows[valid:])
+    write(out / "instructions/dev.jsonl", rows[valid:valid + dev])
+    write(out / "instructions/train.jsonl", rows[valid + dev:])
 
 
 def main():

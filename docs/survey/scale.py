@@ -19,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 SIZES = {
     "small": {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4},
-    "large": {"hidden_size": 320, "intermediate_size": 864, "num_hidden_layers": 6, "num_attention_heads": 8},
+    "large": {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 6},
 }
 
 
@@ -33,7 +33,7 @@ def restaurants(path):
     seen = {}
     for row in csv.DictReader(path.open(encoding="utf-8")):
         seen.setdefault(row["mr"], row["ref"])
-    rows = [{"prompt": m + " => ", "completion": r} for m, r in seen.items()]
+    rows = [{"prompt": m + " =>", "completion": " " + r} for m, r in seen.items()]
     random.Random(7).shuffle(rows)
     return rows
 
@@ -44,7 +44,7 @@ def main():
     pieces = [plays[i:i + 1600] for i in range(0, len(plays), 1600)]
     # Half of the meanings are read as plain text while the models are made: they know the words, not the task.
     rows = restaurants(data / "text/e2e/devset.csv") + restaurants(data / "text/e2e/testset_w_refs.csv")
-    write(out / "plays/train.jsonl", [{"text": p} for p in pieces] + [{"text": r["completion"]} for r in rows[700:]])
+    write(out / "plays/train.jsonl", [{"text": p} for p in pieces] + [{"text": r["completion"].lstrip()} for r in rows[700:]])
     write(out / "restaurants/train.jsonl", rows[:600])
     write(out / "restaurants/valid.jsonl", rows[600:700])
     bpe = ByteLevelBPETokenizer()
