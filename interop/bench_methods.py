@@ -7,8 +7,8 @@ its options reach that; 4 sequences of 256 tokens a step, float32, AdamW, as man
 threads as the machine has cores. Each measurement is a process of its own (those
 of PyTorch are forked from one that has imported it), of which the first step is
 left out and the median of the rest counts. Within a round the two sides
-alternate method by method; rounds are repeated while the time lasts. Printed is
-a Markdown table: medians over the rounds with their spread, the rate as a share of
+alternate method by method; rounds are repeated while the time lasts. Methods that
+PEFT does not have run on peftkit's side alone. Printed is a Markdown table: medians over the rounds with their spread, the rate as a share of
 LoRA's, and the peak memories of the processes.
 
 A method of PEFT that peftkit has and that is missing here is an error.
@@ -57,10 +57,23 @@ METHODS = {
     "ln-tuning": ("LNTuningConfig", {"target_modules": ["input_layernorm", "post_attention_layernorm", "norm"]}),
     "trainabletokens": ("TrainableTokensConfig", {"token_indices": list(range(64)), "target_modules": ["embed_tokens"]}),
     "prompt-tuning": ("PromptTuningConfig", {"num_virtual_tokens": 20, "prompt_tuning_init": "RANDOM"}),
-    "prefix-tuning": ("PrefixTuningConfig", {"num_virtual_tokens": 20}),
+    "prefix-tuning": ("PrefixTuningConfig", {"num_virtual_tokens": 20, "prefix_projection": False}),
     "p-tuning": ("PromptEncoderConfig", {"num_virtual_tokens": 20, "encoder_hidden_size": 384}),
     "multitask-prompt-tuning": ("MultitaskPromptTuningConfig", {"num_virtual_tokens": 20, "num_tasks": 1, "num_ranks": 1}),
     "adaption-prompt": ("AdaptionPromptConfig", {"adapter_len": 20, "adapter_layers": 6}),
+}
+#: Methods of peftkit that PEFT does not have, beside LoRA alone.
+OWN = {
+    "houlsby": {"reduction_factor": 5},
+    "pfeiffer": {"reduction_factor": 2.5},
+    "parallel": {"reduction_factor": 2.5},
+    "compacter": {"reduction_factor": 2},
+    "compacterpp": {"reduction_factor": 2},
+    "attention-prefix": {"prefix_length": 30, "flat": True},
+    "mam": {"reduction_factor": 4, "flat": True},
+    "unipelt": {},
+    "last-layer": {},
+    "full": {},
 }
 #: Methods whose configuration has no target_modules.
 PROMPTS = {"prompt-tuning", "prefix-tuning", "p-tuning", "multitask-prompt-tuning", "adaption-prompt"}
@@ -70,6 +83,8 @@ SAME_WORK = {"rslora", "pissa", "olora", "loraplus", "lora-fa", "eva", "loftq"}
 
 def options(method: str) -> dict:
     """The configuration as both sides get it."""
+    if method in OWN:
+        return dict(OWN[method])
     out = dict(METHODS[method][1])
     if method not in PROMPTS:
         out.setdefault("target_modules", LINEAR)
@@ -220,7 +235,7 @@ def table(results: dict, notes: dict) -> str:
     lines = ["| method | trainable | peftkit tokens/s | of LoRA | PEFT tokens/s | peftkit / PEFT | peak memory, MiB: peftkit | PEFT |", "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
     for method, sides in results.items():
         ours, theirs = sides["peftkit"], sides["torch"]
-        row = [f"`{method}`", f"{theirs[0]['params'] if theirs else 0:,}"]
+        row = [f"`{method}`", f"{ours[0]['params'] if ours else 0:,}"]
         row.append(cell([r["rate"] for r in ours], ".0f") if ours else "–")
         row.append(f"{statistics.median(r['rate'] for r in ours) / lora:.2f}" if ours and lora else "–")
         row.append(cell([r["rate"] for r in theirs], ".0f") if theirs else "–")
@@ -241,7 +256,7 @@ def known(binary: Path) -> list[str]:
     missing = [n for n, t in types.items() if t in theirs and n not in METHODS and n not in SAME_WORK]
     if missing:
         sys.exit(f"methods without a configuration here: {', '.join(missing)}")
-    return [n for n in METHODS if n in types]
+    return [n for n in (*METHODS, *OWN) if n in types]
 
 
 def main() -> None:
@@ -286,20 +301,25 @@ def main() -> None:
                 if method in notes:
                     continue
                 ours = peftkit_steps(PEFTKIT, model, texts, Path(tmp) / f"{method}-{number}", method, args)
-                theirs = torch.measure(method)
+                theirs = torch.measure(method) if method in METHODS else None
                 for side, got in (("peftkit", ours), ("PEFT", theirs)):
-                    if "error" in got:
+                    if got and "error" in got:
                         notes[method] = f"{side} failed: {got['error']}"
                 if method in notes:
                     print(f"{method}: {notes[method]}", flush=True)
                     continue
+                for side, got in (("peftkit", ours), ("torch", theirs)):
+                    if got is None:
+                        continue
+                    results[method][side].append({"rate": statistics.median(got["rates"][SKIP:]), "peak": got["peak"], "params": got["params"], "loss": got["losses"][0]})
+                line = f"round {number + 1} {method:24s} peftkit {results[method]['peftkit'][-1]['rate']:7.0f}"
+                if theirs is None:
+                    print(f"{line} tokens/s", flush=True)
+                    continue
                 if ours["params"] != theirs["params"]:
                     warn[method] = f"not the same adapter: {ours['params']} and {theirs['params']} parameters"
-                for side, got in (("peftkit", ours), ("torch", theirs)):
-                    results[method][side].append({"rate": statistics.median(got["rates"][SKIP:]), "peak": got["peak"], "params": got["params"], "loss": got["losses"][0]})
                 a, b = ours["losses"][0], theirs["losses"][0]
-                print(f"round {number + 1} {method:24s} peftkit {results[method]['peftkit'][-1]['rate']:7.0f}  PEFT {results[method]['torch'][-1]['rate']:7.0f} tokens/s"
-                      f"  first losses {a:.3f} {b:.3f}", flush=True)
+                print(f"{line}  PEFT {results[method]['torch'][-1]['rate']:7.0f} tokens/s  first losses {a:.3f} {b:.3f}", flush=True)
                 if abs(a - b) > 0.05 * abs(b):
                     warn[method] = f"not the same work: first losses {a:.4f} and {b:.4f}"
             clock.append(gauge(PEFTKIT))
