@@ -12,6 +12,7 @@ from peft.utils.save_and_load import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from peers import compare, models, peftkit, tokenizers_
+from peers.methods import pad, records
 from test_training import texts
 
 IDS = [[5, 77, 301, 12, 250, 33, 8], [9], [int(x) for x in range(40, 75)]]
@@ -31,6 +32,7 @@ MODELS = {
     "bert": ("BertForSequenceClassification", {}, "SEQ_CLS"),
     "bert-tokens": ("BertForTokenClassification", {}, "TOKEN_CLS"),
     "roberta": ("RobertaForSequenceClassification", {}, "SEQ_CLS"),
+    "roberta-tokens": ("RobertaForTokenClassification", {}, "TOKEN_CLS"),
     "llama-cls": ("LlamaForSequenceClassification", {}, "SEQ_CLS"),
     "bart": ("BartForConditionalGeneration", {}, "SEQ_2_SEQ_LM"),
     "bart-scaled": ("BartForConditionalGeneration", {"scale_embedding": True}, "SEQ_2_SEQ_LM"),
@@ -203,18 +205,6 @@ METHOD = {"prompt": ["prompt-tuning"], "prefix": ["prefix-tuning", "--prefix-pro
           "adaption": ["adaption-prompt", "--adapter-len", "5", "--adapter-layers", "2"]}
 
 
-def records(path, task):
-    lines = [json.loads(line) for line in texts(path).read_text().splitlines()]
-    if task == "SEQ_CLS":
-        lines = [{"text": r["text"], "label": str(i % 3)} for i, r in enumerate(lines)]
-    elif task == "TOKEN_CLS":
-        lines = [{"tokens": r["text"].split(), "tags": [str((i + j) % 3) for j in range(len(r["text"].split()))]} for i, r in enumerate(lines)]
-    elif task == "SEQ_2_SEQ_LM":
-        lines = [{"source": r["text"], "target": " ".join(r["text"].split()[::-1])} for r in lines]
-    path.write_text("".join(json.dumps(r) + "\n" for r in lines))
-    return path
-
-
 @pytest.mark.parametrize("kind, name", pairs())
 def test_peft_reads_peftkit(made, tmp_path, kind, name):
     """What peftkit trains, PEFT loads: no missing key, no unexpected key, the same logits."""
@@ -222,7 +212,7 @@ def test_peft_reads_peftkit(made, tmp_path, kind, name):
     task = MODELS[name][2]
     out = tmp_path / "out"
     size = [] if kind == "adaption" else ["--virtual-tokens", TOKENS]
-    peftkit.run("train", "-m", folder, "-d", records(tmp_path / "data.jsonl", task), "-o", out, "--max-steps", 3, "--lr", 0.05,
+    peftkit.run("train", "-m", folder, "-d", records(texts(tmp_path / "data.jsonl"), task), "-o", out, "--max-steps", 3, "--lr", 0.05,
                 "--max-seq-len", 64, "--method", METHOD[kind][0], *METHOD[kind][1:], *size)
     got = load(base(), out)
     for ids in IDS:
@@ -241,7 +231,7 @@ def test_same_losses(made, tmp_path, kind, name):
     start, out = tmp_path / "start", tmp_path / "out"
     got.save_pretrained(start)
     with_encoder(got, start)
-    data = records(tmp_path / "data.jsonl", task)
+    data = records(texts(tmp_path / "data.jsonl"), task)
     lr = 1e-3 if kind.startswith("p-") else 1e-2  # the networks magnify rounding at 1e-2
     peftkit.run("train", "-m", folder, "-d", data, "-o", out, "--init-adapter", start, "--max-seq-len", 64, "--max-steps", 10, "--batch-size", 2,
                 "--grad-accum", 1, "--lr", lr, "--schedule", "constant", "--warmup", 0, "--weight-decay", 0, "--clip", 1, "--save-steps", 0,
@@ -263,11 +253,6 @@ def with_encoder(got, folder):
         return
     file = load_file(folder / "adapter_model.safetensors")
     save_file(file | {f"prompt_encoder.{k}": v.contiguous() for k, v in state.items()}, folder / "adapter_model.safetensors", {"format": "pt"})
-
-
-def pad(rows, value=0):
-    width = max(map(len, rows))
-    return torch.tensor([r + [value] * (width - len(r)) for r in rows])
 
 
 def loss_of(got, kind, task, lines):

@@ -1,11 +1,13 @@
 """Small seeded models that transformers makes, one per feature of the family."""
 
 import copy
+import json
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+import transformers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging as hf_logging
 
@@ -90,8 +92,9 @@ def save(small: Small, folder: Path) -> LlamaForCausalLM:
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32):
-    """Loads a folder with transformers; every key must be found, none left over."""
-    model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True, local_files_only=True)
+    """Loads a folder with transformers, as the class that it names; every key must be found, none left over."""
+    named = json.loads((folder / "config.json").read_text()).get("architectures") or [""]
+    model, info = getattr(transformers, named[0], AutoModelForCausalLM).from_pretrained(folder, dtype=dtype, output_loading_info=True, local_files_only=True)
     wrong = {k: v for k, v in info.items() if v}
     if wrong:
         raise AssertionError(f"transformers loading {folder}: {wrong}")
@@ -100,8 +103,18 @@ def load(folder: Path, dtype: torch.dtype = torch.float32):
 
 @torch.no_grad()
 def logits(model, ids: list[int]):
-    """Float32 logits [len(ids), vocab] of one sequence."""
-    return model(input_ids=torch.tensor([ids])).logits[0].float().numpy()
+    """Float32 logits of one sequence: [len(ids), vocab or labels], of a text classifier [1, labels].
+
+    The decoder of an encoder-decoder reads decoded(ids).
+    """
+    two = {"decoder_input_ids": torch.tensor([decoded(ids)])} if model.config.is_encoder_decoder else {}
+    out = model(input_ids=torch.tensor([ids]), **two).logits.float()
+    return (out[0] if out.dim() == 3 else out).numpy()
+
+
+def decoded(ids: list[int]) -> list[int]:
+    """What the decoder reads where the encoder reads ids."""
+    return [2] + ids[:5][::-1]
 
 
 @torch.no_grad()

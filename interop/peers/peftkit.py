@@ -37,12 +37,14 @@ def call(*args, timeout: float = 1200):
         raise AssertionError(f"peftkit {args[0]} --json: not JSON ({e}): {out[:300]!r}") from e
 
 
-def logits(model: Path, ids: list[int], lora: str | Path | None = None) -> np.ndarray:
-    """Float32 logits [len(ids), vocab]."""
+def logits(model: Path, ids: list[int], lora: str | Path | None = None, decoded: list[int] | None = None) -> np.ndarray:
+    """Float32 logits [len(ids), vocab]; of the decoder's tokens where there are any."""
+    words = lambda v: ",".join(map(str, v))
+    tokens = ["--source-ids", words(ids), "--decoder-ids", words(decoded)] if decoded else ["--tokens", words(ids)]
     with tempfile.TemporaryDirectory() as tmp:
         out = Path(tmp) / "logits.safetensors"
         extra = ["--lora", lora] if lora else []
-        run("logits", "-m", model, *extra, "--tokens", ",".join(map(str, ids)), "-o", out)
+        run("logits", "-m", model, *extra, *tokens, "-o", out)
         return load_file(out)["logits"]
 
 

@@ -72,14 +72,15 @@ def _pad(rows, tokenizer):
     return ids, labels, mask
 
 
-def train(tuned, rows, tokenizer, run: Run, penalty=None, after=None, optimizer=None) -> list[dict]:
+def train(tuned, rows, tokenizer, run: Run, penalty=None, after=None, optimizer=None, objective=None) -> list[dict]:
     """Trains the adapter in place, in order, epoch after epoch.
 
     The loss of a step is the mean over all its labelled tokens, over all its
     micro-batches. Returns loss, learning rate and gradient norm of every step.
     penalty(ids) is added to the loss of a step; after(step), from 0, is called
     when the optimizer has stepped, the gradients still there. optimizer is AdamW
-    over all that is trained unless given.
+    over all that is trained unless given. objective(tuned, rows) is the mean loss of
+    a batch of rows, for other tasks than the causal language model.
     """
     trained = [p for p in tuned.parameters() if p.requires_grad]
     optimizer = optimizer or torch.optim.AdamW(trained, lr=run.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=run.weight_decay)
@@ -90,10 +91,17 @@ def train(tuned, rows, tokenizer, run: Run, penalty=None, after=None, optimizer=
     for step in range(run.steps):
         micro = []
         while len(micro) < run.accumulate:
-            micro.append(_pad(chunks[at % len(chunks)], tokenizer))
+            micro.append(chunks[at % len(chunks)])
             at += 1
-        count = sum(int((labels[:, 1:] != IGNORE).sum()) for _, labels, _ in micro)
         total = 0.0
+        if objective:
+            for batch in micro:
+                loss = objective(tuned, batch) / run.accumulate
+                loss.backward()
+                total += loss.item()
+            micro = []
+        micro = [_pad(batch, tokenizer) for batch in micro]
+        count = sum(int((labels[:, 1:] != IGNORE).sum()) for _, labels, _ in micro)
         for ids, labels, mask in micro:
             scores = tuned(input_ids=ids, attention_mask=mask).logits.float()
             loss = torch.nn.functional.cross_entropy(scores[:, :-1].flatten(0, 1), labels[:, 1:].flatten(),
@@ -101,7 +109,7 @@ def train(tuned, rows, tokenizer, run: Run, penalty=None, after=None, optimizer=
             loss.backward()
             total += loss.item()
         if penalty:
-            loss = penalty(micro[0][0])
+            loss = penalty(micro[0][0] if micro else None)
             loss.backward()
             total += loss.item()
         norm = torch.nn.utils.clip_grad_norm_(trained, run.clip or math.inf)
