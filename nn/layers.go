@@ -74,6 +74,10 @@ type WeightView struct {
 	// Weight returns a weight of the same size as w: one that changes elements as
 	// they are decoded, which costs neither memory nor a second product.
 	Weight func(w *Weight) *Weight
+	// Change, if not nil, may give the same change for x as an addition, which then
+	// stands in for Weight and After; one without B stands in for nothing. Only the last
+	// view of a layer is asked.
+	Change func(t *Tape, x *Var, w *Weight) LowRank
 	// After gets the product's input and output, to record what the change's
 	// parameters have for a gradient; it returns the output to go on with.
 	After func(t *Tape, x, y *Var) *Var
@@ -85,12 +89,18 @@ func (l *LinearLayer) View(v WeightView) { l.views = append(l.views, v) }
 
 // product is the layer's own operation, without what is wrapped around it.
 func (l *LinearLayer) product(t *Tape, x *Var) *Var {
-	w := l.W
-	for _, v := range l.views {
+	w, views, terms := l.W, l.views, l.additions(t, x)
+	for i, v := range views {
+		if v.Change != nil && i == len(views)-1 {
+			if c := v.Change(t, x, w); c.B != nil {
+				terms, views = append(terms, c), views[:i]
+				break
+			}
+		}
 		w = v.Weight(w)
 	}
-	y := LinearOp(t, x, w, l.Bias, l.additions(t, x)...)
-	for _, v := range l.views {
+	y := LinearOp(t, x, w, l.Bias, terms...)
+	for _, v := range views {
 		y = v.After(t, x, y)
 	}
 	return y

@@ -53,6 +53,10 @@ type Elements struct {
 	Params []*nn.Var
 	// Change changes elements col to col+len(v) of a stored row, see [Changed].
 	Change func(v []float32, row, col int)
+	// Matrix, if not nil, writes what Change adds to w as a matrix, [out, in]. It is used
+	// in training on many rows, where that costs less than changing rows as they are
+	// decoded.
+	Matrix func(dst kernels.Mat, w *nn.Weight)
 	// Grad adds to the parameters' gradients what the layer's input x and the
 	// gradient dy of its output give; w is the weight that is changed. It may use t
 	// for memory.
@@ -78,6 +82,7 @@ func (e *Elements) Attach() {
 			}
 			return view
 		},
+		Change: e.change,
 		After: func(t *nn.Tape, x, y *nn.Var) *nn.Var {
 			if e.Layer.W.Frozen == nil {
 				return nn.Add(t, y, nn.LinearOp(t, x, nil, nil, nn.LowRank{B: e.Dense(t), Scale: 1}))
@@ -85,6 +90,33 @@ func (e *Elements) Attach() {
 			return e.after(t, of, x, y)
 		},
 	})
+}
+
+// manyRows is the number of rows from which on the change is made as a matrix.
+const manyRows = 64
+
+// change is the change as a matrix, which is made for the product and again in
+// backward; a LowRank without B where that is not wanted.
+func (e *Elements) change(t *nn.Tape, x *nn.Var, w *nn.Weight) nn.LowRank {
+	if e.Matrix == nil || !t.Train || x.Rows < manyRows || w.Frozen == nil || w.Transposed {
+		return nn.LowRank{}
+	}
+	low := nn.LowRank{Scale: 1, B: t.Later(w.Out, w.In, func(dst kernels.Mat) { e.Matrix(dst, w) })}
+	if e.trained() {
+		low.Reads = []*nn.Var{x}
+		low.Grad = func(dy kernels.Mat, r0, r1 int) { e.Grad(t, w, x.Mat().RowsOf(r0, r1), dy) }
+	}
+	return low
+}
+
+// trained reports whether a parameter wants a gradient.
+func (e *Elements) trained() bool {
+	for _, p := range e.Params {
+		if p.Needs {
+			return true
+		}
+	}
+	return false
 }
 
 // AttachBeside adds the product of the changed weight with another input, made of
@@ -114,11 +146,7 @@ func (e *Elements) AttachBeside(f func(t *nn.Tape, x *nn.Var) *nn.Var) {
 
 // after watches y for the gradients of the parameters.
 func (e *Elements) after(t *nn.Tape, w *nn.Weight, x, y *nn.Var) *nn.Var {
-	needs := false
-	for _, p := range e.Params {
-		needs = needs || p.Needs
-	}
-	if !t.Train || !needs {
+	if !t.Train || !e.trained() {
 		return y
 	}
 	t.Watch(y, func(dy kernels.Mat) { e.Grad(t, w, x.Mat(), dy) }, x)

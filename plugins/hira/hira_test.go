@@ -23,6 +23,7 @@ func TestConformance(t *testing.T) {
 	pefttest.Run(t, hira.Method, []pefttest.Case{
 		{Name: "llama", Identity: true, Options: peft.Options{"rank": 4}},
 		{Name: "gaussian", Identity: true, Options: peft.Options{"rank": 4, "init_weights": "gaussian"}},
+		{Name: "many rows", Options: peft.Options{"rank": 2, "init_weights": false}, Batch: pefttest.Many},
 		{Name: "random", Options: peft.Options{"rank": 2, "init_weights": false}},
 		{Name: "embedding", Identity: true, Model: untied, Options: peft.Options{"rank": 3, "target_modules": "embed_tokens,q_proj"}},
 		{Name: "head", Identity: true, Model: untied, Options: peft.Options{"rank": 3, "target_modules": "lm_head"}},

@@ -15,6 +15,7 @@ func (s *site) Attach(scale float32) error {
 	e := &tuner.Elements{
 		Layer: s.layer, Params: []*nn.Var{s.a.V, s.b.V},
 		Change: func(v []float32, row, col int) { s.times(v, row, col, one, scale) },
+		Matrix: func(dst kernels.Mat, w *nn.Weight) { s.matrix(dst, w, scale) },
 		Grad:   func(t *nn.Tape, w *nn.Weight, x, dy kernels.Mat) { s.grad(t, w, x, dy, scale) },
 		Dense: func(t *nn.Tape) *nn.Var {
 			w := s.layer.W.P.V
@@ -30,6 +31,22 @@ func (s *site) Attach(scale float32) error {
 		e.Attach()
 	}
 	return nil
+}
+
+// matrix writes scale * W * (B A).
+func (s *site) matrix(dst kernels.Mat, w *nn.Weight, scale float32) {
+	if scale == 0 { // Gemm takes 0 for 1
+		clear(dst.Data)
+		return
+	}
+	kernels.Gemm(dst, false, kernels.Term{A: s.b.V.Mat(), B: s.a.V.Mat(), Scale: scale})
+	kernels.Parallel(dst.Rows, 16, func(lo, hi int) {
+		row := make([]float32, dst.Cols)
+		for i := lo; i < hi; i++ {
+			w.Row(row, i)
+			kernels.Mul(dst.Row(i), dst.Row(i), row)
+		}
+	})
 }
 
 // times multiplies elements col to col+len(v) of a stored row by one plus scale

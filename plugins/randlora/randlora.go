@@ -3,6 +3,9 @@
 // modules share, weighted by trained vectors. Files are those of Hugging Face
 // PEFT's RANDLORA type; where they do not hold the random matrices, they are drawn
 // as PyTorch draws them.
+//
+// The update has full rank, so a step needs the dense gradient of each weight and two
+// products of its size with the random matrices, and cannot be as fast as LoRA's.
 package randlora
 
 import (

@@ -2,6 +2,9 @@
 // method: all modules share one frozen random pair of matrices, and each trains two
 // vectors that scale it. Files are those of Hugging Face PEFT's VERA type; where
 // they do not hold the matrices, they are drawn as PyTorch draws them.
+//
+// Each step multiplies by matrices of the shared rank, which is many times LoRA's for
+// as many parameters, so VeRA cannot train as fast as LoRA.
 package vera
 
 import (
