@@ -91,9 +91,6 @@ NOT_PEFT = {
 #: What peftkit refuses and PEFT does.
 NOT_HERE = {
     "lora-biases-t5": "this model has no biases to train",
-    # An embedding of both stacks, of which PEFT saves a copy for each of its names.
-    "tokens-t5": 'target_modules \\["shared"\\] hits none',
-    "tokens-bart": 'target_modules \\["shared"\\] hits none',
 }
 ALL = {f"{method}-{model}": make(method, model)
        for model, names in [("bert", METHODS), ("t5", METHODS), ("roberta-tokens", HANDFUL), ("bart", HANDFUL)] for method in names}
