@@ -96,6 +96,24 @@ func TestEveryMethodTrains(t *testing.T) {
 	}
 }
 
+// With a model and data alone each method trains on a decoder, or says what is in
+// the way: the few defaults that are larger than the test model allows.
+func TestEveryMethodAlone(t *testing.T) {
+	base := tiny(t)
+	pairs := write(t, filepath.Join(t.TempDir(), "p.jsonl"), evenOdd(20))
+	refused := map[string]string{"bitfit": "ln-tuning", "fourierft": "n_frequency", "miss": "r is 64", "olora": "rank 32 exceeds", "road": "group_size", "shira": "r 32"}
+	for _, m := range peft.Methods() {
+		name := m.Info().Name
+		t.Run(name, func(t *testing.T) {
+			o := cli(t, "train", "-m", base, "-d", pairs, "-o", filepath.Join(t.TempDir(), "a"), "--method", name, "--max-steps", "2")
+			if o.code != 0 {
+				require.NotEmpty(t, refused[name], o.errors)
+				require.Contains(t, o.errors, refused[name])
+			}
+		})
+	}
+}
+
 func TestCitation(t *testing.T) {
 	for reference, want := range map[string]string{
 		"Hu et al. 2021, arXiv 2106.09685; rsLoRA: arXiv 2312.03732": "Hu et al. 2021",
