@@ -1,6 +1,9 @@
 // Package c3a is C³A (Chen et al. 2024, arXiv 2407.19342) as a peftkit method: the
 // update of a weight is made of circulant blocks, each of which turns one trained
 // vector on from row to row. Files are those of Hugging Face PEFT's C3A type.
+//
+// A step costs more than LoRA's: the gradient of a dense change is one more product
+// with the size of the weight.
 package c3a
 
 import (

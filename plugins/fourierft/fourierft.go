@@ -2,6 +2,9 @@
 // method: the update of a weight is the inverse Fourier transform of a few trained
 // coefficients at random places. Files are those of Hugging Face PEFT's FOURIERFT
 // type; the places are drawn as PyTorch draws them.
+//
+// A step costs more than LoRA's: the gradient of a dense change is one more product
+// with the size of the weight, and the change is transformed anew in every step.
 package fourierft
 
 import (

@@ -75,7 +75,7 @@ func jobs(halves int, f func(kind, h int)) {
 	}
 }
 
-// each calls f with the three matrices that the products along one axis go through
+// along calls f with the three matrices that the products along one axis go through
 // for one half of its frequencies: dst of places, src of frequencies, and its waves.
 func (p *planes) along(in bool, f func(kind int, places, freqs, waves kernels.Mat)) {
 	a := p.out

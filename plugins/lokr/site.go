@@ -42,46 +42,59 @@ func (s *site) Init(rng *rand.Rand) error {
 
 // Attach implements tuner.Site.
 //
-// The update of x, seen as a matrix [outer1, inner1] per row, is w1·x·w2ᵀ: never a
+// For many rows the matrix is formed and is part of the layer's own product. Else
+// the update of x, seen as a matrix [outer1, inner1] per row, is w1·x·w2ᵀ: never a
 // product with [out, in]. Where w2 = a·b, w1 stands between the two, where the
 // matrices are smallest.
 func (s *site) Attach(scale float32) error {
 	scale *= s.scale
+	if scale == 0 {
+		return nil
+	}
+	var formed *nn.Var
+	s.layer.AddLowRank(func(*nn.Tape, *nn.Var) nn.LowRank { return nn.LowRank{B: formed, Scale: scale} })
 	s.layer.Wrap(func(t *nn.Tape, x *nn.Var, next func(*nn.Tape, *nn.Var) *nn.Var) *nn.Var {
-		y := next(t, x)
 		if s.skip(t) {
+			return next(t, x)
+		}
+		w1 := s.first(t)
+		if s.forms(t, x) {
+			d := s.form(t, w1)
+			formed = d
+			y := next(t, x)
+			formed = nil
+			t.Discard(d)
+			t.Watch(y, func(dy kernels.Mat) { s.gradients(t, w1, x, dy, scale) }, x, w1)
 			return y
 		}
-		z := nn.View(t, x, x.Rows*s.outer[1], s.inner[1])
-		if s.w2 != nil {
-			z = s.mix(t, nn.MatMulT(t, z, s.w2.V), x.Rows, scale)
-		} else {
-			z = nn.MatMulT(t, s.mix(t, nn.MatMulT(t, z, s.w2b.V), x.Rows, scale), s.w2a.V)
-		}
-		z = nn.View(t, z, x.Rows, y.Cols)
+		y := next(t, x)
+		z := s.factors(t, x, nn.Scale(t, w1, scale), y.Cols)
 		if rows := s.drop(t); rows != nil {
 			z = nn.MulRow(t, z, rows)
 		}
-		return nn.Add(t, y, z)
+		out := nn.Add(t, y, z)
+		t.Discard(y)
+		t.Discard(z)
+		return out
 	})
 	return nil
 }
 
-// mixSize is the size up to which w1 is blown up to a matrix for a whole row.
-const mixSize = 512
-
-// mix multiplies each of n matrices [outer1, c] of z by scale * w1 from the left.
-func (s *site) mix(t *nn.Tape, z *nn.Var, n int, scale float32) *nn.Var {
-	w, c := nn.Scale(t, s.first(t), scale), z.Cols
-	if max(s.outer[0], s.outer[1])*c <= mixSize {
-		one := tuner.Constant(make([]float32, c*c), c, c)
-		for i := range c {
-			one.Data[i*c+i] = 1
-		}
-		z = nn.MatMulT(t, nn.View(t, z, n, s.outer[1]*c), nn.Kron(t, w, one))
-		return nn.View(t, z, n*s.outer[0], c)
+// factors computes the update from the factors of the matrix.
+func (s *site) factors(t *nn.Tape, x, w1 *nn.Var, out int) *nn.Var {
+	n := x.Rows
+	if s.w2 != nil {
+		z := times(t, x, s.w2.V, n*s.outer[1], s.inner[0])
+		y := mix(t, z, w1, n, n, out)
+		t.Discard(z)
+		return y
 	}
-	return nn.TransposeEach(t, nn.MatMulT(t, nn.TransposeEach(t, z, n), w), n)
+	z := times(t, x, s.w2b.V, n*s.outer[1], s.w2b.V.Rows)
+	m := mix(t, z, w1, n, n*s.outer[0], z.Cols)
+	t.Discard(z)
+	y := times(t, m, s.w2a.V, n, out)
+	t.Discard(m)
+	return y
 }
 
 func (s *site) first(t *nn.Tape) *nn.Var {
