@@ -31,14 +31,14 @@ british() {
 
 minilm() {
   table "$1" none,full,lora,houlsby,compacter,bitfit,prefix-tuning,prompt-tuning,lora+bitfit "${minilm[@]}" \
-    --lr full=1e-4 --lr lora=1e-3 --lr houlsby=1e-3 --lr compacter=1e-2 --lr bitfit=5e-3 --lr prefix-tuning=1e-3 --lr prompt-tuning=5e-2 \
+    --lr full=1e-4 --lr lora=1e-3 --lr houlsby=1e-3 --lr compacter=1e-2 --lr bitfit=5e-3 --lr prefix-tuning=5e-4 --lr prompt-tuning=5e-2 \
     --lr lora+bitfit=1e-3
 }
 sst2() { minilm sst2; }
 cola() { minilm cola; }
 
 instructions() {
-  table instructions none,full,lora,houlsby,compacter,prompt-tuning,prefix-tuning,lora+prompt-tuning "${smollm2[@]}" --lr full=2e-5
+  table instructions none,full,lora,houlsby,compacter,prompt-tuning,prefix-tuning "${smollm2[@]}" --lr full=2e-5
 }
 
 # The same prompt on a small and a larger model of one family, both trained here from nothing.
