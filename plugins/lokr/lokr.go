@@ -2,6 +2,10 @@
 // product of two small matrices, each of which may be a product of two factors
 // (LyCORIS, Yeh et al. 2024, arXiv 2309.14859; KronA, Edalati et al. 2022, arXiv
 // 2212.10650). Files are those of Hugging Face PEFT's LOKR type.
+//
+// A step costs more than LoRA's of as many parameters: the gradient of the large
+// matrix is a product of a quarter of the layer's size with the default factor 4, on
+// sides that are blended first.
 package lokr
 
 import (

@@ -156,7 +156,7 @@ func TestExportTable(t *testing.T) {
 	for _, method := range peft.Methods() {
 		info := method.Info()
 		if _, no := unfitting(info.Name, "qwen2"); no {
-			continue // LoftQ, which begins from a quantised model
+			continue
 		}
 		rows = append(rows, export(t, method, narrow(info)).row(t, info.Name, info))
 	}
