@@ -218,6 +218,15 @@ func (m *Method) Info() peft.Info { return m.Facts }
 
 // NewAdapter implements the whole of New but for attaching.
 func (m *Method) NewAdapter(mod *model.Model, o peft.Options, seed uint64) (*Adapter, error) {
+	ad, err := m.fresh(mod, o)
+	if err != nil {
+		return nil, err
+	}
+	return ad, ad.init(seed, false)
+}
+
+// fresh builds an adapter from options.
+func (m *Method) fresh(mod *model.Model, o peft.Options) (*Adapter, error) {
 	cfg, err := peft.NewConfig(o, m.Facts, mod)
 	if err != nil {
 		return nil, err
@@ -226,7 +235,18 @@ func (m *Method) NewAdapter(mod *model.Model, o peft.Options, seed uint64) (*Ada
 	if err != nil {
 		return nil, err
 	}
-	return ad, ad.init(seed, false)
+	return ad, allFit(mod, cfg.TargetModules.List)
+}
+
+// allFit refuses a name that fits no module, most likely a slip. A file may have such
+// names, as PEFT writes lists made for several models; its tensors tell what it holds.
+func allFit(mod *model.Model, list []string) error {
+	for _, item := range list {
+		if !slices.ContainsFunc(mod.Modules, func(x *model.Module) bool { return peft.Suffix(x.Path, item) }) {
+			return fmt.Errorf("target_modules: %q fits no module of this model; its modules end in %s: %w", item, peft.Endings(mod), peft.ErrNoMatch)
+		}
+	}
+	return nil
 }
 
 // init sets the parameters of a fresh adapter. To check, work that a Checker
@@ -260,11 +280,7 @@ func (a *Adapter) init(seed uint64, check bool) error {
 
 // Size implements peft.Sizer.
 func (m *Method) Size(mod *model.Model, o peft.Options, seed uint64) (int64, error) {
-	cfg, err := peft.NewConfig(o, m.Facts, mod)
-	if err != nil {
-		return 0, err
-	}
-	ad, err := m.build(mod, cfg)
+	ad, err := m.fresh(mod, o)
 	if err != nil {
 		return 0, err
 	}
@@ -376,11 +392,6 @@ func (m *Method) build(mod *model.Model, cfg *peft.Config) (*Adapter, error) {
 	if len(ad.Sites) == 0 {
 		v, _ := cfg.TargetModules.MarshalJSON()
 		return nil, fmt.Errorf("target_modules %s hits none of the model's modules, which end in %s: %w", v, peft.Endings(mod), peft.ErrNoMatch)
-	}
-	for _, item := range cfg.TargetModules.List {
-		if !slices.ContainsFunc(mod.Modules, func(x *model.Module) bool { return peft.Suffix(x.Path, item) }) {
-			return nil, fmt.Errorf("target_modules: %q fits no module of this model; its modules end in %s: %w", item, peft.Endings(mod), peft.ErrNoMatch)
-		}
 	}
 	if f, ok := t.(Finisher); ok {
 		if err := f.Finish(ad); err != nil {
