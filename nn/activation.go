@@ -90,7 +90,7 @@ func Apply(t *Tape, x *Var, f Activation) *Var {
 		})
 	}
 	apply(out.Mat())
-	t.recomputable(out, apply, x)
+	t.Recomputable(out, apply, x)
 	t.record(out, func() {
 		src, dy := x.Mat().Data, out.Grad
 		m, acc := t.Grad(x)

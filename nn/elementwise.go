@@ -84,7 +84,7 @@ func MulRow(t *Tape, x *Var, v *Var) *Var {
 	}
 	apply(out.Mat())
 	if v.Needs {
-		t.recomputable(out, apply, x, v)
+		t.Recomputable(out, apply, x, v)
 	}
 	t.record(out, func() {
 		var xm, dx kernels.Mat
@@ -146,7 +146,7 @@ func Dropout(t *Tape, x *Var, p float32) *Var {
 		})
 	}
 	apply(out.Mat())
-	t.recomputable(out, apply, x)
+	t.Recomputable(out, apply, x)
 	t.record(out, func() {
 		m, acc := t.Grad(x)
 		kernels.Parallel(len(m.Data), grain, func(lo, hi int) {

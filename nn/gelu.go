@@ -53,7 +53,7 @@ func GELUNew(t *Tape, x *Var) *Var {
 		})
 	}
 	apply(out.Mat())
-	t.recomputable(out, apply, x)
+	t.Recomputable(out, apply, x)
 	t.record(out, func() {
 		src, dy := x.Mat().Data, out.Grad
 		m, acc := t.Grad(x)
@@ -92,7 +92,7 @@ func GEGLU(t *Tape, gate, up *Var) *Var {
 		})
 	}
 	apply(out.Mat())
-	t.recomputable(out, apply, gate, up)
+	t.Recomputable(out, apply, gate, up)
 	t.record(out, func() {
 		g, u, dy := gate.Mat().Data, up.Mat().Data, out.Grad
 		if gate.Needs {

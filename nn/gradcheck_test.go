@@ -75,7 +75,7 @@ func relay(t *Tape, x *Var) *Var {
 	out.Needs = x.Needs
 	f := func(dst kernels.Mat) { copy(dst.Data, x.Mat().Data) }
 	f(out.Mat())
-	t.recomputable(out, f, x)
+	t.Recomputable(out, f, x)
 	t.record(out, func() { t.passGrad(x, out) })
 	return out
 }

@@ -13,7 +13,7 @@ func (t *Tape) Later(rows, cols int, f func(dst kernels.Mat), deps ...*Var) *Var
 	}
 	t.seq++
 	v := &Var{Rows: rows, Cols: cols, tape: t, seq: t.seq, discarded: true}
-	t.recomputable(v, f, deps...)
+	t.Recomputable(v, f, deps...)
 	return v
 }
 

@@ -60,7 +60,7 @@ func LayerNorm(t *Tape, x *Var, w, b *Weight, eps float32) *Var {
 	})
 	apply(out.Mat())
 
-	t.recomputable(out, apply, x, stats)
+	t.Recomputable(out, apply, x, stats)
 	t.record(out, func() {
 		dy, xm, wv := out.gradMat(), x.Mat(), w.floats()
 		if v := b.trainable(); v != nil {

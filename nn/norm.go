@@ -58,7 +58,7 @@ func rmsNorm(t *Tape, x *Var, w *Weight, eps float32, gains func() []float32) *V
 	})
 	apply(out.Mat())
 
-	t.recomputable(out, apply, x, rstd)
+	t.Recomputable(out, apply, x, rstd)
 	t.record(out, func() {
 		dy, xm, r, wv := split(out.gradMat()), split(x.Mat()), rstd.Data, gains()
 		if v := w.trainable(); v != nil {

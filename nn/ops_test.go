@@ -94,7 +94,7 @@ func linearCases() []opCase {
 				b := t.New(out, in)
 				f := func(dst kernels.Mat) { copy(dst.Data, p.Data) }
 				f(b.Mat())
-				t.recomputable(b, f)
+				t.Recomputable(b, f)
 				low := LowRank{B: b, Scale: 3}
 				if p.Needs {
 					low.Reads = []*Var{x}

@@ -31,7 +31,7 @@ func MixPairs(t *Tape, x, own, other *Var, half int) *Var {
 	var saved []*Var
 	if factors {
 		saved = append(saved, x)
-		t.recomputable(out, apply, x, own, other)
+		t.Recomputable(out, apply, x, own, other)
 	}
 	if x.Needs {
 		saved = append(saved, own, other)

@@ -13,7 +13,7 @@ func SwiGLU(t *Tape, gate, up *Var) *Var {
 		})
 	}
 	apply(out.Mat())
-	t.recomputable(out, apply, gate, up)
+	t.Recomputable(out, apply, gate, up)
 	t.record(out, func() {
 		g, u := gate.Mat().Data, up.Mat().Data
 		n := len(g)

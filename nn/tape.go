@@ -119,10 +119,6 @@ func (t *Tape) record(out *Var, back func(), saved ...*Var) {
 // Recomputable says how the data of v can be computed again from deps, which
 // stay as long as that may happen: between its uses v costs no memory.
 func (t *Tape) Recomputable(v *Var, f func(dst kernels.Mat), deps ...*Var) {
-	t.recomputable(v, f, deps...)
-}
-
-func (t *Tape) recomputable(v *Var, f func(dst kernels.Mat), deps ...*Var) {
 	if !t.Train {
 		return
 	}
