@@ -38,7 +38,7 @@ sst2() { minilm sst2; }
 cola() { minilm cola; }
 
 instructions() {
-  table instructions none,full,lora,houlsby,compacter,prompt-tuning,prefix-tuning "${smollm2[@]}"
+  table instructions none,full,lora,houlsby,compacter,prompt-tuning,prefix-tuning "${smollm2[@]}" --lr lora=6e-4
 }
 
 # The same prompt on a small and a larger model of one family, both trained here from nothing.
