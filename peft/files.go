@@ -35,13 +35,17 @@ func MethodOf(a *formats.Adapter) (Method, error) {
 }
 
 // Open opens an adapter of any registered format and returns it in Hugging Face
-// form; c is the base model it belongs to, needed for the names of a GGUF adapter.
+// form, its modules named as in c, the base model it belongs to.
 func Open(path string, c *model.Checkpoint) (*formats.Adapter, error) {
 	a, err := formats.OpenAdapter(path)
 	if err != nil {
 		return nil, err
 	}
 	if a.Naming == formats.HF {
+		if err := withBasePrefix(a, c); err != nil {
+			a.Close()
+			return nil, err
+		}
 		return a, nil
 	}
 	names, err := c.Family.GGUFNames(c.Config)
