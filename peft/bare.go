@@ -7,21 +7,21 @@ import (
 	"strings"
 
 	"github.com/peftkit/peftkit/formats"
-	"github.com/peftkit/peftkit/model"
 )
 
 // withBasePrefix gives the modules of an adapter that was made on a bare base
 // model (transformers' AutoModel: encoder.layer.0...) the paths that they have in
 // the class with a head (bert.encoder.layer.0...), which peftkit uses for both.
-// Adapters of models with a head are left as they are.
-func withBasePrefix(a *formats.Adapter, c *model.Checkpoint) error {
+// Adapters of models with a head are left as they are. paths are those of the
+// model, of modules or of tensors.
+func withBasePrefix(a *formats.Adapter, paths []string) error {
 	base := ""
 	for i, t := range a.Tensors {
 		path, ok := strings.CutPrefix(t.Name, Prefix)
 		if !ok {
 			continue
 		}
-		if prefix := missingPrefix(path, c); prefix != "" {
+		if prefix := missingPrefix(path, paths); prefix != "" {
 			u := *t
 			u.Name = Prefix + prefix + path
 			a.Tensors[i] = &u
@@ -39,16 +39,16 @@ func withBasePrefix(a *formats.Adapter, c *model.Checkpoint) error {
 	return nil
 }
 
-// missingPrefix returns what the path lacks to be one of the checkpoint's ("bert."),
-// "" when it lacks nothing or is not of the base model.
-func missingPrefix(path string, c *model.Checkpoint) string {
+// missingPrefix returns what the path lacks to be one of paths ("bert."), "" when
+// it lacks nothing or is not of the base model.
+func missingPrefix(path string, paths []string) string {
 	top, _, ok := strings.Cut(path, ".")
 	if !ok {
 		return ""
 	}
 	found := ""
-	for _, e := range c.Entries {
-		first, rest, _ := strings.Cut(e.HF, ".")
+	for _, p := range paths {
+		first, rest, _ := strings.Cut(p, ".")
 		if first == top {
 			return ""
 		}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 
 	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/model"
@@ -42,7 +44,11 @@ func Open(path string, c *model.Checkpoint) (*formats.Adapter, error) {
 		return nil, err
 	}
 	if a.Naming == formats.HF {
-		if err := withBasePrefix(a, c); err != nil {
+		paths := make([]string, len(c.Entries))
+		for i, e := range c.Entries {
+			paths[i] = e.HF
+		}
+		if err := withBasePrefix(a, paths); err != nil {
 			a.Close()
 			return nil, err
 		}
@@ -87,6 +93,9 @@ func ToGGUF(a *formats.Adapter, names *model.Names) (*formats.OutAdapter, []stri
 	conv, ok := m.(GGUFConverter)
 	if !ok {
 		return nil, nil, fmt.Errorf("%s: method %s has no GGUF form; merge it into the model with peftkit merge-lora and convert that: %w", a.Path, m.Info().Name, ErrConfig)
+	}
+	if err := withBasePrefix(a, slices.Collect(maps.Keys(names.ToGGUF))); err != nil {
+		return nil, nil, err
 	}
 	return conv.ToGGUF(a, names)
 }

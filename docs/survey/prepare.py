@@ -73,7 +73,9 @@ def cola(data, out):
         lines = csv.reader((data / f"text/cola/{part}.tsv").open(encoding="utf-8"), delimiter="\t", quoting=csv.QUOTE_NONE)
         return [{"text": r[3], "label": r[1]} for r in lines]
 
-    classes(out / "cola", rows("in_domain_train"), rows("in_domain_dev"))
+    train = rows("in_domain_train")
+    random.Random(7).shuffle(train)  # the file goes from source to source
+    classes(out / "cola", train, rows("in_domain_dev"))
 
 
 def instructions(data, out, valid=100, dev=60):
