@@ -1,5 +1,7 @@
 """Small models of every decoder-only family: the same logits in peftkit, transformers and llama.cpp, the same bits after a trip to GGUF."""
 
+import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +62,33 @@ def test_classifiers(variant, tmp_path, name, task):
         pytest.skip("transformers has no such class")
     it = variant(name, task)
     compare.close(task, peftkit.logits(it.folder, it.ids), theirs(it), 1e-4)
+
+
+@pytest.mark.parametrize("name, pad", [
+    ("llama-yarn", 7), ("llama-yarn", None), ("gpt2", 7), ("gpt2", None), ("gemma2", 7), ("gemma2", None), ("gemma", None), ("phi3", 7)])
+def test_classified_row(variant, tmp_path, name, pad):
+    """Texts of several lengths padded to one batch in transformers: it classifies the last token that is not
+    pad_token_id, even where the text itself ends with such tokens, as it does when they are the end of text."""
+    it = variant(name, "seq-cls")
+    folder = tmp_path / "model"
+    shutil.copytree(it.folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("pad_token_id", None)
+    if pad is not None:
+        config["pad_token_id"] = pad
+    (folder / "config.json").write_text(json.dumps(config))
+    config = type(it.model.config).from_pretrained(folder)
+    model = type(it.model)(config).eval()
+    model.load_state_dict(it.model.state_dict())
+    pad = config.pad_token_id
+    batch = [it.ids] if pad is None else [it.ids, it.ids[:5] + [pad, pad], [9, pad, 11], [pad, pad], [pad]]
+    longest = max(map(len, batch))
+    filled = torch.tensor([ids + [pad] * (longest - len(ids)) for ids in batch])
+    mask = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in batch])
+    with torch.no_grad():
+        want = model(input_ids=filled, attention_mask=mask).logits.numpy()
+    for ids, row in zip(batch, want):
+        compare.close(f"{len(ids)} tokens", peftkit.logits(folder, ids)[0], row, 1e-4)
 
 
 @pytest.mark.parametrize("name", ["qwen2", "gpt2", "gemma2", "phi3"])

@@ -61,6 +61,9 @@ type Rows struct {
 // then nothing more may be put before them.
 func (r *Rows) Continues() bool { return r.Batch.Cache != nil && r.Batch.Cache.Len() > 0 }
 
+// Tokens reports whether every row is a token of the batch, in its order.
+func (r *Rows) Tokens() bool { return r.own == nil }
+
 // Shift moves the positions of all tokens by n, as keys and values that stand
 // before the sequences do.
 func (r *Rows) Shift(n int) {

@@ -48,6 +48,8 @@ type Config struct {
 	FinalLogitSoftcapping *float64        `json:"final_logit_softcapping"`
 	Bidirectional         *bool           `json:"use_bidirectional_attention"`
 
+	PadTokenID *int32 `json:"pad_token_id"`
+
 	ID2Label  map[string]string `json:"id2label"`
 	NumLabels int               `json:"num_labels"`
 

@@ -73,11 +73,20 @@ func (h Head) classifier(m *model.Model, o model.Options, path string, bias bool
 	return nil
 }
 
-// LastRows returns the last row of each sequence.
-func LastRows(t *nn.Tape, x *nn.Var, seqs []nn.Span) *nn.Var {
-	rows := make([]int32, len(seqs))
-	for i, s := range seqs {
-		rows[i] = int32(s.End - 1)
+// LastRows returns the row of each sequence that a classifier of sequences reads:
+// as in transformers that of the last token that is not padding, nil for none, and
+// the first row where all are. Where a method has put rows before the tokens
+// transformers does not see them and takes the last.
+func LastRows(t *nn.Tape, x *nn.Var, in *model.Rows, padding *int32) *nn.Var {
+	rows := make([]int32, len(in.Seqs))
+	for i, s := range in.Seqs {
+		last := s.End - 1
+		if padding != nil && in.Tokens() {
+			for last > s.Start && in.Batch.Tokens[last] == *padding {
+				last--
+			}
+		}
+		rows[i] = int32(last)
 	}
 	return nn.GatherRows(t, x, rows)
 }

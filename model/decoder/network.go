@@ -197,7 +197,7 @@ func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 		b.Cache.Advance(in.X.Rows)
 	}
 	if n.sequence {
-		return &model.States{X: n.norm.Forward(t, LastRows(t, x, in.Seqs))}
+		return &model.States{X: n.norm.Forward(t, LastRows(t, x, in, c.PadTokenID))}
 	}
 	return in.States(n.norm.Forward(t, x))
 }

@@ -33,6 +33,7 @@ var gemma1 = &decoder.Family{
 		c.VocabSize, c.HiddenSize, c.IntermediateSize, c.NumHiddenLayers, c.NumAttentionHeads = 256000, 3072, 24576, 28, 16
 		c.NumKeyValueHeads, c.HeadDim = decoder.Ptr(16), decoder.Ptr(256)
 		c.HiddenAct, c.MaxPositionEmbeddings, c.TieWordEmbeddings = "gelu_pytorch_tanh", 8192, true
+		c.PadTokenID = decoder.Ptr(int32(0))
 	},
 	Derive: func(c *decoder.Config) error {
 		// The first releases said "gelu" and meant the approximation; transformers
@@ -159,6 +160,7 @@ func common(c *decoder.Config) decoder.Variant {
 }
 
 func defaults23(c *decoder.Config) {
+	c.PadTokenID = decoder.Ptr(int32(0))
 	c.HiddenSize, c.IntermediateSize, c.NumHiddenLayers, c.NumAttentionHeads = 2304, 9216, 26, 8
 	c.NumKeyValueHeads, c.HeadDim = decoder.Ptr(4), decoder.Ptr(256)
 	c.HiddenAct, c.TieWordEmbeddings = "gelu_pytorch_tanh", true

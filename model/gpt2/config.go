@@ -24,6 +24,7 @@ type config struct {
 	ScaleByLayer      bool              `json:"scale_attn_by_inverse_layer_idx"`
 	CrossAttention    bool              `json:"add_cross_attention"`
 	TieWordEmbeddings bool              `json:"tie_word_embeddings"`
+	PadTokenID        *int32            `json:"pad_token_id"`
 	ID2Label          map[string]string `json:"id2label"`
 	NumLabels         int               `json:"num_labels"`
 

@@ -21,7 +21,7 @@ var family = &decoder.Family{
 	Defaults: func(c *decoder.Config) {
 		c.VocabSize, c.HiddenSize, c.IntermediateSize, c.NumHiddenLayers, c.NumAttentionHeads = 32064, 3072, 8192, 32, 32
 		c.MaxPositionEmbeddings, c.OriginalMaxPositions = 4096, decoder.Ptr(4096)
-		c.RMSNormEps = 1e-5
+		c.RMSNormEps, c.PadTokenID = 1e-5, decoder.Ptr(int32(32000))
 	},
 	Derive: func(c *decoder.Config) error {
 		c.Variant = decoder.Variant{FusedQKV: true, FusedMLP: true}

@@ -22,6 +22,7 @@ var family = &decoder.Family{
 		c.NumKeyValueHeads = decoder.Ptr(4)
 		c.MaxPositionEmbeddings, c.RopeTheta = 32768, 2000000
 		c.NoRopeLayerInterval, c.TieWordEmbeddings = 4, true
+		c.PadTokenID = decoder.Ptr(int32(128004))
 	},
 	Derive: derive,
 	FromGGUF: func(_ *formats.Model, o decoder.Object) error {

@@ -193,6 +193,7 @@ type Adapter struct {
 	params []*nn.Param // trained
 	saved  []*nn.Param // in the file
 	whole  []*nn.Param // biases and whole modules, the last of saved
+	biased bool        // biases among whole
 }
 
 var (
@@ -234,6 +235,9 @@ func (m *Method) fresh(mod *model.Model, o peft.Options) (*Adapter, error) {
 	ad, err := m.build(mod, cfg)
 	if err != nil {
 		return nil, err
+	}
+	if b := cfg.Bias; b != "" && b != "none" && !ad.biased {
+		return nil, fmt.Errorf("bias %q: this model has no biases to train; use bias none: %w", b, peft.ErrNoFit)
 	}
 	return ad, allFit(mod, cfg.TargetModules.List)
 }
@@ -407,7 +411,8 @@ func (m *Method) build(mod *model.Model, cfg *peft.Config) (*Adapter, error) {
 	return ad, nil
 }
 
-// biases makes trainable what the key bias asks for: none, all, or METHOD_only.
+// biases makes trainable what the key bias asks for: none, all, or METHOD_only. A file
+// may ask for those of a model without, as PEFT lets it.
 func (a *Adapter) biases(mod *model.Model, full []*nn.Param, hit map[string]bool) ([]*nn.Param, error) {
 	kind := a.Cfg.Bias
 	if kind == "none" || kind == "" {
@@ -416,7 +421,6 @@ func (a *Adapter) biases(mod *model.Model, full []*nn.Param, hit map[string]bool
 	if kind != "all" && !strings.HasSuffix(kind, "_only") {
 		return nil, fmt.Errorf("bias is %q, expected none, all or %s_only: %w", kind, a.facts.Name, peft.ErrConfig)
 	}
-	n := len(full)
 	for _, m := range mod.Modules {
 		b := m.Bias()
 		if b == nil || a.Cfg.Saves(m.Path) || kind != "all" && !hit[m.Path] {
@@ -428,9 +432,7 @@ func (a *Adapter) biases(mod *model.Model, full []*nn.Param, hit map[string]bool
 			p.Name = peft.Prefix + m.Path + ".base_layer.bias"
 		}
 		full = append(full, p)
-	}
-	if len(full) == n {
-		return nil, fmt.Errorf("bias %q: this model has no biases to train; use bias none: %w", kind, peft.ErrNoFit)
+		a.biased = true
 	}
 	return full, nil
 }

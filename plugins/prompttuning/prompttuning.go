@@ -12,7 +12,7 @@ func init() { peft.Register(Method) }
 
 // Method is prompt tuning. The paper's learning rate is 0.3, with Adafactor; AdamW
 // does a little better at 0.1 and learns far more slowly at 0.03. A classifier's
-// head has a hundredth of it.
+// head has a tenth of it.
 var Method = &prompts.Method{
 	Facts: peft.Info{
 		Name: "prompt-tuning", Aliases: []string{"prompt_tuning", "prompt"}, PeftType: "PROMPT_TUNING", Group: peft.PromptBased,
@@ -28,7 +28,7 @@ var Method = &prompts.Method{
 			{Key: "modules_to_save", Doc: "modules to train in full and keep in the adapter"},
 		},
 	},
-	HeadRate: 0.01,
+	HeadRate: 0.1,
 	Encoder:  encoder,
 	Init:     prompts.Begin,
 	Attach:   prompts.AttachRows,
