@@ -123,6 +123,38 @@ func sigmoid(dst, x []float32) {
 	}
 }
 
+func gelu(dst, x []float32) {
+	if active == levelGeneric {
+		generic.GELU(dst, x)
+		return
+	}
+	for len(dst) > 0 {
+		n := min(len(dst), span)
+		if active == levelAVX512 {
+			amd64.GELUAVX512(n, &dst[0], &x[0])
+		} else {
+			amd64.GELUAVX2(n, &dst[0], &x[0])
+		}
+		dst, x = dst[n:], x[n:]
+	}
+}
+
+func geluSlope(dst, x []float32) {
+	if active == levelGeneric {
+		generic.GELUSlope(dst, x)
+		return
+	}
+	for len(dst) > 0 {
+		n := min(len(dst), span)
+		if active == levelAVX512 {
+			amd64.GELUSlopeAVX512(n, &dst[0], &x[0])
+		} else {
+			amd64.GELUSlopeAVX2(n, &dst[0], &x[0])
+		}
+		dst, x = dst[n:], x[n:]
+	}
+}
+
 func softmaxScale(x []float32, lse, s float32) {
 	if active == levelGeneric {
 		generic.SoftmaxScale(x, lse, s)

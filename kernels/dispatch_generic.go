@@ -13,6 +13,8 @@ func scale(dst []float32, s float32)            { generic.Scale(dst, s) }
 func maxOf(x []float32) float32                 { return generic.Max(x) }
 func expTo(dst, x []float32)                    { generic.Exp(dst, x) }
 func sigmoid(dst, x []float32)                  { generic.Sigmoid(dst, x) }
+func gelu(dst, x []float32)                     { generic.GELU(dst, x) }
+func geluSlope(dst, x []float32)                { generic.GELUSlope(dst, x) }
 func expSum(x []float32, shift float32) float32 { return generic.ExpSum(x, shift) }
 func sumExp(x []float32, shift float32) float32 { return generic.SumExp(x, shift) }
 func softmaxScale(x []float32, lse, s float32)  { generic.SoftmaxScale(x, lse, s) }

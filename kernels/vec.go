@@ -49,6 +49,15 @@ func ExpSum(x []float32, shift float32) float32 { return expSum(x, shift) }
 // x*Sigmoid(2u) with u the argument of its tanh.
 func Sigmoid(dst, x []float32) { sigmoid(dst, x[:len(dst)]) }
 
+// GELU does dst[i] = x[i]*Phi(x[i]), Phi the distribution function of the standard
+// normal: the form with the error function (Hendrycks and Gimpel 2016), which
+// PyTorch calls approximate="none". The absolute error of Phi is below 3e-7.
+func GELU(dst, x []float32) { gelu(dst, x[:len(dst)]) }
+
+// GELUSlope does dst[i] = Phi(x[i]) + x[i]*phi(x[i]), the derivative of GELU, phi
+// being that of Phi.
+func GELUSlope(dst, x []float32) { geluSlope(dst, x[:len(dst)]) }
+
 // Softmax replaces x by exp(x-max) divided by their sum. An element -Inf
 // becomes 0; a NaN, a +Inf or a row of -Inf gives NaN, as in PyTorch.
 func Softmax(x []float32) {

@@ -30,6 +30,9 @@ func f64(x float32) float64 { return float64(x) }
 
 func logistic(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 
+// below is the distribution function of the standard normal.
+func below(x float64) float64 { return math.Erfc(-x/math.Sqrt2) / 2 }
+
 var vecOps = []vecOp{
 	{name: "Add", in: 3, out: []int{0}, run: func(s [][]float32) []float32 { Add(s[0], s[1], s[2]); return nil }},
 	{name: "Mul", in: 3, out: []int{0}, run: func(s [][]float32) []float32 { Mul(s[0], s[1], s[2]); return nil }},
@@ -64,6 +67,18 @@ var vecOps = []vecOp{
 		want: func(s [][]float32, i int) (float64, float64) {
 			v := logistic(f64(s[1][i]))
 			return v, v
+		}},
+	{name: "GELU", in: 2, out: []int{0}, ulps: 6,
+		run: func(s [][]float32) []float32 { GELU(s[0], s[1]); return nil },
+		want: func(s [][]float32, i int) (float64, float64) {
+			x := f64(s[1][i])
+			return x * below(x), math.Abs(x)
+		}},
+	{name: "GELUSlope", in: 2, out: []int{0}, ulps: 6,
+		run: func(s [][]float32) []float32 { GELUSlope(s[0], s[1]); return nil },
+		want: func(s [][]float32, i int) (float64, float64) {
+			x := f64(s[1][i])
+			return below(x) + x*math.Exp(-x*x/2)/math.Sqrt(2*math.Pi), 1
 		}},
 	{name: "ExpSum", in: 1, out: []int{0}, ulps: 4,
 		run: func(s [][]float32) []float32 { return []float32{ExpSum(s[0], 0.5)} },
@@ -290,6 +305,24 @@ func TestExpAccuracy(t *testing.T) {
 	})
 }
 
+// GELU and its slope where they bend: Phi within 3e-7.
+func TestGELUAccuracy(t *testing.T) {
+	forEachTier(t, func(t *testing.T) {
+		const n = 1 << 16
+		x, y, d := make([]float32, n), make([]float32, n), make([]float32, n)
+		for i := range x {
+			x[i] = -12 + 24*float32(i)/n
+		}
+		GELU(y, x)
+		GELUSlope(d, x)
+		for i := range x {
+			v := f64(x[i])
+			require.InDelta(t, v*below(v), y[i], 3e-7*math.Abs(v)+1e-9, "GELU(%v)", v)
+			require.InDelta(t, below(v)+v*math.Exp(-v*v/2)/math.Sqrt(2*math.Pi), d[i], 4e-7, "the slope at %v", v)
+		}
+	})
+}
+
 func TestSpecialValues(t *testing.T) {
 	inf, nan := float32(math.Inf(1)), float32(math.NaN())
 	forEachTier(t, func(t *testing.T) {
@@ -334,6 +367,19 @@ func TestSpecialValues(t *testing.T) {
 				require.Zero(t, out[at]) // -200 * exp(-200) is below the smallest number
 				SwiGLU(out, row(1, 200), row(1, 3))
 				require.Equal(t, float32(600), out[at])
+				// As torch.nn.functional.gelu: -Inf times 0 is no number.
+				for in, want := range map[float32]float32{inf: inf, 0: 0, 1e30: 1e30, -1e30: 0} {
+					GELU(out, row(1, in))
+					require.Equal(t, want, out[at]+0, "GELU(%v)", in)
+				}
+				for in, want := range map[float32]float32{0: 0.5, 100: 1, -100: 0} {
+					GELUSlope(out, row(1, in))
+					require.Equal(t, want, out[at]+0, "the slope of GELU at %v", in)
+				}
+				for _, in := range []float32{nan, -inf} {
+					GELU(out, row(1, in))
+					require.True(t, out[at] != out[at])
+				}
 				tiny := math.Float32frombits(3)
 				Scale(x, 0)
 				Add(out, row(0, tiny), row(0, tiny))

@@ -31,7 +31,7 @@ var (
 		F: func(x float64) float64 { return x * sigmoid(x) },
 		D: func(x float64) float64 { s := sigmoid(x); return s * (1 + x*(1-s)) }}
 	// GELU is x*Phi(x) with the exact normal distribution (Hendrycks and Gimpel 2016).
-	GELU = Activation{Name: "gelu", fs: geluExact, ds: geluExactSlope,
+	GELU = Activation{Name: "gelu", fs: kernels.GELU, ds: kernels.GELUSlope,
 		F: func(x float64) float64 { return x * phi(x) },
 		D: func(x float64) float64 { return phi(x) + x*math.Exp(-x*x/2)/math.Sqrt(2*math.Pi) }}
 	// GELUTanh is GELU's tanh approximation: gelu_new of GPT-2, gelu_pytorch_tanh.

@@ -1,10 +1,6 @@
 package nn
 
-import (
-	"math"
-
-	"github.com/peftkit/peftkit/kernels"
-)
+import "github.com/peftkit/peftkit/kernels"
 
 // Activations on slices of at most sliceLen elements. dst is not x.
 
@@ -77,39 +73,3 @@ func geluTanhSlope(dst, x []float32) {
 		dst[i] = geluSlope(x[i], s)
 	}
 }
-
-// geluExact is x*Phi(x), Phi by formula 7.1.26 of Abramowitz and Stegun for the
-// error function (absolute error below 1.5e-7).
-func geluExact(dst, x []float32) {
-	normalDensity(dst, x)
-	for i, e := range dst {
-		dst[i] = x[i] * normalBelow(x[i], e)
-	}
-}
-
-func geluExactSlope(dst, x []float32) {
-	normalDensity(dst, x)
-	for i, e := range dst {
-		dst[i] = normalBelow(x[i], e) + x[i]*e*float32(0.3989422804014327) // 1/sqrt(2*pi)
-	}
-}
-
-// normalDensity writes exp(-x²/2).
-func normalDensity(dst, x []float32) {
-	for i, v := range x {
-		dst[i] = v * v * -0.5
-	}
-	kernels.Exp(dst, dst)
-}
-
-// normalBelow returns Phi(x) given e = exp(-x²/2).
-func normalBelow(x, e float32) float32 {
-	t := 1 / (1 + 0.3275911/math.Sqrt2*abs32(x))
-	p := 0.5 * e * t * (0.254829592 + t*(-0.284496736+t*(1.421413741+t*(-1.453152027+t*1.061405429))))
-	if x > 0 {
-		return 1 - p
-	}
-	return p
-}
-
-func abs32(x float32) float32 { return math.Float32frombits(math.Float32bits(x) &^ (1 << 31)) }

@@ -68,6 +68,15 @@ var constants = []struct {
 	{"i127", 127},
 	{"neginf", 0xff800000},
 	{"zero", 0},
+	{"erf1", 0x3e027906},    // 0.254829592/2
+	{"erf2", 0xbe11a98e},    // -0.284496736/2
+	{"erf3", 0x3f35f0e3},    // 1.421413741/2
+	{"erf4", 0xbf3a00e3},    // -1.453152027/2
+	{"erf5", 0x3f07dc22},    // 1.061405429/2
+	{"erfp", 0x3e6d3388},    // 0.3275911/sqrt(2)
+	{"density", 0x3ecc422a}, // 1/sqrt(2*pi)
+	{"neghalf", 0xbf000000},
+	{"huge", 0x7149f2ca}, // 1e30
 }
 
 // exp emits d = exp(x) (the polynomial of Cephes' expf); it uses the other
@@ -91,6 +100,39 @@ func exp(e emitter, d, x, t1, t2, t3 string) {
 	e.fma(x, p, free)
 	e.add(p, x, e.constant("one"))
 	e.scale2(d, t1, p, free, x)
+}
+
+// normal loads x and emits the distribution function of the standard normal there,
+// by formula 7.1.26 of Abramowitz and Stegun for the error function (absolute error
+// below 1.5e-7), and exp(-x*x/2). It uses registers 0 to 6.
+func normal(e emitter) (x, below, density string) {
+	x, density = e.r(4), e.r(0)
+	t, p, free, step := e.r(5), e.r(1), e.r(2), e.r(6)
+	e.load(x, "x")
+	e.mul(density, x, x)
+	e.mul(density, density, e.constant("neghalf"))
+	exp(e, density, density, e.r(1), e.r(2), e.r(3))
+	e.sub(t, e.fixed("zero"), x)
+	e.max(t, t, x)
+	e.mul(t, t, e.constant("erfp"))
+	e.add(t, t, e.constant("one"))
+	e.div(t, e.fixed("one"), t)
+	e.mul(p, t, e.constant("erf5"))
+	e.add(p, p, e.constant("erf4"))
+	for _, c := range []string{"erf3", "erf2", "erf1"} {
+		if q := e.horner(p, t, e.constant(c), free); q != p {
+			p, free = q, p
+		}
+	}
+	e.mul(p, p, t)
+	e.mul(p, p, density) // the share beyond |x|
+	e.mul(step, x, e.constant("huge"))
+	e.max(step, e.fixed("zero"), step)
+	e.min(step, e.fixed("one"), step)
+	e.sub(free, e.fixed("one"), p)
+	e.sub(free, free, p)
+	e.fma(p, step, free) // p, or 1-p where x is positive
+	return x, p, density
 }
 
 var vecOps = []vecOp{
@@ -168,6 +210,18 @@ var vecOps = []vecOp{
 		exp(e, e.r(0), e.r(0), e.r(1), e.r(2), e.r(3))
 		e.mul(e.r(0), e.r(0), e.scalar("s"))
 		e.store(e.r(0), "x")
+	}},
+	{name: "GELU", ptrs: []string{"dst", "x"}, unroll: 1, body: func(e emitter) {
+		x, below, _ := normal(e)
+		e.mul(x, x, below)
+		e.store(x, "dst")
+	}},
+	{name: "GELUSlope", ptrs: []string{"dst", "x"}, unroll: 1, body: func(e emitter) {
+		x, below, density := normal(e)
+		e.mul(x, x, density)
+		e.mul(x, x, e.constant("density"))
+		e.add(x, x, below)
+		e.store(x, "dst")
 	}},
 	{name: "SwiGLU", ptrs: []string{"dst", "gate", "up"}, unroll: 1, body: func(e emitter) {
 		e.load(e.r(4), "gate")

@@ -43,6 +43,12 @@ func SumExpAVX2(n int, x *float32, shift float32) float32
 func SoftmaxScaleAVX2(n int, x *float32, lse, s float32)
 
 //go:noescape
+func GELUAVX2(n int, dst, x *float32)
+
+//go:noescape
+func GELUSlopeAVX2(n int, dst, x *float32)
+
+//go:noescape
 func SwiGLUAVX2(n int, dst, gate, up *float32)
 
 //go:noescape

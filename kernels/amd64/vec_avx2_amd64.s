@@ -834,6 +834,256 @@ done:
 	VZEROUPPER
 	RET
 
+// func GELUAVX2(n int, dst, x *float32)
+TEXT ·GELUAVX2(SB), NOSPLIT, $0-24
+	MOVQ n+0(FP), CX
+	MOVQ dst+8(FP), SI
+	MOVQ x+16(FP), DI
+	VMOVUPS vecconst<>+640(SB), Y14
+	VMOVUPS vecconst<>+704(SB), Y13
+	VMOVUPS vecconst<>+896(SB), Y12
+	VMOVUPS vecconst<>+576(SB), Y11
+
+one:
+	SUBQ $8, CX
+	JLT  last
+	VMOVUPS 0(DI), Y4
+	VMULPS Y4, Y4, Y0
+	VMULPS vecconst<>+1408(SB), Y0, Y0
+	VMAXPS Y0, Y14, Y0
+	VMINPS Y0, Y13, Y0
+	VMULPS vecconst<>+0(SB), Y0, Y1
+	VROUNDPS $8, Y1, Y1
+	VFNMADD231PS vecconst<>+64(SB), Y1, Y0
+	VFNMADD231PS vecconst<>+128(SB), Y1, Y0
+	VMULPS vecconst<>+192(SB), Y0, Y2
+	VADDPS vecconst<>+256(SB), Y2, Y2
+	VFMADD213PS vecconst<>+320(SB), Y0, Y2
+	VFMADD213PS vecconst<>+384(SB), Y0, Y2
+	VFMADD213PS vecconst<>+448(SB), Y0, Y2
+	VFMADD213PS vecconst<>+512(SB), Y0, Y2
+	VMULPS Y0, Y0, Y3
+	VFMADD231PS Y3, Y2, Y0
+	VADDPS vecconst<>+576(SB), Y0, Y2
+	VCVTPS2DQ Y1, Y1
+	VPSRAD $1, Y1, Y3
+	VPSUBD Y3, Y1, Y0
+	VPADDD vecconst<>+768(SB), Y3, Y3
+	VPSLLD $23, Y3, Y3
+	VPADDD vecconst<>+768(SB), Y0, Y0
+	VPSLLD $23, Y0, Y0
+	VMULPS Y3, Y2, Y2
+	VMULPS Y0, Y2, Y0
+	VSUBPS Y4, Y12, Y5
+	VMAXPS Y4, Y5, Y5
+	VMULPS vecconst<>+1280(SB), Y5, Y5
+	VADDPS vecconst<>+576(SB), Y5, Y5
+	VDIVPS Y5, Y11, Y5
+	VMULPS vecconst<>+1216(SB), Y5, Y1
+	VADDPS vecconst<>+1152(SB), Y1, Y1
+	VFMADD213PS vecconst<>+1088(SB), Y5, Y1
+	VFMADD213PS vecconst<>+1024(SB), Y5, Y1
+	VFMADD213PS vecconst<>+960(SB), Y5, Y1
+	VMULPS Y5, Y1, Y1
+	VMULPS Y0, Y1, Y1
+	VMULPS vecconst<>+1472(SB), Y4, Y6
+	VMAXPS Y6, Y12, Y6
+	VMINPS Y6, Y11, Y6
+	VSUBPS Y1, Y11, Y2
+	VSUBPS Y1, Y2, Y2
+	VFMADD231PS Y2, Y6, Y1
+	VMULPS Y1, Y4, Y4
+	VMOVUPS Y4, 0(SI)
+	ADDQ $32, SI
+	ADDQ $32, DI
+	JMP  one
+
+last:
+	ADDQ $8, CX
+	JZ   done
+	LEAQ vecmask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVUPS (AX), Y15
+	VMASKMOVPS 0(DI), Y15, Y4
+	VMULPS Y4, Y4, Y0
+	VMULPS vecconst<>+1408(SB), Y0, Y0
+	VMAXPS Y0, Y14, Y0
+	VMINPS Y0, Y13, Y0
+	VMULPS vecconst<>+0(SB), Y0, Y1
+	VROUNDPS $8, Y1, Y1
+	VFNMADD231PS vecconst<>+64(SB), Y1, Y0
+	VFNMADD231PS vecconst<>+128(SB), Y1, Y0
+	VMULPS vecconst<>+192(SB), Y0, Y2
+	VADDPS vecconst<>+256(SB), Y2, Y2
+	VFMADD213PS vecconst<>+320(SB), Y0, Y2
+	VFMADD213PS vecconst<>+384(SB), Y0, Y2
+	VFMADD213PS vecconst<>+448(SB), Y0, Y2
+	VFMADD213PS vecconst<>+512(SB), Y0, Y2
+	VMULPS Y0, Y0, Y3
+	VFMADD231PS Y3, Y2, Y0
+	VADDPS vecconst<>+576(SB), Y0, Y2
+	VCVTPS2DQ Y1, Y1
+	VPSRAD $1, Y1, Y3
+	VPSUBD Y3, Y1, Y0
+	VPADDD vecconst<>+768(SB), Y3, Y3
+	VPSLLD $23, Y3, Y3
+	VPADDD vecconst<>+768(SB), Y0, Y0
+	VPSLLD $23, Y0, Y0
+	VMULPS Y3, Y2, Y2
+	VMULPS Y0, Y2, Y0
+	VSUBPS Y4, Y12, Y5
+	VMAXPS Y4, Y5, Y5
+	VMULPS vecconst<>+1280(SB), Y5, Y5
+	VADDPS vecconst<>+576(SB), Y5, Y5
+	VDIVPS Y5, Y11, Y5
+	VMULPS vecconst<>+1216(SB), Y5, Y1
+	VADDPS vecconst<>+1152(SB), Y1, Y1
+	VFMADD213PS vecconst<>+1088(SB), Y5, Y1
+	VFMADD213PS vecconst<>+1024(SB), Y5, Y1
+	VFMADD213PS vecconst<>+960(SB), Y5, Y1
+	VMULPS Y5, Y1, Y1
+	VMULPS Y0, Y1, Y1
+	VMULPS vecconst<>+1472(SB), Y4, Y6
+	VMAXPS Y6, Y12, Y6
+	VMINPS Y6, Y11, Y6
+	VSUBPS Y1, Y11, Y2
+	VSUBPS Y1, Y2, Y2
+	VFMADD231PS Y2, Y6, Y1
+	VMULPS Y1, Y4, Y4
+	VMASKMOVPS Y4, Y15, 0(SI)
+
+done:
+	VZEROUPPER
+	RET
+
+// func GELUSlopeAVX2(n int, dst, x *float32)
+TEXT ·GELUSlopeAVX2(SB), NOSPLIT, $0-24
+	MOVQ n+0(FP), CX
+	MOVQ dst+8(FP), SI
+	MOVQ x+16(FP), DI
+	VMOVUPS vecconst<>+640(SB), Y14
+	VMOVUPS vecconst<>+704(SB), Y13
+	VMOVUPS vecconst<>+896(SB), Y12
+	VMOVUPS vecconst<>+576(SB), Y11
+
+one:
+	SUBQ $8, CX
+	JLT  last
+	VMOVUPS 0(DI), Y4
+	VMULPS Y4, Y4, Y0
+	VMULPS vecconst<>+1408(SB), Y0, Y0
+	VMAXPS Y0, Y14, Y0
+	VMINPS Y0, Y13, Y0
+	VMULPS vecconst<>+0(SB), Y0, Y1
+	VROUNDPS $8, Y1, Y1
+	VFNMADD231PS vecconst<>+64(SB), Y1, Y0
+	VFNMADD231PS vecconst<>+128(SB), Y1, Y0
+	VMULPS vecconst<>+192(SB), Y0, Y2
+	VADDPS vecconst<>+256(SB), Y2, Y2
+	VFMADD213PS vecconst<>+320(SB), Y0, Y2
+	VFMADD213PS vecconst<>+384(SB), Y0, Y2
+	VFMADD213PS vecconst<>+448(SB), Y0, Y2
+	VFMADD213PS vecconst<>+512(SB), Y0, Y2
+	VMULPS Y0, Y0, Y3
+	VFMADD231PS Y3, Y2, Y0
+	VADDPS vecconst<>+576(SB), Y0, Y2
+	VCVTPS2DQ Y1, Y1
+	VPSRAD $1, Y1, Y3
+	VPSUBD Y3, Y1, Y0
+	VPADDD vecconst<>+768(SB), Y3, Y3
+	VPSLLD $23, Y3, Y3
+	VPADDD vecconst<>+768(SB), Y0, Y0
+	VPSLLD $23, Y0, Y0
+	VMULPS Y3, Y2, Y2
+	VMULPS Y0, Y2, Y0
+	VSUBPS Y4, Y12, Y5
+	VMAXPS Y4, Y5, Y5
+	VMULPS vecconst<>+1280(SB), Y5, Y5
+	VADDPS vecconst<>+576(SB), Y5, Y5
+	VDIVPS Y5, Y11, Y5
+	VMULPS vecconst<>+1216(SB), Y5, Y1
+	VADDPS vecconst<>+1152(SB), Y1, Y1
+	VFMADD213PS vecconst<>+1088(SB), Y5, Y1
+	VFMADD213PS vecconst<>+1024(SB), Y5, Y1
+	VFMADD213PS vecconst<>+960(SB), Y5, Y1
+	VMULPS Y5, Y1, Y1
+	VMULPS Y0, Y1, Y1
+	VMULPS vecconst<>+1472(SB), Y4, Y6
+	VMAXPS Y6, Y12, Y6
+	VMINPS Y6, Y11, Y6
+	VSUBPS Y1, Y11, Y2
+	VSUBPS Y1, Y2, Y2
+	VFMADD231PS Y2, Y6, Y1
+	VMULPS Y0, Y4, Y4
+	VMULPS vecconst<>+1344(SB), Y4, Y4
+	VADDPS Y1, Y4, Y4
+	VMOVUPS Y4, 0(SI)
+	ADDQ $32, SI
+	ADDQ $32, DI
+	JMP  one
+
+last:
+	ADDQ $8, CX
+	JZ   done
+	LEAQ vecmask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVUPS (AX), Y15
+	VMASKMOVPS 0(DI), Y15, Y4
+	VMULPS Y4, Y4, Y0
+	VMULPS vecconst<>+1408(SB), Y0, Y0
+	VMAXPS Y0, Y14, Y0
+	VMINPS Y0, Y13, Y0
+	VMULPS vecconst<>+0(SB), Y0, Y1
+	VROUNDPS $8, Y1, Y1
+	VFNMADD231PS vecconst<>+64(SB), Y1, Y0
+	VFNMADD231PS vecconst<>+128(SB), Y1, Y0
+	VMULPS vecconst<>+192(SB), Y0, Y2
+	VADDPS vecconst<>+256(SB), Y2, Y2
+	VFMADD213PS vecconst<>+320(SB), Y0, Y2
+	VFMADD213PS vecconst<>+384(SB), Y0, Y2
+	VFMADD213PS vecconst<>+448(SB), Y0, Y2
+	VFMADD213PS vecconst<>+512(SB), Y0, Y2
+	VMULPS Y0, Y0, Y3
+	VFMADD231PS Y3, Y2, Y0
+	VADDPS vecconst<>+576(SB), Y0, Y2
+	VCVTPS2DQ Y1, Y1
+	VPSRAD $1, Y1, Y3
+	VPSUBD Y3, Y1, Y0
+	VPADDD vecconst<>+768(SB), Y3, Y3
+	VPSLLD $23, Y3, Y3
+	VPADDD vecconst<>+768(SB), Y0, Y0
+	VPSLLD $23, Y0, Y0
+	VMULPS Y3, Y2, Y2
+	VMULPS Y0, Y2, Y0
+	VSUBPS Y4, Y12, Y5
+	VMAXPS Y4, Y5, Y5
+	VMULPS vecconst<>+1280(SB), Y5, Y5
+	VADDPS vecconst<>+576(SB), Y5, Y5
+	VDIVPS Y5, Y11, Y5
+	VMULPS vecconst<>+1216(SB), Y5, Y1
+	VADDPS vecconst<>+1152(SB), Y1, Y1
+	VFMADD213PS vecconst<>+1088(SB), Y5, Y1
+	VFMADD213PS vecconst<>+1024(SB), Y5, Y1
+	VFMADD213PS vecconst<>+960(SB), Y5, Y1
+	VMULPS Y5, Y1, Y1
+	VMULPS Y0, Y1, Y1
+	VMULPS vecconst<>+1472(SB), Y4, Y6
+	VMAXPS Y6, Y12, Y6
+	VMINPS Y6, Y11, Y6
+	VSUBPS Y1, Y11, Y2
+	VSUBPS Y1, Y2, Y2
+	VFMADD231PS Y2, Y6, Y1
+	VMULPS Y0, Y4, Y4
+	VMULPS vecconst<>+1344(SB), Y4, Y4
+	VADDPS Y1, Y4, Y4
+	VMASKMOVPS Y4, Y15, 0(SI)
+
+done:
+	VZEROUPPER
+	RET
+
 // func SwiGLUAVX2(n int, dst, gate, up *float32)
 TEXT ·SwiGLUAVX2(SB), NOSPLIT, $0-32
 	MOVQ n+0(FP), CX
@@ -1364,7 +1614,151 @@ DATA vecconst<>+944(SB)/4, $0x00000000
 DATA vecconst<>+948(SB)/4, $0x00000000
 DATA vecconst<>+952(SB)/4, $0x00000000
 DATA vecconst<>+956(SB)/4, $0x00000000
-GLOBL vecconst<>(SB), RODATA|NOPTR, $960
+DATA vecconst<>+960(SB)/4, $0x3e027906
+DATA vecconst<>+964(SB)/4, $0x3e027906
+DATA vecconst<>+968(SB)/4, $0x3e027906
+DATA vecconst<>+972(SB)/4, $0x3e027906
+DATA vecconst<>+976(SB)/4, $0x3e027906
+DATA vecconst<>+980(SB)/4, $0x3e027906
+DATA vecconst<>+984(SB)/4, $0x3e027906
+DATA vecconst<>+988(SB)/4, $0x3e027906
+DATA vecconst<>+992(SB)/4, $0x3e027906
+DATA vecconst<>+996(SB)/4, $0x3e027906
+DATA vecconst<>+1000(SB)/4, $0x3e027906
+DATA vecconst<>+1004(SB)/4, $0x3e027906
+DATA vecconst<>+1008(SB)/4, $0x3e027906
+DATA vecconst<>+1012(SB)/4, $0x3e027906
+DATA vecconst<>+1016(SB)/4, $0x3e027906
+DATA vecconst<>+1020(SB)/4, $0x3e027906
+DATA vecconst<>+1024(SB)/4, $0xbe11a98e
+DATA vecconst<>+1028(SB)/4, $0xbe11a98e
+DATA vecconst<>+1032(SB)/4, $0xbe11a98e
+DATA vecconst<>+1036(SB)/4, $0xbe11a98e
+DATA vecconst<>+1040(SB)/4, $0xbe11a98e
+DATA vecconst<>+1044(SB)/4, $0xbe11a98e
+DATA vecconst<>+1048(SB)/4, $0xbe11a98e
+DATA vecconst<>+1052(SB)/4, $0xbe11a98e
+DATA vecconst<>+1056(SB)/4, $0xbe11a98e
+DATA vecconst<>+1060(SB)/4, $0xbe11a98e
+DATA vecconst<>+1064(SB)/4, $0xbe11a98e
+DATA vecconst<>+1068(SB)/4, $0xbe11a98e
+DATA vecconst<>+1072(SB)/4, $0xbe11a98e
+DATA vecconst<>+1076(SB)/4, $0xbe11a98e
+DATA vecconst<>+1080(SB)/4, $0xbe11a98e
+DATA vecconst<>+1084(SB)/4, $0xbe11a98e
+DATA vecconst<>+1088(SB)/4, $0x3f35f0e3
+DATA vecconst<>+1092(SB)/4, $0x3f35f0e3
+DATA vecconst<>+1096(SB)/4, $0x3f35f0e3
+DATA vecconst<>+1100(SB)/4, $0x3f35f0e3
+DATA vecconst<>+1104(SB)/4, $0x3f35f0e3
+DATA vecconst<>+1108(SB)/4, $0x3f35f0e3
+DATA vecconst<>+1112(SB)/4, $0x3f35f0e3
+DATA vecconst<>+1116(SB)/4, $0x3f35f0e3
+DATA vecconst<>+1120(SB)/4, $0x3f35f0e3
+DATA vecconst<>+1124(SB)/4, $0x3f35f0e3
+DATA vecconst<>+1128(SB)/4, $0x3f35f0e3
+DATA vecconst<>+1132(SB)/4, $0x3f35f0e3
+DATA vecconst<>+1136(SB)/4, $0x3f35f0e3
+DATA vecconst<>+1140(SB)/4, $0x3f35f0e3
+DATA vecconst<>+1144(SB)/4, $0x3f35f0e3
+DATA vecconst<>+1148(SB)/4, $0x3f35f0e3
+DATA vecconst<>+1152(SB)/4, $0xbf3a00e3
+DATA vecconst<>+1156(SB)/4, $0xbf3a00e3
+DATA vecconst<>+1160(SB)/4, $0xbf3a00e3
+DATA vecconst<>+1164(SB)/4, $0xbf3a00e3
+DATA vecconst<>+1168(SB)/4, $0xbf3a00e3
+DATA vecconst<>+1172(SB)/4, $0xbf3a00e3
+DATA vecconst<>+1176(SB)/4, $0xbf3a00e3
+DATA vecconst<>+1180(SB)/4, $0xbf3a00e3
+DATA vecconst<>+1184(SB)/4, $0xbf3a00e3
+DATA vecconst<>+1188(SB)/4, $0xbf3a00e3
+DATA vecconst<>+1192(SB)/4, $0xbf3a00e3
+DATA vecconst<>+1196(SB)/4, $0xbf3a00e3
+DATA vecconst<>+1200(SB)/4, $0xbf3a00e3
+DATA vecconst<>+1204(SB)/4, $0xbf3a00e3
+DATA vecconst<>+1208(SB)/4, $0xbf3a00e3
+DATA vecconst<>+1212(SB)/4, $0xbf3a00e3
+DATA vecconst<>+1216(SB)/4, $0x3f07dc22
+DATA vecconst<>+1220(SB)/4, $0x3f07dc22
+DATA vecconst<>+1224(SB)/4, $0x3f07dc22
+DATA vecconst<>+1228(SB)/4, $0x3f07dc22
+DATA vecconst<>+1232(SB)/4, $0x3f07dc22
+DATA vecconst<>+1236(SB)/4, $0x3f07dc22
+DATA vecconst<>+1240(SB)/4, $0x3f07dc22
+DATA vecconst<>+1244(SB)/4, $0x3f07dc22
+DATA vecconst<>+1248(SB)/4, $0x3f07dc22
+DATA vecconst<>+1252(SB)/4, $0x3f07dc22
+DATA vecconst<>+1256(SB)/4, $0x3f07dc22
+DATA vecconst<>+1260(SB)/4, $0x3f07dc22
+DATA vecconst<>+1264(SB)/4, $0x3f07dc22
+DATA vecconst<>+1268(SB)/4, $0x3f07dc22
+DATA vecconst<>+1272(SB)/4, $0x3f07dc22
+DATA vecconst<>+1276(SB)/4, $0x3f07dc22
+DATA vecconst<>+1280(SB)/4, $0x3e6d3388
+DATA vecconst<>+1284(SB)/4, $0x3e6d3388
+DATA vecconst<>+1288(SB)/4, $0x3e6d3388
+DATA vecconst<>+1292(SB)/4, $0x3e6d3388
+DATA vecconst<>+1296(SB)/4, $0x3e6d3388
+DATA vecconst<>+1300(SB)/4, $0x3e6d3388
+DATA vecconst<>+1304(SB)/4, $0x3e6d3388
+DATA vecconst<>+1308(SB)/4, $0x3e6d3388
+DATA vecconst<>+1312(SB)/4, $0x3e6d3388
+DATA vecconst<>+1316(SB)/4, $0x3e6d3388
+DATA vecconst<>+1320(SB)/4, $0x3e6d3388
+DATA vecconst<>+1324(SB)/4, $0x3e6d3388
+DATA vecconst<>+1328(SB)/4, $0x3e6d3388
+DATA vecconst<>+1332(SB)/4, $0x3e6d3388
+DATA vecconst<>+1336(SB)/4, $0x3e6d3388
+DATA vecconst<>+1340(SB)/4, $0x3e6d3388
+DATA vecconst<>+1344(SB)/4, $0x3ecc422a
+DATA vecconst<>+1348(SB)/4, $0x3ecc422a
+DATA vecconst<>+1352(SB)/4, $0x3ecc422a
+DATA vecconst<>+1356(SB)/4, $0x3ecc422a
+DATA vecconst<>+1360(SB)/4, $0x3ecc422a
+DATA vecconst<>+1364(SB)/4, $0x3ecc422a
+DATA vecconst<>+1368(SB)/4, $0x3ecc422a
+DATA vecconst<>+1372(SB)/4, $0x3ecc422a
+DATA vecconst<>+1376(SB)/4, $0x3ecc422a
+DATA vecconst<>+1380(SB)/4, $0x3ecc422a
+DATA vecconst<>+1384(SB)/4, $0x3ecc422a
+DATA vecconst<>+1388(SB)/4, $0x3ecc422a
+DATA vecconst<>+1392(SB)/4, $0x3ecc422a
+DATA vecconst<>+1396(SB)/4, $0x3ecc422a
+DATA vecconst<>+1400(SB)/4, $0x3ecc422a
+DATA vecconst<>+1404(SB)/4, $0x3ecc422a
+DATA vecconst<>+1408(SB)/4, $0xbf000000
+DATA vecconst<>+1412(SB)/4, $0xbf000000
+DATA vecconst<>+1416(SB)/4, $0xbf000000
+DATA vecconst<>+1420(SB)/4, $0xbf000000
+DATA vecconst<>+1424(SB)/4, $0xbf000000
+DATA vecconst<>+1428(SB)/4, $0xbf000000
+DATA vecconst<>+1432(SB)/4, $0xbf000000
+DATA vecconst<>+1436(SB)/4, $0xbf000000
+DATA vecconst<>+1440(SB)/4, $0xbf000000
+DATA vecconst<>+1444(SB)/4, $0xbf000000
+DATA vecconst<>+1448(SB)/4, $0xbf000000
+DATA vecconst<>+1452(SB)/4, $0xbf000000
+DATA vecconst<>+1456(SB)/4, $0xbf000000
+DATA vecconst<>+1460(SB)/4, $0xbf000000
+DATA vecconst<>+1464(SB)/4, $0xbf000000
+DATA vecconst<>+1468(SB)/4, $0xbf000000
+DATA vecconst<>+1472(SB)/4, $0x7149f2ca
+DATA vecconst<>+1476(SB)/4, $0x7149f2ca
+DATA vecconst<>+1480(SB)/4, $0x7149f2ca
+DATA vecconst<>+1484(SB)/4, $0x7149f2ca
+DATA vecconst<>+1488(SB)/4, $0x7149f2ca
+DATA vecconst<>+1492(SB)/4, $0x7149f2ca
+DATA vecconst<>+1496(SB)/4, $0x7149f2ca
+DATA vecconst<>+1500(SB)/4, $0x7149f2ca
+DATA vecconst<>+1504(SB)/4, $0x7149f2ca
+DATA vecconst<>+1508(SB)/4, $0x7149f2ca
+DATA vecconst<>+1512(SB)/4, $0x7149f2ca
+DATA vecconst<>+1516(SB)/4, $0x7149f2ca
+DATA vecconst<>+1520(SB)/4, $0x7149f2ca
+DATA vecconst<>+1524(SB)/4, $0x7149f2ca
+DATA vecconst<>+1528(SB)/4, $0x7149f2ca
+DATA vecconst<>+1532(SB)/4, $0x7149f2ca
+GLOBL vecconst<>(SB), RODATA|NOPTR, $1536
 
 // The first 8-n words from word n are ones.
 DATA vecmask<>+0(SB)/4, $0xffffffff

@@ -43,6 +43,12 @@ func SumExpAVX512(n int, x *float32, shift float32) float32
 func SoftmaxScaleAVX512(n int, x *float32, lse, s float32)
 
 //go:noescape
+func GELUAVX512(n int, dst, x *float32)
+
+//go:noescape
+func GELUSlopeAVX512(n int, dst, x *float32)
+
+//go:noescape
 func SwiGLUAVX512(n int, dst, gate, up *float32)
 
 //go:noescape

@@ -44,6 +44,12 @@ func SumExpNEON(n int, x *float32, shift float32) float32
 func SoftmaxScaleNEON(n int, x *float32, lse, s float32)
 
 //go:noescape
+func GELUNEON(n int, dst, x *float32)
+
+//go:noescape
+func GELUSlopeNEON(n int, dst, x *float32)
+
+//go:noescape
 func SwiGLUNEON(n int, dst, gate, up *float32)
 
 //go:noescape

@@ -722,6 +722,240 @@ done:
 	ADD  $4, R0
 	RET
 
+// func GELUNEON(n int, dst, x *float32)
+TEXT ·GELUNEON(SB), NOSPLIT, $0-24
+	MOVD n+0(FP), R0
+	MOVD dst+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVW $0xbf000000, R11 // neghalf
+	VDUP R11, V31.S4
+	MOVW $0xc2d00000, R11 // expmin
+	VDUP R11, V30.S4
+	MOVW $0x42b20000, R11 // expmax
+	VDUP R11, V29.S4
+	MOVW $0x3fb8aa3b, R11 // log2e
+	VDUP R11, V28.S4
+	MOVW $0x3f318000, R11 // ln2hi
+	VDUP R11, V27.S4
+	MOVW $0xb95e8083, R11 // ln2lo
+	VDUP R11, V26.S4
+	MOVW $0x39506967, R11 // c6
+	VDUP R11, V25.S4
+	MOVW $0x3ab743ce, R11 // c5
+	VDUP R11, V24.S4
+	MOVW $0x3c088908, R11 // c4
+	VDUP R11, V23.S4
+	MOVW $0x3d2aa9c1, R11 // c3
+	VDUP R11, V22.S4
+	MOVW $0x3e2aaaaa, R11 // c2
+	VDUP R11, V21.S4
+	MOVW $0x3f000000, R11 // c1
+	VDUP R11, V20.S4
+	MOVW $0x3f800000, R11 // one
+	VDUP R11, V19.S4
+	MOVW $0x0000007f, R11 // i127
+	VDUP R11, V18.S4
+	MOVW $0x00000000, R11 // zero
+	VDUP R11, V17.S4
+	MOVW $0x3e6d3388, R11 // erfp
+	VDUP R11, V16.S4
+	MOVW $0x3f07dc22, R11 // erf5
+	VDUP R11, V15.S4
+	MOVW $0xbf3a00e3, R11 // erf4
+	VDUP R11, V14.S4
+	MOVW $0x3f35f0e3, R11 // erf3
+	VDUP R11, V13.S4
+	MOVW $0xbe11a98e, R11 // erf2
+	VDUP R11, V12.S4
+	MOVW $0x3e027906, R11 // erf1
+	VDUP R11, V11.S4
+	MOVW $0x7149f2ca, R11 // huge
+	VDUP R11, V10.S4
+
+one:
+	SUBS $4, R0, R0
+	BLT  done
+	VLD1 (R2), [V4.S4]
+	WORD $0x6E24DC80 // fmul v0.4s, v4.4s, v4.4s
+	WORD $0x6E3FDC00 // fmul v0.4s, v0.4s, v31.4s
+	WORD $0x4E20F7C0 // fmax v0.4s, v30.4s, v0.4s
+	WORD $0x4EA0F7A0 // fmin v0.4s, v29.4s, v0.4s
+	WORD $0x6E3CDC01 // fmul v1.4s, v0.4s, v28.4s
+	WORD $0x4E218821 // frintn v1.4s, v1.4s
+	WORD $0x4EBBCC20 // fmls v0.4s, v1.4s, v27.4s
+	WORD $0x4EBACC20 // fmls v0.4s, v1.4s, v26.4s
+	WORD $0x6E39DC02 // fmul v2.4s, v0.4s, v25.4s
+	WORD $0x4E38D442 // fadd v2.4s, v2.4s, v24.4s
+	VMOV V23.B16, V3.B16
+	WORD $0x4E20CC43 // fmla v3.4s, v2.4s, v0.4s
+	VMOV V22.B16, V2.B16
+	WORD $0x4E20CC62 // fmla v2.4s, v3.4s, v0.4s
+	VMOV V21.B16, V3.B16
+	WORD $0x4E20CC43 // fmla v3.4s, v2.4s, v0.4s
+	VMOV V20.B16, V2.B16
+	WORD $0x4E20CC62 // fmla v2.4s, v3.4s, v0.4s
+	WORD $0x6E20DC03 // fmul v3.4s, v0.4s, v0.4s
+	WORD $0x4E23CC40 // fmla v0.4s, v2.4s, v3.4s
+	WORD $0x4E33D402 // fadd v2.4s, v0.4s, v19.4s
+	WORD $0x4E21A821 // fcvtns v1.4s, v1.4s
+	WORD $0x4F3F0423 // sshr v3.4s, v1.4s, #1
+	VSUB V3.S4, V1.S4, V0.S4
+	VADD V18.S4, V3.S4, V3.S4
+	VSHL $23, V3.S4, V3.S4
+	VADD V18.S4, V0.S4, V0.S4
+	VSHL $23, V0.S4, V0.S4
+	WORD $0x6E23DC42 // fmul v2.4s, v2.4s, v3.4s
+	WORD $0x6E20DC40 // fmul v0.4s, v2.4s, v0.4s
+	WORD $0x4EA4D625 // fsub v5.4s, v17.4s, v4.4s
+	WORD $0x4E24F4A5 // fmax v5.4s, v5.4s, v4.4s
+	WORD $0x6E30DCA5 // fmul v5.4s, v5.4s, v16.4s
+	WORD $0x4E33D4A5 // fadd v5.4s, v5.4s, v19.4s
+	WORD $0x6E25FE65 // fdiv v5.4s, v19.4s, v5.4s
+	WORD $0x6E2FDCA1 // fmul v1.4s, v5.4s, v15.4s
+	WORD $0x4E2ED421 // fadd v1.4s, v1.4s, v14.4s
+	VMOV V13.B16, V2.B16
+	WORD $0x4E25CC22 // fmla v2.4s, v1.4s, v5.4s
+	VMOV V12.B16, V1.B16
+	WORD $0x4E25CC41 // fmla v1.4s, v2.4s, v5.4s
+	VMOV V11.B16, V2.B16
+	WORD $0x4E25CC22 // fmla v2.4s, v1.4s, v5.4s
+	WORD $0x6E25DC42 // fmul v2.4s, v2.4s, v5.4s
+	WORD $0x6E20DC42 // fmul v2.4s, v2.4s, v0.4s
+	WORD $0x6E2ADC86 // fmul v6.4s, v4.4s, v10.4s
+	WORD $0x4E26F626 // fmax v6.4s, v17.4s, v6.4s
+	WORD $0x4EA6F666 // fmin v6.4s, v19.4s, v6.4s
+	WORD $0x4EA2D661 // fsub v1.4s, v19.4s, v2.4s
+	WORD $0x4EA2D421 // fsub v1.4s, v1.4s, v2.4s
+	WORD $0x4E21CCC2 // fmla v2.4s, v6.4s, v1.4s
+	WORD $0x6E22DC84 // fmul v4.4s, v4.4s, v2.4s
+	VST1 [V4.S4], (R1)
+	ADD  $16, R1
+	ADD  $16, R2
+	B    one
+
+done:
+	ADD  $4, R0
+	RET
+
+// func GELUSlopeNEON(n int, dst, x *float32)
+TEXT ·GELUSlopeNEON(SB), NOSPLIT, $0-24
+	MOVD n+0(FP), R0
+	MOVD dst+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVW $0xbf000000, R11 // neghalf
+	VDUP R11, V31.S4
+	MOVW $0xc2d00000, R11 // expmin
+	VDUP R11, V30.S4
+	MOVW $0x42b20000, R11 // expmax
+	VDUP R11, V29.S4
+	MOVW $0x3fb8aa3b, R11 // log2e
+	VDUP R11, V28.S4
+	MOVW $0x3f318000, R11 // ln2hi
+	VDUP R11, V27.S4
+	MOVW $0xb95e8083, R11 // ln2lo
+	VDUP R11, V26.S4
+	MOVW $0x39506967, R11 // c6
+	VDUP R11, V25.S4
+	MOVW $0x3ab743ce, R11 // c5
+	VDUP R11, V24.S4
+	MOVW $0x3c088908, R11 // c4
+	VDUP R11, V23.S4
+	MOVW $0x3d2aa9c1, R11 // c3
+	VDUP R11, V22.S4
+	MOVW $0x3e2aaaaa, R11 // c2
+	VDUP R11, V21.S4
+	MOVW $0x3f000000, R11 // c1
+	VDUP R11, V20.S4
+	MOVW $0x3f800000, R11 // one
+	VDUP R11, V19.S4
+	MOVW $0x0000007f, R11 // i127
+	VDUP R11, V18.S4
+	MOVW $0x00000000, R11 // zero
+	VDUP R11, V17.S4
+	MOVW $0x3e6d3388, R11 // erfp
+	VDUP R11, V16.S4
+	MOVW $0x3f07dc22, R11 // erf5
+	VDUP R11, V15.S4
+	MOVW $0xbf3a00e3, R11 // erf4
+	VDUP R11, V14.S4
+	MOVW $0x3f35f0e3, R11 // erf3
+	VDUP R11, V13.S4
+	MOVW $0xbe11a98e, R11 // erf2
+	VDUP R11, V12.S4
+	MOVW $0x3e027906, R11 // erf1
+	VDUP R11, V11.S4
+	MOVW $0x7149f2ca, R11 // huge
+	VDUP R11, V10.S4
+	MOVW $0x3ecc422a, R11 // density
+	VDUP R11, V9.S4
+
+one:
+	SUBS $4, R0, R0
+	BLT  done
+	VLD1 (R2), [V4.S4]
+	WORD $0x6E24DC80 // fmul v0.4s, v4.4s, v4.4s
+	WORD $0x6E3FDC00 // fmul v0.4s, v0.4s, v31.4s
+	WORD $0x4E20F7C0 // fmax v0.4s, v30.4s, v0.4s
+	WORD $0x4EA0F7A0 // fmin v0.4s, v29.4s, v0.4s
+	WORD $0x6E3CDC01 // fmul v1.4s, v0.4s, v28.4s
+	WORD $0x4E218821 // frintn v1.4s, v1.4s
+	WORD $0x4EBBCC20 // fmls v0.4s, v1.4s, v27.4s
+	WORD $0x4EBACC20 // fmls v0.4s, v1.4s, v26.4s
+	WORD $0x6E39DC02 // fmul v2.4s, v0.4s, v25.4s
+	WORD $0x4E38D442 // fadd v2.4s, v2.4s, v24.4s
+	VMOV V23.B16, V3.B16
+	WORD $0x4E20CC43 // fmla v3.4s, v2.4s, v0.4s
+	VMOV V22.B16, V2.B16
+	WORD $0x4E20CC62 // fmla v2.4s, v3.4s, v0.4s
+	VMOV V21.B16, V3.B16
+	WORD $0x4E20CC43 // fmla v3.4s, v2.4s, v0.4s
+	VMOV V20.B16, V2.B16
+	WORD $0x4E20CC62 // fmla v2.4s, v3.4s, v0.4s
+	WORD $0x6E20DC03 // fmul v3.4s, v0.4s, v0.4s
+	WORD $0x4E23CC40 // fmla v0.4s, v2.4s, v3.4s
+	WORD $0x4E33D402 // fadd v2.4s, v0.4s, v19.4s
+	WORD $0x4E21A821 // fcvtns v1.4s, v1.4s
+	WORD $0x4F3F0423 // sshr v3.4s, v1.4s, #1
+	VSUB V3.S4, V1.S4, V0.S4
+	VADD V18.S4, V3.S4, V3.S4
+	VSHL $23, V3.S4, V3.S4
+	VADD V18.S4, V0.S4, V0.S4
+	VSHL $23, V0.S4, V0.S4
+	WORD $0x6E23DC42 // fmul v2.4s, v2.4s, v3.4s
+	WORD $0x6E20DC40 // fmul v0.4s, v2.4s, v0.4s
+	WORD $0x4EA4D625 // fsub v5.4s, v17.4s, v4.4s
+	WORD $0x4E24F4A5 // fmax v5.4s, v5.4s, v4.4s
+	WORD $0x6E30DCA5 // fmul v5.4s, v5.4s, v16.4s
+	WORD $0x4E33D4A5 // fadd v5.4s, v5.4s, v19.4s
+	WORD $0x6E25FE65 // fdiv v5.4s, v19.4s, v5.4s
+	WORD $0x6E2FDCA1 // fmul v1.4s, v5.4s, v15.4s
+	WORD $0x4E2ED421 // fadd v1.4s, v1.4s, v14.4s
+	VMOV V13.B16, V2.B16
+	WORD $0x4E25CC22 // fmla v2.4s, v1.4s, v5.4s
+	VMOV V12.B16, V1.B16
+	WORD $0x4E25CC41 // fmla v1.4s, v2.4s, v5.4s
+	VMOV V11.B16, V2.B16
+	WORD $0x4E25CC22 // fmla v2.4s, v1.4s, v5.4s
+	WORD $0x6E25DC42 // fmul v2.4s, v2.4s, v5.4s
+	WORD $0x6E20DC42 // fmul v2.4s, v2.4s, v0.4s
+	WORD $0x6E2ADC86 // fmul v6.4s, v4.4s, v10.4s
+	WORD $0x4E26F626 // fmax v6.4s, v17.4s, v6.4s
+	WORD $0x4EA6F666 // fmin v6.4s, v19.4s, v6.4s
+	WORD $0x4EA2D661 // fsub v1.4s, v19.4s, v2.4s
+	WORD $0x4EA2D421 // fsub v1.4s, v1.4s, v2.4s
+	WORD $0x4E21CCC2 // fmla v2.4s, v6.4s, v1.4s
+	WORD $0x6E20DC84 // fmul v4.4s, v4.4s, v0.4s
+	WORD $0x6E29DC84 // fmul v4.4s, v4.4s, v9.4s
+	WORD $0x4E22D484 // fadd v4.4s, v4.4s, v2.4s
+	VST1 [V4.S4], (R1)
+	ADD  $16, R1
+	ADD  $16, R2
+	B    one
+
+done:
+	ADD  $4, R0
+	RET
+
 // func SwiGLUNEON(n int, dst, gate, up *float32)
 TEXT ·SwiGLUNEON(SB), NOSPLIT, $0-32
 	MOVD n+0(FP), R0

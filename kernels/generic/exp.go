@@ -20,6 +20,25 @@ func Sigmoid(dst, x []float32) {
 	}
 }
 
+// GELU does dst[i] = x[i]*Phi(x[i]), Phi the distribution function of the standard normal.
+func GELU(dst, x []float32) {
+	x = x[:len(dst)]
+	for i, v := range x {
+		dst[i] = v * float32(normal(float64(v)))
+	}
+}
+
+// GELUSlope does dst[i] = Phi(x[i]) + x[i]*phi(x[i]), the derivative of GELU.
+func GELUSlope(dst, x []float32) {
+	x = x[:len(dst)]
+	for i, f := range x {
+		v := float64(f)
+		dst[i] = float32(normal(v) + v*math.Exp(-v*v/2)/math.Sqrt(2*math.Pi))
+	}
+}
+
+func normal(x float64) float64 { return math.Erfc(-x/math.Sqrt2) / 2 }
+
 // ExpSum does x[i] = exp(x[i]-shift) and returns the sum of the results.
 func ExpSum(x []float32, shift float32) float32 {
 	var s float64
