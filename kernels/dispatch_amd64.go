@@ -155,6 +155,38 @@ func geluSlope(dst, x []float32) {
 	}
 }
 
+func geluTanh(dst, x []float32) {
+	if active == levelGeneric {
+		generic.GELUTanh(dst, x)
+		return
+	}
+	for len(dst) > 0 {
+		n := min(len(dst), span)
+		if active == levelAVX512 {
+			amd64.GELUTanhAVX512(n, &dst[0], &x[0])
+		} else {
+			amd64.GELUTanhAVX2(n, &dst[0], &x[0])
+		}
+		dst, x = dst[n:], x[n:]
+	}
+}
+
+func geluTanhSlope(dst, x []float32) {
+	if active == levelGeneric {
+		generic.GELUTanhSlope(dst, x)
+		return
+	}
+	for len(dst) > 0 {
+		n := min(len(dst), span)
+		if active == levelAVX512 {
+			amd64.GELUTanhSlopeAVX512(n, &dst[0], &x[0])
+		} else {
+			amd64.GELUTanhSlopeAVX2(n, &dst[0], &x[0])
+		}
+		dst, x = dst[n:], x[n:]
+	}
+}
+
 func softmaxScale(x []float32, lse, s float32) {
 	if active == levelGeneric {
 		generic.SoftmaxScale(x, lse, s)

@@ -189,6 +189,44 @@ func geluSlope(dst, x []float32) {
 	}
 }
 
+func geluTanh(dst, x []float32) {
+	if active == levelGeneric {
+		generic.GELUTanh(dst, x)
+		return
+	}
+	for len(dst) >= 4 {
+		n := min(len(dst)&^3, span)
+		arm64.GELUTanhNEON(n, &dst[0], &x[0])
+		dst, x = dst[n:], x[n:]
+	}
+	if n := len(dst); n > 0 {
+		var t [2][4]float32
+		copy(t[0][:], dst[:n])
+		copy(t[1][:], x[:n])
+		arm64.GELUTanhNEON(4, &t[0][0], &t[1][0])
+		copy(dst, t[0][:n])
+	}
+}
+
+func geluTanhSlope(dst, x []float32) {
+	if active == levelGeneric {
+		generic.GELUTanhSlope(dst, x)
+		return
+	}
+	for len(dst) >= 4 {
+		n := min(len(dst)&^3, span)
+		arm64.GELUTanhSlopeNEON(n, &dst[0], &x[0])
+		dst, x = dst[n:], x[n:]
+	}
+	if n := len(dst); n > 0 {
+		var t [2][4]float32
+		copy(t[0][:], dst[:n])
+		copy(t[1][:], x[:n])
+		arm64.GELUTanhSlopeNEON(4, &t[0][0], &t[1][0])
+		copy(dst, t[0][:n])
+	}
+}
+
 func softmaxScale(x []float32, lse, s float32) {
 	if active == levelGeneric {
 		generic.SoftmaxScale(x, lse, s)

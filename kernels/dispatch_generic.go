@@ -15,6 +15,8 @@ func expTo(dst, x []float32)                    { generic.Exp(dst, x) }
 func sigmoid(dst, x []float32)                  { generic.Sigmoid(dst, x) }
 func gelu(dst, x []float32)                     { generic.GELU(dst, x) }
 func geluSlope(dst, x []float32)                { generic.GELUSlope(dst, x) }
+func geluTanh(dst, x []float32)                 { generic.GELUTanh(dst, x) }
+func geluTanhSlope(dst, x []float32)            { generic.GELUTanhSlope(dst, x) }
 func expSum(x []float32, shift float32) float32 { return generic.ExpSum(x, shift) }
 func sumExp(x []float32, shift float32) float32 { return generic.SumExp(x, shift) }
 func softmaxScale(x []float32, lse, s float32)  { generic.SoftmaxScale(x, lse, s) }

@@ -45,8 +45,7 @@ func Exp(dst, x []float32) { expTo(dst, x[:len(dst)]) }
 // softmax of a row that comes in pieces.
 func ExpSum(x []float32, shift float32) float32 { return expSum(x, shift) }
 
-// Sigmoid does dst[i] = 1/(1+exp(-x[i])). The tanh form of GELU is
-// x*Sigmoid(2u) with u the argument of its tanh.
+// Sigmoid does dst[i] = 1/(1+exp(-x[i])).
 func Sigmoid(dst, x []float32) { sigmoid(dst, x[:len(dst)]) }
 
 // GELU does dst[i] = x[i]*Phi(x[i]), Phi the distribution function of the standard
@@ -57,6 +56,13 @@ func GELU(dst, x []float32) { gelu(dst, x[:len(dst)]) }
 // GELUSlope does dst[i] = Phi(x[i]) + x[i]*phi(x[i]), the derivative of GELU, phi
 // being that of Phi.
 func GELUSlope(dst, x []float32) { geluSlope(dst, x[:len(dst)]) }
+
+// GELUTanh does dst[i] = x[i]*(1+tanh(z))/2 with z = sqrt(2/pi)*(x[i] + 0.044715*x[i]^3),
+// which PyTorch calls approximate="tanh".
+func GELUTanh(dst, x []float32) { geluTanh(dst, x[:len(dst)]) }
+
+// GELUTanhSlope does dst[i] = the derivative of GELUTanh at x[i].
+func GELUTanhSlope(dst, x []float32) { geluTanhSlope(dst, x[:len(dst)]) }
 
 // Softmax replaces x by exp(x-max) divided by their sum. An element -Inf
 // becomes 0; a NaN, a +Inf or a row of -Inf gives NaN, as in PyTorch.

@@ -33,6 +33,11 @@ func logistic(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 // below is the distribution function of the standard normal.
 func below(x float64) float64 { return math.Erfc(-x/math.Sqrt2) / 2 }
 
+// gateOfTanh is what x is multiplied by in GELU's tanh approximation.
+func gateOfTanh(x float64) float64 {
+	return (1 + math.Tanh(math.Sqrt(2/math.Pi)*(x+0.044715*x*x*x))) / 2
+}
+
 var vecOps = []vecOp{
 	{name: "Add", in: 3, out: []int{0}, run: func(s [][]float32) []float32 { Add(s[0], s[1], s[2]); return nil }},
 	{name: "Mul", in: 3, out: []int{0}, run: func(s [][]float32) []float32 { Mul(s[0], s[1], s[2]); return nil }},
@@ -79,6 +84,19 @@ var vecOps = []vecOp{
 		want: func(s [][]float32, i int) (float64, float64) {
 			x := f64(s[1][i])
 			return below(x) + x*math.Exp(-x*x/2)/math.Sqrt(2*math.Pi), 1
+		}},
+	{name: "GELUTanh", in: 2, out: []int{0}, ulps: 6,
+		run: func(s [][]float32) []float32 { GELUTanh(s[0], s[1]); return nil },
+		want: func(s [][]float32, i int) (float64, float64) {
+			x := f64(s[1][i])
+			return x * gateOfTanh(x), math.Abs(x)
+		}},
+	{name: "GELUTanhSlope", in: 2, out: []int{0}, ulps: 16,
+		run: func(s [][]float32) []float32 { GELUTanhSlope(s[0], s[1]); return nil },
+		want: func(s [][]float32, i int) (float64, float64) {
+			x := f64(s[1][i])
+			g := gateOfTanh(x)
+			return g + x*g*(1-g)*2*math.Sqrt(2/math.Pi)*(1+3*0.044715*x*x), 1
 		}},
 	{name: "ExpSum", in: 1, out: []int{0}, ulps: 4,
 		run: func(s [][]float32) []float32 { return []float32{ExpSum(s[0], 0.5)} },
@@ -376,8 +394,14 @@ func TestSpecialValues(t *testing.T) {
 					GELUSlope(out, row(1, in))
 					require.Equal(t, want, out[at]+0, "the slope of GELU at %v", in)
 				}
+				for in, want := range map[float32]float32{inf: inf, 0: 0, 100: 100, -100: 0} {
+					GELUTanh(out, row(1, in))
+					require.Equal(t, want, out[at]+0, "GELUTanh(%v)", in)
+				}
 				for _, in := range []float32{nan, -inf} {
 					GELU(out, row(1, in))
+					require.True(t, out[at] != out[at])
+					GELUTanh(out, row(1, in))
 					require.True(t, out[at] != out[at])
 				}
 				tiny := math.Float32frombits(3)

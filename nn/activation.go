@@ -35,7 +35,7 @@ var (
 		F: func(x float64) float64 { return x * phi(x) },
 		D: func(x float64) float64 { return phi(x) + x*math.Exp(-x*x/2)/math.Sqrt(2*math.Pi) }}
 	// GELUTanh is GELU's tanh approximation: gelu_new of GPT-2, gelu_pytorch_tanh.
-	GELUTanh = Activation{Name: "gelu_new", fs: geluTanhTo, ds: geluTanhSlope,
+	GELUTanh = Activation{Name: "gelu_new", fs: kernels.GELUTanh, ds: kernels.GELUTanhSlope,
 		F: func(x float64) float64 { return x / 2 * (1 + math.Tanh(geluInner(x))) },
 		D: func(x float64) float64 {
 			t := math.Tanh(geluInner(x))

@@ -61,15 +61,3 @@ func siluSlope(dst, x []float32) {
 		dst[i] = s * (1 + x[i]*(1-s))
 	}
 }
-
-func geluTanhTo(dst, x []float32) {
-	geluGate(dst, x)
-	kernels.Mul(dst, dst, x)
-}
-
-func geluTanhSlope(dst, x []float32) {
-	geluGate(dst, x)
-	for i, s := range dst {
-		dst[i] = geluSlope(x[i], s)
-	}
-}

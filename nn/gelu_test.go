@@ -6,14 +6,8 @@ import (
 	"testing"
 )
 
-func TestGatedAndGELU(t *testing.T) {
-	cases := []opCase{{
-		name: "GELUNew", inputs: [][2]int{{7, 300}},
-		run: func(t *Tape, v []*Var) *Var { return GELUNew(t, v[0]) },
-		twin: func(m []mat64) mat64 {
-			return newMat64(7, 300).each(func(i, j int) float64 { return GELUTanh.F(m[0].at(i, j)) })
-		},
-	}}
+func TestGatedAndRMSNormPlus1(t *testing.T) {
+	var cases []opCase
 	for _, f := range []Activation{SiLU, GELUTanh, GELU, ReLU} {
 		cases = append(cases, opCase{
 			name: "Gated/" + f.Name, inputs: [][2]int{{6, 200}, {6, 200}},

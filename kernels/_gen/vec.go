@@ -76,7 +76,10 @@ var constants = []struct {
 	{"erfp", 0x3e6d3388},    // 0.3275911/sqrt(2)
 	{"density", 0x3ecc422a}, // 1/sqrt(2*pi)
 	{"neghalf", 0xbf000000},
-	{"huge", 0x7149f2ca}, // 1e30
+	{"gelua", 0x3fcc422a},  // 2*sqrt(2/pi)
+	{"gelub", 0x3d922279},  // 2*sqrt(2/pi)*0.044715
+	{"gelu3b", 0x3e5b33b6}, // three times that
+	{"huge", 0x7149f2ca},   // 1e30
 }
 
 // exp emits d = exp(x) (the polynomial of Cephes' expf); it uses the other
@@ -133,6 +136,22 @@ func normal(e emitter) (x, below, density string) {
 	e.sub(free, free, p)
 	e.fma(p, step, free) // p, or 1-p where x is positive
 	return x, p, density
+}
+
+// tanhGate loads x and emits the gate of GELU's tanh approximation, (1+tanh(z))/2 =
+// sigmoid(2z) with 2z = x*(gelua + gelub*x*x), and x*x. It uses registers 0 to 5.
+func tanhGate(e emitter) (x, gate, square string) {
+	x, gate, square = e.r(4), e.r(0), e.r(5)
+	e.load(x, "x")
+	e.mul(square, x, x)
+	e.mul(gate, square, e.constant("gelub"))
+	e.add(gate, gate, e.constant("gelua"))
+	e.mul(gate, gate, x)
+	e.sub(gate, e.fixed("zero"), gate)
+	exp(e, gate, gate, e.r(1), e.r(2), e.r(3))
+	e.add(gate, gate, e.constant("one"))
+	e.div(gate, e.fixed("one"), gate)
+	return x, gate, square
 }
 
 var vecOps = []vecOp{
@@ -222,6 +241,21 @@ var vecOps = []vecOp{
 		e.mul(x, x, e.constant("density"))
 		e.add(x, x, below)
 		e.store(x, "dst")
+	}},
+	{name: "GELUTanh", ptrs: []string{"dst", "x"}, unroll: 1, body: func(e emitter) {
+		x, gate, _ := tanhGate(e)
+		e.mul(x, x, gate)
+		e.store(x, "dst")
+	}},
+	{name: "GELUTanhSlope", ptrs: []string{"dst", "x"}, unroll: 1, body: func(e emitter) {
+		x, gate, d := tanhGate(e)
+		e.mul(d, d, e.constant("gelu3b"))
+		e.add(d, d, e.constant("gelua"))
+		e.mul(d, d, x)
+		e.mul(d, d, gate)
+		e.sub(x, e.fixed("one"), gate)
+		e.fma(gate, d, x) // gate + x*gate*(1-gate)*(gelua + 3*gelub*x*x)
+		e.store(gate, "dst")
 	}},
 	{name: "SwiGLU", ptrs: []string{"dst", "gate", "up"}, unroll: 1, body: func(e emitter) {
 		e.load(e.r(4), "gate")

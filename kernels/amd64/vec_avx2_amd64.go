@@ -49,6 +49,12 @@ func GELUAVX2(n int, dst, x *float32)
 func GELUSlopeAVX2(n int, dst, x *float32)
 
 //go:noescape
+func GELUTanhAVX2(n int, dst, x *float32)
+
+//go:noescape
+func GELUTanhSlopeAVX2(n int, dst, x *float32)
+
+//go:noescape
 func SwiGLUAVX2(n int, dst, gate, up *float32)
 
 //go:noescape

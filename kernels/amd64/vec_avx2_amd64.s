@@ -886,7 +886,7 @@ one:
 	VFMADD213PS vecconst<>+960(SB), Y5, Y1
 	VMULPS Y5, Y1, Y1
 	VMULPS Y0, Y1, Y1
-	VMULPS vecconst<>+1472(SB), Y4, Y6
+	VMULPS vecconst<>+1664(SB), Y4, Y6
 	VMAXPS Y6, Y12, Y6
 	VMINPS Y6, Y11, Y6
 	VSUBPS Y1, Y11, Y2
@@ -944,7 +944,7 @@ last:
 	VFMADD213PS vecconst<>+960(SB), Y5, Y1
 	VMULPS Y5, Y1, Y1
 	VMULPS Y0, Y1, Y1
-	VMULPS vecconst<>+1472(SB), Y4, Y6
+	VMULPS vecconst<>+1664(SB), Y4, Y6
 	VMAXPS Y6, Y12, Y6
 	VMINPS Y6, Y11, Y6
 	VSUBPS Y1, Y11, Y2
@@ -1009,7 +1009,7 @@ one:
 	VFMADD213PS vecconst<>+960(SB), Y5, Y1
 	VMULPS Y5, Y1, Y1
 	VMULPS Y0, Y1, Y1
-	VMULPS vecconst<>+1472(SB), Y4, Y6
+	VMULPS vecconst<>+1664(SB), Y4, Y6
 	VMAXPS Y6, Y12, Y6
 	VMINPS Y6, Y11, Y6
 	VSUBPS Y1, Y11, Y2
@@ -1069,7 +1069,7 @@ last:
 	VFMADD213PS vecconst<>+960(SB), Y5, Y1
 	VMULPS Y5, Y1, Y1
 	VMULPS Y0, Y1, Y1
-	VMULPS vecconst<>+1472(SB), Y4, Y6
+	VMULPS vecconst<>+1664(SB), Y4, Y6
 	VMAXPS Y6, Y12, Y6
 	VMINPS Y6, Y11, Y6
 	VSUBPS Y1, Y11, Y2
@@ -1079,6 +1079,210 @@ last:
 	VMULPS vecconst<>+1344(SB), Y4, Y4
 	VADDPS Y1, Y4, Y4
 	VMASKMOVPS Y4, Y15, 0(SI)
+
+done:
+	VZEROUPPER
+	RET
+
+// func GELUTanhAVX2(n int, dst, x *float32)
+TEXT ·GELUTanhAVX2(SB), NOSPLIT, $0-24
+	MOVQ n+0(FP), CX
+	MOVQ dst+8(FP), SI
+	MOVQ x+16(FP), DI
+	VMOVUPS vecconst<>+896(SB), Y14
+	VMOVUPS vecconst<>+640(SB), Y13
+	VMOVUPS vecconst<>+704(SB), Y12
+	VMOVUPS vecconst<>+576(SB), Y11
+
+one:
+	SUBQ $8, CX
+	JLT  last
+	VMOVUPS 0(DI), Y4
+	VMULPS Y4, Y4, Y5
+	VMULPS vecconst<>+1536(SB), Y5, Y0
+	VADDPS vecconst<>+1472(SB), Y0, Y0
+	VMULPS Y4, Y0, Y0
+	VSUBPS Y0, Y14, Y0
+	VMAXPS Y0, Y13, Y0
+	VMINPS Y0, Y12, Y0
+	VMULPS vecconst<>+0(SB), Y0, Y1
+	VROUNDPS $8, Y1, Y1
+	VFNMADD231PS vecconst<>+64(SB), Y1, Y0
+	VFNMADD231PS vecconst<>+128(SB), Y1, Y0
+	VMULPS vecconst<>+192(SB), Y0, Y2
+	VADDPS vecconst<>+256(SB), Y2, Y2
+	VFMADD213PS vecconst<>+320(SB), Y0, Y2
+	VFMADD213PS vecconst<>+384(SB), Y0, Y2
+	VFMADD213PS vecconst<>+448(SB), Y0, Y2
+	VFMADD213PS vecconst<>+512(SB), Y0, Y2
+	VMULPS Y0, Y0, Y3
+	VFMADD231PS Y3, Y2, Y0
+	VADDPS vecconst<>+576(SB), Y0, Y2
+	VCVTPS2DQ Y1, Y1
+	VPSRAD $1, Y1, Y3
+	VPSUBD Y3, Y1, Y0
+	VPADDD vecconst<>+768(SB), Y3, Y3
+	VPSLLD $23, Y3, Y3
+	VPADDD vecconst<>+768(SB), Y0, Y0
+	VPSLLD $23, Y0, Y0
+	VMULPS Y3, Y2, Y2
+	VMULPS Y0, Y2, Y0
+	VADDPS vecconst<>+576(SB), Y0, Y0
+	VDIVPS Y0, Y11, Y0
+	VMULPS Y0, Y4, Y4
+	VMOVUPS Y4, 0(SI)
+	ADDQ $32, SI
+	ADDQ $32, DI
+	JMP  one
+
+last:
+	ADDQ $8, CX
+	JZ   done
+	LEAQ vecmask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVUPS (AX), Y15
+	VMASKMOVPS 0(DI), Y15, Y4
+	VMULPS Y4, Y4, Y5
+	VMULPS vecconst<>+1536(SB), Y5, Y0
+	VADDPS vecconst<>+1472(SB), Y0, Y0
+	VMULPS Y4, Y0, Y0
+	VSUBPS Y0, Y14, Y0
+	VMAXPS Y0, Y13, Y0
+	VMINPS Y0, Y12, Y0
+	VMULPS vecconst<>+0(SB), Y0, Y1
+	VROUNDPS $8, Y1, Y1
+	VFNMADD231PS vecconst<>+64(SB), Y1, Y0
+	VFNMADD231PS vecconst<>+128(SB), Y1, Y0
+	VMULPS vecconst<>+192(SB), Y0, Y2
+	VADDPS vecconst<>+256(SB), Y2, Y2
+	VFMADD213PS vecconst<>+320(SB), Y0, Y2
+	VFMADD213PS vecconst<>+384(SB), Y0, Y2
+	VFMADD213PS vecconst<>+448(SB), Y0, Y2
+	VFMADD213PS vecconst<>+512(SB), Y0, Y2
+	VMULPS Y0, Y0, Y3
+	VFMADD231PS Y3, Y2, Y0
+	VADDPS vecconst<>+576(SB), Y0, Y2
+	VCVTPS2DQ Y1, Y1
+	VPSRAD $1, Y1, Y3
+	VPSUBD Y3, Y1, Y0
+	VPADDD vecconst<>+768(SB), Y3, Y3
+	VPSLLD $23, Y3, Y3
+	VPADDD vecconst<>+768(SB), Y0, Y0
+	VPSLLD $23, Y0, Y0
+	VMULPS Y3, Y2, Y2
+	VMULPS Y0, Y2, Y0
+	VADDPS vecconst<>+576(SB), Y0, Y0
+	VDIVPS Y0, Y11, Y0
+	VMULPS Y0, Y4, Y4
+	VMASKMOVPS Y4, Y15, 0(SI)
+
+done:
+	VZEROUPPER
+	RET
+
+// func GELUTanhSlopeAVX2(n int, dst, x *float32)
+TEXT ·GELUTanhSlopeAVX2(SB), NOSPLIT, $0-24
+	MOVQ n+0(FP), CX
+	MOVQ dst+8(FP), SI
+	MOVQ x+16(FP), DI
+	VMOVUPS vecconst<>+896(SB), Y14
+	VMOVUPS vecconst<>+640(SB), Y13
+	VMOVUPS vecconst<>+704(SB), Y12
+	VMOVUPS vecconst<>+576(SB), Y11
+
+one:
+	SUBQ $8, CX
+	JLT  last
+	VMOVUPS 0(DI), Y4
+	VMULPS Y4, Y4, Y5
+	VMULPS vecconst<>+1536(SB), Y5, Y0
+	VADDPS vecconst<>+1472(SB), Y0, Y0
+	VMULPS Y4, Y0, Y0
+	VSUBPS Y0, Y14, Y0
+	VMAXPS Y0, Y13, Y0
+	VMINPS Y0, Y12, Y0
+	VMULPS vecconst<>+0(SB), Y0, Y1
+	VROUNDPS $8, Y1, Y1
+	VFNMADD231PS vecconst<>+64(SB), Y1, Y0
+	VFNMADD231PS vecconst<>+128(SB), Y1, Y0
+	VMULPS vecconst<>+192(SB), Y0, Y2
+	VADDPS vecconst<>+256(SB), Y2, Y2
+	VFMADD213PS vecconst<>+320(SB), Y0, Y2
+	VFMADD213PS vecconst<>+384(SB), Y0, Y2
+	VFMADD213PS vecconst<>+448(SB), Y0, Y2
+	VFMADD213PS vecconst<>+512(SB), Y0, Y2
+	VMULPS Y0, Y0, Y3
+	VFMADD231PS Y3, Y2, Y0
+	VADDPS vecconst<>+576(SB), Y0, Y2
+	VCVTPS2DQ Y1, Y1
+	VPSRAD $1, Y1, Y3
+	VPSUBD Y3, Y1, Y0
+	VPADDD vecconst<>+768(SB), Y3, Y3
+	VPSLLD $23, Y3, Y3
+	VPADDD vecconst<>+768(SB), Y0, Y0
+	VPSLLD $23, Y0, Y0
+	VMULPS Y3, Y2, Y2
+	VMULPS Y0, Y2, Y0
+	VADDPS vecconst<>+576(SB), Y0, Y0
+	VDIVPS Y0, Y11, Y0
+	VMULPS vecconst<>+1600(SB), Y5, Y5
+	VADDPS vecconst<>+1472(SB), Y5, Y5
+	VMULPS Y4, Y5, Y5
+	VMULPS Y0, Y5, Y5
+	VSUBPS Y0, Y11, Y4
+	VFMADD231PS Y4, Y5, Y0
+	VMOVUPS Y0, 0(SI)
+	ADDQ $32, SI
+	ADDQ $32, DI
+	JMP  one
+
+last:
+	ADDQ $8, CX
+	JZ   done
+	LEAQ vecmask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVUPS (AX), Y15
+	VMASKMOVPS 0(DI), Y15, Y4
+	VMULPS Y4, Y4, Y5
+	VMULPS vecconst<>+1536(SB), Y5, Y0
+	VADDPS vecconst<>+1472(SB), Y0, Y0
+	VMULPS Y4, Y0, Y0
+	VSUBPS Y0, Y14, Y0
+	VMAXPS Y0, Y13, Y0
+	VMINPS Y0, Y12, Y0
+	VMULPS vecconst<>+0(SB), Y0, Y1
+	VROUNDPS $8, Y1, Y1
+	VFNMADD231PS vecconst<>+64(SB), Y1, Y0
+	VFNMADD231PS vecconst<>+128(SB), Y1, Y0
+	VMULPS vecconst<>+192(SB), Y0, Y2
+	VADDPS vecconst<>+256(SB), Y2, Y2
+	VFMADD213PS vecconst<>+320(SB), Y0, Y2
+	VFMADD213PS vecconst<>+384(SB), Y0, Y2
+	VFMADD213PS vecconst<>+448(SB), Y0, Y2
+	VFMADD213PS vecconst<>+512(SB), Y0, Y2
+	VMULPS Y0, Y0, Y3
+	VFMADD231PS Y3, Y2, Y0
+	VADDPS vecconst<>+576(SB), Y0, Y2
+	VCVTPS2DQ Y1, Y1
+	VPSRAD $1, Y1, Y3
+	VPSUBD Y3, Y1, Y0
+	VPADDD vecconst<>+768(SB), Y3, Y3
+	VPSLLD $23, Y3, Y3
+	VPADDD vecconst<>+768(SB), Y0, Y0
+	VPSLLD $23, Y0, Y0
+	VMULPS Y3, Y2, Y2
+	VMULPS Y0, Y2, Y0
+	VADDPS vecconst<>+576(SB), Y0, Y0
+	VDIVPS Y0, Y11, Y0
+	VMULPS vecconst<>+1600(SB), Y5, Y5
+	VADDPS vecconst<>+1472(SB), Y5, Y5
+	VMULPS Y4, Y5, Y5
+	VMULPS Y0, Y5, Y5
+	VSUBPS Y0, Y11, Y4
+	VFMADD231PS Y4, Y5, Y0
+	VMASKMOVPS Y0, Y15, 0(SI)
 
 done:
 	VZEROUPPER
@@ -1742,23 +1946,71 @@ DATA vecconst<>+1456(SB)/4, $0xbf000000
 DATA vecconst<>+1460(SB)/4, $0xbf000000
 DATA vecconst<>+1464(SB)/4, $0xbf000000
 DATA vecconst<>+1468(SB)/4, $0xbf000000
-DATA vecconst<>+1472(SB)/4, $0x7149f2ca
-DATA vecconst<>+1476(SB)/4, $0x7149f2ca
-DATA vecconst<>+1480(SB)/4, $0x7149f2ca
-DATA vecconst<>+1484(SB)/4, $0x7149f2ca
-DATA vecconst<>+1488(SB)/4, $0x7149f2ca
-DATA vecconst<>+1492(SB)/4, $0x7149f2ca
-DATA vecconst<>+1496(SB)/4, $0x7149f2ca
-DATA vecconst<>+1500(SB)/4, $0x7149f2ca
-DATA vecconst<>+1504(SB)/4, $0x7149f2ca
-DATA vecconst<>+1508(SB)/4, $0x7149f2ca
-DATA vecconst<>+1512(SB)/4, $0x7149f2ca
-DATA vecconst<>+1516(SB)/4, $0x7149f2ca
-DATA vecconst<>+1520(SB)/4, $0x7149f2ca
-DATA vecconst<>+1524(SB)/4, $0x7149f2ca
-DATA vecconst<>+1528(SB)/4, $0x7149f2ca
-DATA vecconst<>+1532(SB)/4, $0x7149f2ca
-GLOBL vecconst<>(SB), RODATA|NOPTR, $1536
+DATA vecconst<>+1472(SB)/4, $0x3fcc422a
+DATA vecconst<>+1476(SB)/4, $0x3fcc422a
+DATA vecconst<>+1480(SB)/4, $0x3fcc422a
+DATA vecconst<>+1484(SB)/4, $0x3fcc422a
+DATA vecconst<>+1488(SB)/4, $0x3fcc422a
+DATA vecconst<>+1492(SB)/4, $0x3fcc422a
+DATA vecconst<>+1496(SB)/4, $0x3fcc422a
+DATA vecconst<>+1500(SB)/4, $0x3fcc422a
+DATA vecconst<>+1504(SB)/4, $0x3fcc422a
+DATA vecconst<>+1508(SB)/4, $0x3fcc422a
+DATA vecconst<>+1512(SB)/4, $0x3fcc422a
+DATA vecconst<>+1516(SB)/4, $0x3fcc422a
+DATA vecconst<>+1520(SB)/4, $0x3fcc422a
+DATA vecconst<>+1524(SB)/4, $0x3fcc422a
+DATA vecconst<>+1528(SB)/4, $0x3fcc422a
+DATA vecconst<>+1532(SB)/4, $0x3fcc422a
+DATA vecconst<>+1536(SB)/4, $0x3d922279
+DATA vecconst<>+1540(SB)/4, $0x3d922279
+DATA vecconst<>+1544(SB)/4, $0x3d922279
+DATA vecconst<>+1548(SB)/4, $0x3d922279
+DATA vecconst<>+1552(SB)/4, $0x3d922279
+DATA vecconst<>+1556(SB)/4, $0x3d922279
+DATA vecconst<>+1560(SB)/4, $0x3d922279
+DATA vecconst<>+1564(SB)/4, $0x3d922279
+DATA vecconst<>+1568(SB)/4, $0x3d922279
+DATA vecconst<>+1572(SB)/4, $0x3d922279
+DATA vecconst<>+1576(SB)/4, $0x3d922279
+DATA vecconst<>+1580(SB)/4, $0x3d922279
+DATA vecconst<>+1584(SB)/4, $0x3d922279
+DATA vecconst<>+1588(SB)/4, $0x3d922279
+DATA vecconst<>+1592(SB)/4, $0x3d922279
+DATA vecconst<>+1596(SB)/4, $0x3d922279
+DATA vecconst<>+1600(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1604(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1608(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1612(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1616(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1620(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1624(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1628(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1632(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1636(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1640(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1644(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1648(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1652(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1656(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1660(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1664(SB)/4, $0x7149f2ca
+DATA vecconst<>+1668(SB)/4, $0x7149f2ca
+DATA vecconst<>+1672(SB)/4, $0x7149f2ca
+DATA vecconst<>+1676(SB)/4, $0x7149f2ca
+DATA vecconst<>+1680(SB)/4, $0x7149f2ca
+DATA vecconst<>+1684(SB)/4, $0x7149f2ca
+DATA vecconst<>+1688(SB)/4, $0x7149f2ca
+DATA vecconst<>+1692(SB)/4, $0x7149f2ca
+DATA vecconst<>+1696(SB)/4, $0x7149f2ca
+DATA vecconst<>+1700(SB)/4, $0x7149f2ca
+DATA vecconst<>+1704(SB)/4, $0x7149f2ca
+DATA vecconst<>+1708(SB)/4, $0x7149f2ca
+DATA vecconst<>+1712(SB)/4, $0x7149f2ca
+DATA vecconst<>+1716(SB)/4, $0x7149f2ca
+DATA vecconst<>+1720(SB)/4, $0x7149f2ca
+DATA vecconst<>+1724(SB)/4, $0x7149f2ca
+GLOBL vecconst<>(SB), RODATA|NOPTR, $1728
 
 // The first 8-n words from word n are ones.
 DATA vecmask<>+0(SB)/4, $0xffffffff

@@ -49,6 +49,12 @@ func GELUAVX512(n int, dst, x *float32)
 func GELUSlopeAVX512(n int, dst, x *float32)
 
 //go:noescape
+func GELUTanhAVX512(n int, dst, x *float32)
+
+//go:noescape
+func GELUTanhSlopeAVX512(n int, dst, x *float32)
+
+//go:noescape
 func SwiGLUAVX512(n int, dst, gate, up *float32)
 
 //go:noescape

@@ -806,7 +806,7 @@ one:
 	VFMADD213PS vecconst<>+960(SB), Z5, Z1
 	VMULPS Z5, Z1, Z1
 	VMULPS Z0, Z1, Z1
-	VMULPS vecconst<>+1472(SB), Z4, Z6
+	VMULPS vecconst<>+1664(SB), Z4, Z6
 	VMAXPS Z6, Z29, Z6
 	VMINPS Z6, Z28, Z6
 	VSUBPS Z1, Z28, Z2
@@ -856,7 +856,7 @@ last:
 	VFMADD213PS vecconst<>+960(SB), Z5, Z1
 	VMULPS Z5, Z1, Z1
 	VMULPS Z0, Z1, Z1
-	VMULPS vecconst<>+1472(SB), Z4, Z6
+	VMULPS vecconst<>+1664(SB), Z4, Z6
 	VMAXPS Z6, Z29, Z6
 	VMINPS Z6, Z28, Z6
 	VSUBPS Z1, Z28, Z2
@@ -913,7 +913,7 @@ one:
 	VFMADD213PS vecconst<>+960(SB), Z5, Z1
 	VMULPS Z5, Z1, Z1
 	VMULPS Z0, Z1, Z1
-	VMULPS vecconst<>+1472(SB), Z4, Z6
+	VMULPS vecconst<>+1664(SB), Z4, Z6
 	VMAXPS Z6, Z29, Z6
 	VMINPS Z6, Z28, Z6
 	VSUBPS Z1, Z28, Z2
@@ -965,7 +965,7 @@ last:
 	VFMADD213PS vecconst<>+960(SB), Z5, Z1
 	VMULPS Z5, Z1, Z1
 	VMULPS Z0, Z1, Z1
-	VMULPS vecconst<>+1472(SB), Z4, Z6
+	VMULPS vecconst<>+1664(SB), Z4, Z6
 	VMAXPS Z6, Z29, Z6
 	VMINPS Z6, Z28, Z6
 	VSUBPS Z1, Z28, Z2
@@ -975,6 +975,178 @@ last:
 	VMULPS vecconst<>+1344(SB), Z4, Z4
 	VADDPS Z1, Z4, Z4
 	VMOVUPS Z4, K1, 0(SI)
+
+done:
+	VZEROUPPER
+	RET
+
+// func GELUTanhAVX512(n int, dst, x *float32)
+TEXT ·GELUTanhAVX512(SB), NOSPLIT, $0-24
+	MOVQ n+0(FP), CX
+	MOVQ dst+8(FP), SI
+	MOVQ x+16(FP), DI
+	VMOVUPS vecconst<>+896(SB), Z31
+	VMOVUPS vecconst<>+640(SB), Z30
+	VMOVUPS vecconst<>+704(SB), Z29
+	VMOVUPS vecconst<>+576(SB), Z28
+
+one:
+	SUBQ $16, CX
+	JLT  last
+	VMOVUPS 0(DI), Z4
+	VMULPS Z4, Z4, Z5
+	VMULPS vecconst<>+1536(SB), Z5, Z0
+	VADDPS vecconst<>+1472(SB), Z0, Z0
+	VMULPS Z4, Z0, Z0
+	VSUBPS Z0, Z31, Z0
+	VMAXPS Z0, Z30, Z0
+	VMINPS Z0, Z29, Z0
+	VMULPS vecconst<>+0(SB), Z0, Z1
+	VRNDSCALEPS $8, Z1, Z1
+	VFNMADD231PS vecconst<>+64(SB), Z1, Z0
+	VFNMADD231PS vecconst<>+128(SB), Z1, Z0
+	VMULPS vecconst<>+192(SB), Z0, Z2
+	VADDPS vecconst<>+256(SB), Z2, Z2
+	VFMADD213PS vecconst<>+320(SB), Z0, Z2
+	VFMADD213PS vecconst<>+384(SB), Z0, Z2
+	VFMADD213PS vecconst<>+448(SB), Z0, Z2
+	VFMADD213PS vecconst<>+512(SB), Z0, Z2
+	VMULPS Z0, Z0, Z3
+	VFMADD231PS Z3, Z2, Z0
+	VADDPS vecconst<>+576(SB), Z0, Z2
+	VSCALEFPS Z1, Z2, Z0
+	VADDPS vecconst<>+576(SB), Z0, Z0
+	VDIVPS Z0, Z28, Z0
+	VMULPS Z0, Z4, Z4
+	VMOVUPS Z4, 0(SI)
+	ADDQ $64, SI
+	ADDQ $64, DI
+	JMP  one
+
+last:
+	ADDQ $16, CX
+	JZ   done
+	MOVL $1, AX
+	SHLL CX, AX
+	DECL AX
+	KMOVW AX, K1
+	VMOVUPS.Z 0(DI), K1, Z4
+	VMULPS Z4, Z4, Z5
+	VMULPS vecconst<>+1536(SB), Z5, Z0
+	VADDPS vecconst<>+1472(SB), Z0, Z0
+	VMULPS Z4, Z0, Z0
+	VSUBPS Z0, Z31, Z0
+	VMAXPS Z0, Z30, Z0
+	VMINPS Z0, Z29, Z0
+	VMULPS vecconst<>+0(SB), Z0, Z1
+	VRNDSCALEPS $8, Z1, Z1
+	VFNMADD231PS vecconst<>+64(SB), Z1, Z0
+	VFNMADD231PS vecconst<>+128(SB), Z1, Z0
+	VMULPS vecconst<>+192(SB), Z0, Z2
+	VADDPS vecconst<>+256(SB), Z2, Z2
+	VFMADD213PS vecconst<>+320(SB), Z0, Z2
+	VFMADD213PS vecconst<>+384(SB), Z0, Z2
+	VFMADD213PS vecconst<>+448(SB), Z0, Z2
+	VFMADD213PS vecconst<>+512(SB), Z0, Z2
+	VMULPS Z0, Z0, Z3
+	VFMADD231PS Z3, Z2, Z0
+	VADDPS vecconst<>+576(SB), Z0, Z2
+	VSCALEFPS Z1, Z2, Z0
+	VADDPS vecconst<>+576(SB), Z0, Z0
+	VDIVPS Z0, Z28, Z0
+	VMULPS Z0, Z4, Z4
+	VMOVUPS Z4, K1, 0(SI)
+
+done:
+	VZEROUPPER
+	RET
+
+// func GELUTanhSlopeAVX512(n int, dst, x *float32)
+TEXT ·GELUTanhSlopeAVX512(SB), NOSPLIT, $0-24
+	MOVQ n+0(FP), CX
+	MOVQ dst+8(FP), SI
+	MOVQ x+16(FP), DI
+	VMOVUPS vecconst<>+896(SB), Z31
+	VMOVUPS vecconst<>+640(SB), Z30
+	VMOVUPS vecconst<>+704(SB), Z29
+	VMOVUPS vecconst<>+576(SB), Z28
+
+one:
+	SUBQ $16, CX
+	JLT  last
+	VMOVUPS 0(DI), Z4
+	VMULPS Z4, Z4, Z5
+	VMULPS vecconst<>+1536(SB), Z5, Z0
+	VADDPS vecconst<>+1472(SB), Z0, Z0
+	VMULPS Z4, Z0, Z0
+	VSUBPS Z0, Z31, Z0
+	VMAXPS Z0, Z30, Z0
+	VMINPS Z0, Z29, Z0
+	VMULPS vecconst<>+0(SB), Z0, Z1
+	VRNDSCALEPS $8, Z1, Z1
+	VFNMADD231PS vecconst<>+64(SB), Z1, Z0
+	VFNMADD231PS vecconst<>+128(SB), Z1, Z0
+	VMULPS vecconst<>+192(SB), Z0, Z2
+	VADDPS vecconst<>+256(SB), Z2, Z2
+	VFMADD213PS vecconst<>+320(SB), Z0, Z2
+	VFMADD213PS vecconst<>+384(SB), Z0, Z2
+	VFMADD213PS vecconst<>+448(SB), Z0, Z2
+	VFMADD213PS vecconst<>+512(SB), Z0, Z2
+	VMULPS Z0, Z0, Z3
+	VFMADD231PS Z3, Z2, Z0
+	VADDPS vecconst<>+576(SB), Z0, Z2
+	VSCALEFPS Z1, Z2, Z0
+	VADDPS vecconst<>+576(SB), Z0, Z0
+	VDIVPS Z0, Z28, Z0
+	VMULPS vecconst<>+1600(SB), Z5, Z5
+	VADDPS vecconst<>+1472(SB), Z5, Z5
+	VMULPS Z4, Z5, Z5
+	VMULPS Z0, Z5, Z5
+	VSUBPS Z0, Z28, Z4
+	VFMADD231PS Z4, Z5, Z0
+	VMOVUPS Z0, 0(SI)
+	ADDQ $64, SI
+	ADDQ $64, DI
+	JMP  one
+
+last:
+	ADDQ $16, CX
+	JZ   done
+	MOVL $1, AX
+	SHLL CX, AX
+	DECL AX
+	KMOVW AX, K1
+	VMOVUPS.Z 0(DI), K1, Z4
+	VMULPS Z4, Z4, Z5
+	VMULPS vecconst<>+1536(SB), Z5, Z0
+	VADDPS vecconst<>+1472(SB), Z0, Z0
+	VMULPS Z4, Z0, Z0
+	VSUBPS Z0, Z31, Z0
+	VMAXPS Z0, Z30, Z0
+	VMINPS Z0, Z29, Z0
+	VMULPS vecconst<>+0(SB), Z0, Z1
+	VRNDSCALEPS $8, Z1, Z1
+	VFNMADD231PS vecconst<>+64(SB), Z1, Z0
+	VFNMADD231PS vecconst<>+128(SB), Z1, Z0
+	VMULPS vecconst<>+192(SB), Z0, Z2
+	VADDPS vecconst<>+256(SB), Z2, Z2
+	VFMADD213PS vecconst<>+320(SB), Z0, Z2
+	VFMADD213PS vecconst<>+384(SB), Z0, Z2
+	VFMADD213PS vecconst<>+448(SB), Z0, Z2
+	VFMADD213PS vecconst<>+512(SB), Z0, Z2
+	VMULPS Z0, Z0, Z3
+	VFMADD231PS Z3, Z2, Z0
+	VADDPS vecconst<>+576(SB), Z0, Z2
+	VSCALEFPS Z1, Z2, Z0
+	VADDPS vecconst<>+576(SB), Z0, Z0
+	VDIVPS Z0, Z28, Z0
+	VMULPS vecconst<>+1600(SB), Z5, Z5
+	VADDPS vecconst<>+1472(SB), Z5, Z5
+	VMULPS Z4, Z5, Z5
+	VMULPS Z0, Z5, Z5
+	VSUBPS Z0, Z28, Z4
+	VFMADD231PS Z4, Z5, Z0
+	VMOVUPS Z0, K1, 0(SI)
 
 done:
 	VZEROUPPER
@@ -1606,20 +1778,68 @@ DATA vecconst<>+1456(SB)/4, $0xbf000000
 DATA vecconst<>+1460(SB)/4, $0xbf000000
 DATA vecconst<>+1464(SB)/4, $0xbf000000
 DATA vecconst<>+1468(SB)/4, $0xbf000000
-DATA vecconst<>+1472(SB)/4, $0x7149f2ca
-DATA vecconst<>+1476(SB)/4, $0x7149f2ca
-DATA vecconst<>+1480(SB)/4, $0x7149f2ca
-DATA vecconst<>+1484(SB)/4, $0x7149f2ca
-DATA vecconst<>+1488(SB)/4, $0x7149f2ca
-DATA vecconst<>+1492(SB)/4, $0x7149f2ca
-DATA vecconst<>+1496(SB)/4, $0x7149f2ca
-DATA vecconst<>+1500(SB)/4, $0x7149f2ca
-DATA vecconst<>+1504(SB)/4, $0x7149f2ca
-DATA vecconst<>+1508(SB)/4, $0x7149f2ca
-DATA vecconst<>+1512(SB)/4, $0x7149f2ca
-DATA vecconst<>+1516(SB)/4, $0x7149f2ca
-DATA vecconst<>+1520(SB)/4, $0x7149f2ca
-DATA vecconst<>+1524(SB)/4, $0x7149f2ca
-DATA vecconst<>+1528(SB)/4, $0x7149f2ca
-DATA vecconst<>+1532(SB)/4, $0x7149f2ca
-GLOBL vecconst<>(SB), RODATA|NOPTR, $1536
+DATA vecconst<>+1472(SB)/4, $0x3fcc422a
+DATA vecconst<>+1476(SB)/4, $0x3fcc422a
+DATA vecconst<>+1480(SB)/4, $0x3fcc422a
+DATA vecconst<>+1484(SB)/4, $0x3fcc422a
+DATA vecconst<>+1488(SB)/4, $0x3fcc422a
+DATA vecconst<>+1492(SB)/4, $0x3fcc422a
+DATA vecconst<>+1496(SB)/4, $0x3fcc422a
+DATA vecconst<>+1500(SB)/4, $0x3fcc422a
+DATA vecconst<>+1504(SB)/4, $0x3fcc422a
+DATA vecconst<>+1508(SB)/4, $0x3fcc422a
+DATA vecconst<>+1512(SB)/4, $0x3fcc422a
+DATA vecconst<>+1516(SB)/4, $0x3fcc422a
+DATA vecconst<>+1520(SB)/4, $0x3fcc422a
+DATA vecconst<>+1524(SB)/4, $0x3fcc422a
+DATA vecconst<>+1528(SB)/4, $0x3fcc422a
+DATA vecconst<>+1532(SB)/4, $0x3fcc422a
+DATA vecconst<>+1536(SB)/4, $0x3d922279
+DATA vecconst<>+1540(SB)/4, $0x3d922279
+DATA vecconst<>+1544(SB)/4, $0x3d922279
+DATA vecconst<>+1548(SB)/4, $0x3d922279
+DATA vecconst<>+1552(SB)/4, $0x3d922279
+DATA vecconst<>+1556(SB)/4, $0x3d922279
+DATA vecconst<>+1560(SB)/4, $0x3d922279
+DATA vecconst<>+1564(SB)/4, $0x3d922279
+DATA vecconst<>+1568(SB)/4, $0x3d922279
+DATA vecconst<>+1572(SB)/4, $0x3d922279
+DATA vecconst<>+1576(SB)/4, $0x3d922279
+DATA vecconst<>+1580(SB)/4, $0x3d922279
+DATA vecconst<>+1584(SB)/4, $0x3d922279
+DATA vecconst<>+1588(SB)/4, $0x3d922279
+DATA vecconst<>+1592(SB)/4, $0x3d922279
+DATA vecconst<>+1596(SB)/4, $0x3d922279
+DATA vecconst<>+1600(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1604(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1608(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1612(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1616(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1620(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1624(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1628(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1632(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1636(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1640(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1644(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1648(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1652(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1656(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1660(SB)/4, $0x3e5b33b6
+DATA vecconst<>+1664(SB)/4, $0x7149f2ca
+DATA vecconst<>+1668(SB)/4, $0x7149f2ca
+DATA vecconst<>+1672(SB)/4, $0x7149f2ca
+DATA vecconst<>+1676(SB)/4, $0x7149f2ca
+DATA vecconst<>+1680(SB)/4, $0x7149f2ca
+DATA vecconst<>+1684(SB)/4, $0x7149f2ca
+DATA vecconst<>+1688(SB)/4, $0x7149f2ca
+DATA vecconst<>+1692(SB)/4, $0x7149f2ca
+DATA vecconst<>+1696(SB)/4, $0x7149f2ca
+DATA vecconst<>+1700(SB)/4, $0x7149f2ca
+DATA vecconst<>+1704(SB)/4, $0x7149f2ca
+DATA vecconst<>+1708(SB)/4, $0x7149f2ca
+DATA vecconst<>+1712(SB)/4, $0x7149f2ca
+DATA vecconst<>+1716(SB)/4, $0x7149f2ca
+DATA vecconst<>+1720(SB)/4, $0x7149f2ca
+DATA vecconst<>+1724(SB)/4, $0x7149f2ca
+GLOBL vecconst<>(SB), RODATA|NOPTR, $1728

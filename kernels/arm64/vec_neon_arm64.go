@@ -50,6 +50,12 @@ func GELUNEON(n int, dst, x *float32)
 func GELUSlopeNEON(n int, dst, x *float32)
 
 //go:noescape
+func GELUTanhNEON(n int, dst, x *float32)
+
+//go:noescape
+func GELUTanhSlopeNEON(n int, dst, x *float32)
+
+//go:noescape
 func SwiGLUNEON(n int, dst, gate, up *float32)
 
 //go:noescape

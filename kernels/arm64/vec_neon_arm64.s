@@ -956,6 +956,187 @@ done:
 	ADD  $4, R0
 	RET
 
+// func GELUTanhNEON(n int, dst, x *float32)
+TEXT ·GELUTanhNEON(SB), NOSPLIT, $0-24
+	MOVD n+0(FP), R0
+	MOVD dst+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVW $0x3d922279, R11 // gelub
+	VDUP R11, V31.S4
+	MOVW $0x3fcc422a, R11 // gelua
+	VDUP R11, V30.S4
+	MOVW $0x00000000, R11 // zero
+	VDUP R11, V29.S4
+	MOVW $0xc2d00000, R11 // expmin
+	VDUP R11, V28.S4
+	MOVW $0x42b20000, R11 // expmax
+	VDUP R11, V27.S4
+	MOVW $0x3fb8aa3b, R11 // log2e
+	VDUP R11, V26.S4
+	MOVW $0x3f318000, R11 // ln2hi
+	VDUP R11, V25.S4
+	MOVW $0xb95e8083, R11 // ln2lo
+	VDUP R11, V24.S4
+	MOVW $0x39506967, R11 // c6
+	VDUP R11, V23.S4
+	MOVW $0x3ab743ce, R11 // c5
+	VDUP R11, V22.S4
+	MOVW $0x3c088908, R11 // c4
+	VDUP R11, V21.S4
+	MOVW $0x3d2aa9c1, R11 // c3
+	VDUP R11, V20.S4
+	MOVW $0x3e2aaaaa, R11 // c2
+	VDUP R11, V19.S4
+	MOVW $0x3f000000, R11 // c1
+	VDUP R11, V18.S4
+	MOVW $0x3f800000, R11 // one
+	VDUP R11, V17.S4
+	MOVW $0x0000007f, R11 // i127
+	VDUP R11, V16.S4
+
+one:
+	SUBS $4, R0, R0
+	BLT  done
+	VLD1 (R2), [V4.S4]
+	WORD $0x6E24DC85 // fmul v5.4s, v4.4s, v4.4s
+	WORD $0x6E3FDCA0 // fmul v0.4s, v5.4s, v31.4s
+	WORD $0x4E3ED400 // fadd v0.4s, v0.4s, v30.4s
+	WORD $0x6E24DC00 // fmul v0.4s, v0.4s, v4.4s
+	WORD $0x4EA0D7A0 // fsub v0.4s, v29.4s, v0.4s
+	WORD $0x4E20F780 // fmax v0.4s, v28.4s, v0.4s
+	WORD $0x4EA0F760 // fmin v0.4s, v27.4s, v0.4s
+	WORD $0x6E3ADC01 // fmul v1.4s, v0.4s, v26.4s
+	WORD $0x4E218821 // frintn v1.4s, v1.4s
+	WORD $0x4EB9CC20 // fmls v0.4s, v1.4s, v25.4s
+	WORD $0x4EB8CC20 // fmls v0.4s, v1.4s, v24.4s
+	WORD $0x6E37DC02 // fmul v2.4s, v0.4s, v23.4s
+	WORD $0x4E36D442 // fadd v2.4s, v2.4s, v22.4s
+	VMOV V21.B16, V3.B16
+	WORD $0x4E20CC43 // fmla v3.4s, v2.4s, v0.4s
+	VMOV V20.B16, V2.B16
+	WORD $0x4E20CC62 // fmla v2.4s, v3.4s, v0.4s
+	VMOV V19.B16, V3.B16
+	WORD $0x4E20CC43 // fmla v3.4s, v2.4s, v0.4s
+	VMOV V18.B16, V2.B16
+	WORD $0x4E20CC62 // fmla v2.4s, v3.4s, v0.4s
+	WORD $0x6E20DC03 // fmul v3.4s, v0.4s, v0.4s
+	WORD $0x4E23CC40 // fmla v0.4s, v2.4s, v3.4s
+	WORD $0x4E31D402 // fadd v2.4s, v0.4s, v17.4s
+	WORD $0x4E21A821 // fcvtns v1.4s, v1.4s
+	WORD $0x4F3F0423 // sshr v3.4s, v1.4s, #1
+	VSUB V3.S4, V1.S4, V0.S4
+	VADD V16.S4, V3.S4, V3.S4
+	VSHL $23, V3.S4, V3.S4
+	VADD V16.S4, V0.S4, V0.S4
+	VSHL $23, V0.S4, V0.S4
+	WORD $0x6E23DC42 // fmul v2.4s, v2.4s, v3.4s
+	WORD $0x6E20DC40 // fmul v0.4s, v2.4s, v0.4s
+	WORD $0x4E31D400 // fadd v0.4s, v0.4s, v17.4s
+	WORD $0x6E20FE20 // fdiv v0.4s, v17.4s, v0.4s
+	WORD $0x6E20DC84 // fmul v4.4s, v4.4s, v0.4s
+	VST1 [V4.S4], (R1)
+	ADD  $16, R1
+	ADD  $16, R2
+	B    one
+
+done:
+	ADD  $4, R0
+	RET
+
+// func GELUTanhSlopeNEON(n int, dst, x *float32)
+TEXT ·GELUTanhSlopeNEON(SB), NOSPLIT, $0-24
+	MOVD n+0(FP), R0
+	MOVD dst+8(FP), R1
+	MOVD x+16(FP), R2
+	MOVW $0x3d922279, R11 // gelub
+	VDUP R11, V31.S4
+	MOVW $0x3fcc422a, R11 // gelua
+	VDUP R11, V30.S4
+	MOVW $0x00000000, R11 // zero
+	VDUP R11, V29.S4
+	MOVW $0xc2d00000, R11 // expmin
+	VDUP R11, V28.S4
+	MOVW $0x42b20000, R11 // expmax
+	VDUP R11, V27.S4
+	MOVW $0x3fb8aa3b, R11 // log2e
+	VDUP R11, V26.S4
+	MOVW $0x3f318000, R11 // ln2hi
+	VDUP R11, V25.S4
+	MOVW $0xb95e8083, R11 // ln2lo
+	VDUP R11, V24.S4
+	MOVW $0x39506967, R11 // c6
+	VDUP R11, V23.S4
+	MOVW $0x3ab743ce, R11 // c5
+	VDUP R11, V22.S4
+	MOVW $0x3c088908, R11 // c4
+	VDUP R11, V21.S4
+	MOVW $0x3d2aa9c1, R11 // c3
+	VDUP R11, V20.S4
+	MOVW $0x3e2aaaaa, R11 // c2
+	VDUP R11, V19.S4
+	MOVW $0x3f000000, R11 // c1
+	VDUP R11, V18.S4
+	MOVW $0x3f800000, R11 // one
+	VDUP R11, V17.S4
+	MOVW $0x0000007f, R11 // i127
+	VDUP R11, V16.S4
+	MOVW $0x3e5b33b6, R11 // gelu3b
+	VDUP R11, V15.S4
+
+one:
+	SUBS $4, R0, R0
+	BLT  done
+	VLD1 (R2), [V4.S4]
+	WORD $0x6E24DC85 // fmul v5.4s, v4.4s, v4.4s
+	WORD $0x6E3FDCA0 // fmul v0.4s, v5.4s, v31.4s
+	WORD $0x4E3ED400 // fadd v0.4s, v0.4s, v30.4s
+	WORD $0x6E24DC00 // fmul v0.4s, v0.4s, v4.4s
+	WORD $0x4EA0D7A0 // fsub v0.4s, v29.4s, v0.4s
+	WORD $0x4E20F780 // fmax v0.4s, v28.4s, v0.4s
+	WORD $0x4EA0F760 // fmin v0.4s, v27.4s, v0.4s
+	WORD $0x6E3ADC01 // fmul v1.4s, v0.4s, v26.4s
+	WORD $0x4E218821 // frintn v1.4s, v1.4s
+	WORD $0x4EB9CC20 // fmls v0.4s, v1.4s, v25.4s
+	WORD $0x4EB8CC20 // fmls v0.4s, v1.4s, v24.4s
+	WORD $0x6E37DC02 // fmul v2.4s, v0.4s, v23.4s
+	WORD $0x4E36D442 // fadd v2.4s, v2.4s, v22.4s
+	VMOV V21.B16, V3.B16
+	WORD $0x4E20CC43 // fmla v3.4s, v2.4s, v0.4s
+	VMOV V20.B16, V2.B16
+	WORD $0x4E20CC62 // fmla v2.4s, v3.4s, v0.4s
+	VMOV V19.B16, V3.B16
+	WORD $0x4E20CC43 // fmla v3.4s, v2.4s, v0.4s
+	VMOV V18.B16, V2.B16
+	WORD $0x4E20CC62 // fmla v2.4s, v3.4s, v0.4s
+	WORD $0x6E20DC03 // fmul v3.4s, v0.4s, v0.4s
+	WORD $0x4E23CC40 // fmla v0.4s, v2.4s, v3.4s
+	WORD $0x4E31D402 // fadd v2.4s, v0.4s, v17.4s
+	WORD $0x4E21A821 // fcvtns v1.4s, v1.4s
+	WORD $0x4F3F0423 // sshr v3.4s, v1.4s, #1
+	VSUB V3.S4, V1.S4, V0.S4
+	VADD V16.S4, V3.S4, V3.S4
+	VSHL $23, V3.S4, V3.S4
+	VADD V16.S4, V0.S4, V0.S4
+	VSHL $23, V0.S4, V0.S4
+	WORD $0x6E23DC42 // fmul v2.4s, v2.4s, v3.4s
+	WORD $0x6E20DC40 // fmul v0.4s, v2.4s, v0.4s
+	WORD $0x4E31D400 // fadd v0.4s, v0.4s, v17.4s
+	WORD $0x6E20FE20 // fdiv v0.4s, v17.4s, v0.4s
+	WORD $0x6E2FDCA5 // fmul v5.4s, v5.4s, v15.4s
+	WORD $0x4E3ED4A5 // fadd v5.4s, v5.4s, v30.4s
+	WORD $0x6E24DCA5 // fmul v5.4s, v5.4s, v4.4s
+	WORD $0x6E20DCA5 // fmul v5.4s, v5.4s, v0.4s
+	WORD $0x4EA0D624 // fsub v4.4s, v17.4s, v0.4s
+	WORD $0x4E24CCA0 // fmla v0.4s, v5.4s, v4.4s
+	VST1 [V0.S4], (R1)
+	ADD  $16, R1
+	ADD  $16, R2
+	B    one
+
+done:
+	ADD  $4, R0
+	RET
+
 // func SwiGLUNEON(n int, dst, gate, up *float32)
 TEXT ·SwiGLUNEON(SB), NOSPLIT, $0-32
 	MOVD n+0(FP), R0

@@ -39,6 +39,28 @@ func GELUSlope(dst, x []float32) {
 
 func normal(x float64) float64 { return math.Erfc(-x/math.Sqrt2) / 2 }
 
+// GELUTanh does dst[i] = x[i]*(1+tanh(z))/2 with z = sqrt(2/pi)*(x[i] + 0.044715*x[i]^3).
+func GELUTanh(dst, x []float32) {
+	x = x[:len(dst)]
+	for i, v := range x {
+		dst[i] = v * float32(tanhGate(float64(v)))
+	}
+}
+
+// GELUTanhSlope does dst[i] = the derivative of GELUTanh at x[i].
+func GELUTanhSlope(dst, x []float32) {
+	x = x[:len(dst)]
+	for i, f := range x {
+		v := float64(f)
+		s := tanhGate(v)
+		dst[i] = float32(s + v*s*(1-s)*2*math.Sqrt(2/math.Pi)*(1+3*0.044715*v*v))
+	}
+}
+
+func tanhGate(x float64) float64 {
+	return 1 / (1 + math.Exp(-2*math.Sqrt(2/math.Pi)*x*(1+0.044715*x*x)))
+}
+
 // ExpSum does x[i] = exp(x[i]-shift) and returns the sum of the results.
 func ExpSum(x []float32, shift float32) float32 {
 	var s float64

@@ -149,7 +149,7 @@ func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 		y = blk.ln2.Forward(t, x)
 		up := blk.up.Forward(t, y)
 		blk.mlpEnd.Release(t, y)
-		a = c.activate(t, up)
+		a = nn.Apply(t, up, c.act)
 		next = blk.mlpEnd.Forward(t, x, y, blk.down.Forward(t, a))
 		t.Discard(x, up, a, y)
 		x = next
@@ -172,11 +172,4 @@ func (c *config) attnScale(layer int) float32 {
 		s /= float64(layer + 1)
 	}
 	return float32(s)
-}
-
-func (c *config) activate(t *nn.Tape, x *nn.Var) *nn.Var {
-	if c.act.Name == nn.GELUTanh.Name {
-		return nn.GELUNew(t, x)
-	}
-	return nn.Apply(t, x, c.act)
 }
