@@ -6,7 +6,7 @@ ROUNDS ?= 5
 SEEDS ?= 3
 MINUTES ?= 9
 
-.PHONY: all build test interop bench-train bench-methods bench-kernels finetune ci demo-model clean
+.PHONY: all build test interop bench-train bench-methods bench-encoder bench-kernels finetune ci demo-model clean
 
 all: build
 
@@ -24,6 +24,9 @@ bench-train: ## LoRA training of SmolLM2-135M: peftkit and PyTorch + PEFT, alter
 
 bench-methods: ## training with every method: peftkit and PyTorch + PEFT, alternating; a table
 	interop/run.sh --python bench_methods.py --minutes $(MINUTES)
+
+bench-encoder: ## training a classifier on MiniLM: peftkit and PyTorch + PEFT, alternating
+	interop/run.sh --python bench_encoder.py --rounds $(ROUNDS)
 
 bench-kernels: ## the numeric routines, as shares of the measured peak
 	$(GO) test -run '^$$' -bench . -benchtime 300ms ./kernels

@@ -12,7 +12,7 @@ tasks="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 
 british=(us_bart --set houlsby.reduction_factor=4 --set compacter.reduction_factor=4 --set compacter.phm_rank=8
   --set prompt-tuning.num_virtual_tokens=1 --set p-tuning.num_virtual_tokens=1 --set prefix-tuning.prefix_projection=false)
-minilm=("${MINILM:-minilm}" --set compacter.reduction_factor=16)
+minilm=("${MINILM:-minilm}" --set p-tuning.num_virtual_tokens=10)
 smollm2=("${SMOLLM2:-smollm2.gguf}")
 
 table() { # TASK METHODS MODEL-AND-FLAGS
