@@ -12,8 +12,11 @@ tasks="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 
 british=(us_bart --set houlsby.reduction_factor=4 --set compacter.reduction_factor=4 --set compacter.phm_rank=8
   --set prompt-tuning.num_virtual_tokens=1 --set p-tuning.num_virtual_tokens=1 --set prefix-tuning.prefix_projection=false)
-minilm=("${MINILM:-minilm}" --set p-tuning.num_virtual_tokens=10)
-smollm2=("${SMOLLM2:-smollm2.gguf}")
+sst2=("${MINILM:-minilm}" --set compacter.reduction_factor=8 --set compacter.phm_rank=4 --set p-tuning.num_virtual_tokens=10
+  --set 'prompt-tuning.prompt_tuning_init_text=Is this sentence positive or negative?')
+cola=("${MINILM:-minilm}" --set compacter.reduction_factor=8 --set compacter.phm_rank=4 --set p-tuning.num_virtual_tokens=5
+  --set prompt-tuning.num_virtual_tokens=5 --set 'prompt-tuning.prompt_tuning_init_text=Is this sentence good English?')
+instructions=("${SMOLLM2:-smollm2.gguf}")
 
 table() { # TASK METHODS MODEL-AND-FLAGS
   local task="$1" methods="$2" model="$3"
@@ -29,16 +32,20 @@ british() {
     --lr p-tuning=2e-2 --lr ia3=0.1 --lr ln-tuning=3e-2 --lr bitfit+houlsby=5e-3 --lr lora+prompt-tuning=3e-3
 }
 
-minilm() {
-  table "$1" none,full,lora,houlsby,compacter,bitfit,prefix-tuning,prompt-tuning,lora+bitfit "${minilm[@]}" \
-    --lr full=1e-4 --lr lora=1e-3 --lr houlsby=1e-3 --lr compacter=1e-2 --lr bitfit=5e-3 --lr prefix-tuning=5e-4 --lr prompt-tuning=5e-2 \
-    --lr lora+bitfit=1e-3
+sst2() {
+  table sst2 none,full,lora,houlsby,compacter,bitfit,prefix-tuning,prompt-tuning,p-tuning,lora+bitfit "${sst2[@]}" \
+    --lr full=5e-5 --lr lora=1e-3 --lr houlsby=1e-3 --lr compacter=1e-2 --lr bitfit=5e-3 --lr prefix-tuning=5e-4 --lr prompt-tuning=0.3 \
+    --lr p-tuning=1e-2 --lr lora+bitfit=1e-3
 }
-sst2() { minilm sst2; }
-cola() { minilm cola; }
+
+cola() {
+  table cola none,full,lora,houlsby,compacter,bitfit,prefix-tuning,prompt-tuning,p-tuning "${cola[@]}" \
+    --lr full=5e-5 --lr lora=3e-4 --lr houlsby=1e-3 --lr compacter=5e-3 --lr bitfit=2e-3 --lr prefix-tuning=3e-4 --lr prompt-tuning=3e-2 \
+    --lr p-tuning=1e-3
+}
 
 instructions() {
-  table instructions none,full,lora,houlsby,compacter,prompt-tuning,prefix-tuning "${smollm2[@]}" --lr lora=6e-4
+  table instructions none,full,lora,houlsby,compacter,prompt-tuning,prefix-tuning "${instructions[@]}" --lr lora=6e-4
 }
 
 # The same prompt on a small and a larger model of one family, both trained here from nothing.
@@ -60,11 +67,7 @@ scale() {
 tune() { # TASK METHOD RATE...
   local task="$1" method="$2" rate
   shift 2
-  local model=("${minilm[@]}")
-  case "$task" in
-    british) model=("${british[@]}") ;;
-    instructions) model=("${smollm2[@]}") ;;
-  esac
+  local -n model="$task"
   sed "s|eval: $task/valid|eval: $task/dev|" "$tasks/$task.yaml" >"$task-dev.yaml"
   for rate in "$@"; do
     "$peftkit" compare -m "${model[0]}" -d "$task-dev.yaml" -o "tune/$task-$method-$rate" --seeds 1 --methods "$method" --lr "$method=$rate" \
