@@ -14,7 +14,7 @@ british=(us_bart --set houlsby.reduction_factor=4 --set compacter.reduction_fact
   --set prompt-tuning.num_virtual_tokens=1 --set p-tuning.num_virtual_tokens=1 --set prefix-tuning.prefix_projection=false)
 sst2=("${MINILM:-minilm}" --set compacter.reduction_factor=8 --set compacter.phm_rank=4 --set p-tuning.num_virtual_tokens=10
   --set 'prompt-tuning.prompt_tuning_init_text=Is this sentence positive or negative?')
-cola=("${MINILM:-minilm}" --set compacter.reduction_factor=8 --set compacter.phm_rank=4 --set p-tuning.num_virtual_tokens=5
+cola=("${MINILM:-minilm}" --set compacter.reduction_factor=8 --set compacter.phm_rank=4 --set p-tuning.num_virtual_tokens=10
   --set prompt-tuning.num_virtual_tokens=5 --set 'prompt-tuning.prompt_tuning_init_text=Is this sentence good English?')
 instructions=("${SMOLLM2:-smollm2.gguf}")
 
