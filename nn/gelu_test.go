@@ -6,8 +6,14 @@ import (
 	"testing"
 )
 
-func TestGatedAndRMSNormPlus1(t *testing.T) {
-	var cases []opCase
+func TestGatedAndGELU(t *testing.T) {
+	cases := []opCase{{
+		name: "GELUTanh", inputs: [][2]int{{7, 300}},
+		run: func(t *Tape, v []*Var) *Var { return Apply(t, v[0], GELUTanh) },
+		twin: func(m []mat64) mat64 {
+			return newMat64(7, 300).each(func(i, j int) float64 { return GELUTanh.F(m[0].at(i, j)) })
+		},
+	}}
 	for _, f := range []Activation{SiLU, GELUTanh, GELU, ReLU} {
 		cases = append(cases, opCase{
 			name: "Gated/" + f.Name, inputs: [][2]int{{6, 200}, {6, 200}},

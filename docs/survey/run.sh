@@ -18,15 +18,15 @@ cola=("${MINILM:-minilm}" --set compacter.reduction_factor=8 --set compacter.phm
   --set prompt-tuning.num_virtual_tokens=5 --set 'prompt-tuning.prompt_tuning_init_text=Is this sentence good English?')
 instructions=("${SMOLLM2:-smollm2.gguf}")
 
-table() { # TASK METHODS MODEL-AND-FLAGS
-  local task="$1" methods="$2" model="$3"
-  shift 3
+table() { # NAME TASK METHODS MODEL-AND-FLAGS
+  local name="$1" task="$2" methods="$3" model="$4"
+  shift 4
   cp "$tasks/$task.yaml" .
-  "$peftkit" compare -m "$model" -d "$task.yaml" -o "table-$task" --seeds 3 --methods "$methods" "$@"
+  "$peftkit" compare -m "$model" -d "$task.yaml" -o "table-$name" --seeds 3 --methods "$methods" "$@"
 }
 
 british() {
-  table british none,full,lora,houlsby,compacter,bitfit,prefix-tuning,prompt-tuning,p-tuning,lora+prompt-tuning,bitfit+houlsby,ia3,ln-tuning \
+  table british british none,full,lora,houlsby,compacter,bitfit,prefix-tuning,prompt-tuning,p-tuning,lora+prompt-tuning,bitfit+houlsby,ia3,ln-tuning \
     "${british[@]}" \
     --lr full=1e-3 --lr lora=3e-3 --lr houlsby=1e-2 --lr compacter=1.5e-2 --lr bitfit=1e-2 --lr prefix-tuning=0.1 --lr prompt-tuning=0.3 \
     --lr p-tuning=2e-2 --lr ia3=0.1 --lr ln-tuning=3e-2 --lr bitfit+houlsby=5e-3 --lr lora+prompt-tuning=3e-3
@@ -34,31 +34,29 @@ british() {
 
 # Changes of weights beside LoRA, on the same task.
 more() {
-  cp "$tasks/british.yaml" .
-  "$peftkit" compare -m us_bart -d british.yaml -o table-more --seeds 3 --methods none,full,lora,dora,delora,gralora,hira,adalora,loftq,hra,boft,fourierft,c3a \
+  table more british none,full,lora,dora,delora,gralora,hira,adalora,loftq,hra,boft,fourierft,c3a us_bart \
     --lr full=1e-3 --lr lora=3e-3 --lr dora=3e-3 --lr delora=3e-3 --lr gralora=3e-3 --lr hira=1.5e-2 --lr adalora=1e-2 --lr loftq=3e-3 --lr hra=1e-2 \
     --lr boft=3e-3 --lr fourierft=0.1 --lr c3a=1
 }
 
 sst2() {
-  table sst2 none,full,lora,houlsby,compacter,bitfit,prefix-tuning,prompt-tuning,p-tuning,lora+bitfit "${sst2[@]}" \
+  table sst2 sst2 none,full,lora,houlsby,compacter,bitfit,prefix-tuning,prompt-tuning,p-tuning,lora+bitfit "${sst2[@]}" \
     --lr full=5e-5 --lr lora=1e-3 --lr houlsby=1e-3 --lr compacter=1e-2 --lr bitfit=5e-3 --lr prefix-tuning=5e-4 --lr prompt-tuning=0.3 \
     --lr p-tuning=1e-2 --lr lora+bitfit=1e-3
 }
 
 cola() {
-  table cola none,full,lora,houlsby,compacter,bitfit,prefix-tuning,prompt-tuning,p-tuning "${cola[@]}" \
+  table cola cola none,full,lora,houlsby,compacter,bitfit,prefix-tuning,prompt-tuning,p-tuning "${cola[@]}" \
     --lr full=5e-5 --lr lora=3e-4 --lr houlsby=1e-3 --lr compacter=5e-3 --lr bitfit=2e-3 --lr prefix-tuning=3e-4 --lr prompt-tuning=3e-2 \
     --lr p-tuning=1e-3
 }
 
 instructions() {
-  table instructions none,full,lora,houlsby,compacter,prompt-tuning,prefix-tuning "${instructions[@]}" --lr lora=6e-4
+  table instructions instructions none,full,lora,houlsby,compacter,prompt-tuning,prefix-tuning "${instructions[@]}" --lr lora=6e-4
 }
 
 # The same prompt on a small and a larger model of one family, both trained here from nothing.
 scale() {
-  cp "$tasks/scale.yaml" .
   local size
   for size in small large; do
     if [[ ! -d scale/$size-base ]]; then
@@ -66,7 +64,7 @@ scale() {
         --epochs 6 --val-split 0 --save-steps 0
       "$peftkit" merge-lora -m scale/$size --lora scale/$size-trained -o scale/$size-base
     fi
-    "$peftkit" compare -m scale/$size-base -d scale.yaml -o table-scale-$size --seeds 3 --methods none,full,prompt-tuning,lora \
+    table "scale-$size" scale none,full,prompt-tuning,lora "scale/$size-base" \
       --lr full=5e-4 --lr prompt-tuning=0.1 --lr lora=2e-3
   done
 }
