@@ -96,12 +96,7 @@ func Apply(t *Tape, x *Var, f Activation) *Var {
 		m, acc := t.Grad(x)
 		each(len(src), func(lo, hi int, tmp []float32) {
 			ds(tmp, src[lo:hi])
-			if acc {
-				kernels.Mul(tmp, tmp, dy[lo:hi])
-				kernels.Add(m.Data[lo:hi], m.Data[lo:hi], tmp)
-			} else {
-				kernels.Mul(m.Data[lo:hi], tmp, dy[lo:hi])
-			}
+			mulInto(m.Data[lo:hi], tmp, dy[lo:hi], acc)
 		})
 	}, x)
 	return out

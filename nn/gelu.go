@@ -25,28 +25,18 @@ func GEGLU(t *Tape, gate, up *Var) *Var {
 			each(len(g), func(lo, hi int, s []float32) {
 				kernels.GELUTanhSlope(s, g[lo:hi])
 				kernels.Mul(s, s, u[lo:hi])
-				kernels.Mul(s, s, dy[lo:hi])
-				addOrCopy(m.Data[lo:hi], s, acc)
+				mulInto(m.Data[lo:hi], s, dy[lo:hi], acc)
 			})
 		}
 		if up.Needs {
 			m, acc := t.Grad(up)
 			each(len(g), func(lo, hi int, s []float32) {
 				kernels.GELUTanh(s, g[lo:hi])
-				kernels.Mul(s, s, dy[lo:hi])
-				addOrCopy(m.Data[lo:hi], s, acc)
+				mulInto(m.Data[lo:hi], s, dy[lo:hi], acc)
 			})
 		}
 	}, gate, up)
 	return out
-}
-
-func addOrCopy(dst, src []float32, add bool) {
-	if add {
-		kernels.Add(dst, dst, src)
-		return
-	}
-	copy(dst, src)
 }
 
 // Gated returns f(gate) * up.

@@ -21,13 +21,7 @@ func SoftCap(t *Tape, x *Var, limit float32) *Var {
 				n := min(len(tmp), hi-lo)
 				s := tmp[:n]
 				softCapSlope(s, y[lo:lo+n], limit)
-				dst, dy := m.Data[lo:lo+n], out.Grad[lo:lo+n]
-				if acc {
-					kernels.Mul(s, s, dy)
-					kernels.Add(dst, dst, s)
-				} else {
-					kernels.Mul(dst, s, dy)
-				}
+				mulInto(m.Data[lo:lo+n], s, out.Grad[lo:lo+n], acc)
 			}
 		})
 	}, out)

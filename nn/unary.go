@@ -48,15 +48,20 @@ func unary(t *Tape, x *Var, e elementFunc) *Var {
 		m, acc := t.Grad(x)
 		each(len(dy), func(lo, hi int, tmp []float32) {
 			e.slope(tmp, v[lo:hi])
-			if acc {
-				kernels.Mul(tmp, tmp, dy[lo:hi])
-				kernels.Add(m.Data[lo:hi], m.Data[lo:hi], tmp)
-			} else {
-				kernels.Mul(m.Data[lo:hi], tmp, dy[lo:hi])
-			}
+			mulInto(m.Data[lo:hi], tmp, dy[lo:hi], acc)
 		})
 	}, read)
 	return out
+}
+
+// mulInto writes a*b to dst, or adds it, for which it overwrites a.
+func mulInto(dst, a, b []float32, add bool) {
+	if !add {
+		kernels.Mul(dst, a, b)
+		return
+	}
+	kernels.Mul(a, a, b)
+	kernels.Add(dst, dst, a)
 }
 
 // elements makes a slice function of an element function computed in float64.
