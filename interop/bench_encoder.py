@@ -18,10 +18,9 @@ import random
 import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-from bench_train import child, machine, quiet, spread
+from bench import child, machine, quiet, spread, torch_steps
 
 BATCH, SKIP = 16, 4
 LINEAR = ["query", "key", "value", "dense"]
@@ -47,24 +46,15 @@ def torch_side(model: Path, data: Path, method: str, steps: int, threads: int) -
     if METHODS[method]:
         kind, options = METHODS[method]
         tuned = peft.get_peft_model(tuned, getattr(peft, kind)(task_type="SEQ_CLS", **options))
-    tuned.train()
-    trained = [p for p in tuned.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0.0, fused=True)
     rows = [json.loads(line) for line in data.read_text().splitlines()]
-    rates, losses = [], []
+    batches = []
     for step in range(steps):
         some = rows[step * BATCH:][:BATCH]
         batch = tokenizer([r["text"] for r in some], padding=True, return_tensors="pt")
-        labels = torch.tensor([int(r["label"]) for r in some])
-        start = time.perf_counter()
-        loss = tuned(**batch, labels=labels).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.item())
-        rates.append(int(batch["attention_mask"].sum()) / (time.perf_counter() - start))
-    print(json.dumps({"rates": rates, "losses": losses, "params": sum(p.numel() for p in trained)}))
+        batches.append({**batch, "labels": torch.tensor([int(r["label"]) for r in some])})
+    took = list(torch_steps(tuned, batches, 1e-4))
+    print(json.dumps({"rates": [int(b["attention_mask"].sum()) / s for b, (s, _) in zip(batches, took)], "losses": [loss for _, loss in took],
+                      "params": sum(p.numel() for p in tuned.parameters() if p.requires_grad)}))
 
 
 def peftkit_side(binary: Path, model: Path, data: Path, out: Path, method: str, args, env: dict) -> tuple[dict, float]:

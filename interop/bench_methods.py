@@ -26,7 +26,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench_train import BATCH, LENGTH, gauge, machine, texts_file
+from bench import BATCH, LENGTH, gauge, machine, texts_file, token_batches, torch_steps
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 HIDDEN, FFN, LAYERS, HEADS, VOCAB = 384, 1024, 6, 6, 4096
@@ -107,7 +107,7 @@ def make(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def torch_steps(model: Path, texts: Path, method: str, args) -> dict:
+def peft_steps(model: Path, texts: Path, method: str, args) -> dict:
     """The steps of PyTorch + PEFT: seconds and losses, and the number of parameters."""
     import peft
     import torch
@@ -122,27 +122,16 @@ def torch_steps(model: Path, texts: Path, method: str, args) -> dict:
     if method == "adalora":
         more["total_step"] = args.steps
     tuned = peft.get_peft_model(base, kind(**more))
-    tuned.train()
-    trained = [p for p in tuned.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0.0, fused=True)
-    rows = [tokenizer(json.loads(line)["text"])["input_ids"][:args.length] for line in texts.read_text().splitlines()]
+    tasks = {"task_ids": torch.zeros(BATCH, dtype=torch.long)} if method == "multitask-prompt-tuning" else {}
+    batches = token_batches(tokenizer, texts, args.steps, args.length, **tasks)
+    rank = tuned.base_model.update_and_allocate if method == "adalora" else None
     seconds, losses, begin = [], [], time.perf_counter()
-    for step in range(args.steps):
-        ids = torch.tensor([rows[(step * BATCH + i) % len(rows)] for i in range(BATCH)])
-        more = {"task_ids": torch.zeros(BATCH, dtype=torch.long)} if method == "multitask-prompt-tuning" else {}
-        start = time.perf_counter()
-        loss = tuned(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids, **more).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        if method == "adalora":
-            tuned.base_model.update_and_allocate(step + 1)
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.item())
-        seconds.append(time.perf_counter() - start)
-        if step > SKIP and time.perf_counter() - begin > args.patience:
+    for took, loss in torch_steps(tuned, batches, 1e-4, rank):
+        seconds.append(took)
+        losses.append(loss)
+        if len(seconds) > SKIP + 1 and time.perf_counter() - begin > args.patience:
             break  # two counted steps tell how slow it is
-    return {"rates": [BATCH * args.length / s for s in seconds], "losses": losses, "params": sum(p.numel() for p in trained)}
+    return {"rates": [BATCH * args.length / s for s in seconds], "losses": losses, "params": sum(p.numel() for p in tuned.parameters() if p.requires_grad)}
 
 
 def torch_server(model: Path, texts: Path, args) -> None:
@@ -162,7 +151,7 @@ def torch_server(model: Path, texts: Path, args) -> None:
             if (pid := os.fork()) == 0:
                 code = 0
                 try:
-                    told = torch_steps(model, texts, line.strip(), args)
+                    told = peft_steps(model, texts, line.strip(), args)
                 except Exception as e:  # told to the parent
                     told, code = {"error": f"{type(e).__name__}: {e}"}, 1
                 out.write(json.dumps(told))
