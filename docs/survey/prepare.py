@@ -75,7 +75,7 @@ def cola(data, out):
 
     train = rows("in_domain_train")
     random.Random(7).shuffle(train)  # the file goes from source to source
-    classes(out / "cola", balanced(train[:-500]) + train[-500:], rows("in_domain_dev"))
+    classes(out / "cola", balanced(train[:-500]) + train[-500:], rows("in_domain_dev") + rows("out_of_domain_dev"))  # GLUE's validation set
 
 
 def balanced(rows):

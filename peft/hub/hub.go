@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"github.com/peftkit/peftkit/formats"
@@ -66,8 +67,36 @@ func NameOption() peft.Option {
 	return peft.Option{Key: "name", Default: "adapter", Doc: "name of the adapter in the file"}
 }
 
-// Info implements peft.Method.
-func (m *Method) Info() peft.Info { return m.Facts }
+// Info implements peft.Method. Options without a default in Facts get the one that
+// the presets and the library give them, so that a reader sees what holds.
+func (m *Method) Info() peft.Info {
+	info := m.Facts
+	info.Options = slices.Clone(info.Options)
+	for i, o := range info.Options {
+		if o.Default == nil {
+			info.Options[i].Default = m.preset(o.Key)
+		}
+	}
+	return info
+}
+
+// preset returns the value of a key in the first part that has it, nil when that
+// is no number, boolean or word.
+func (m *Method) preset(key string) any {
+	for _, p := range m.Presets {
+		for _, source := range []string{p.Values, defaults[p.Architecture]} {
+			var values map[string]any
+			if json.Unmarshal([]byte(source), &values) != nil {
+				continue
+			}
+			switch v := values[key].(type) {
+			case bool, float64, string:
+				return v
+			}
+		}
+	}
+	return nil
+}
 
 // Recognises implements peft.Recogniser.
 func (m *Method) Recognises(config json.RawMessage) bool {
