@@ -18,6 +18,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/model"
@@ -44,6 +45,9 @@ type Method struct {
 	Union   bool
 	// Is reports whether a saved configuration belongs to the method.
 	Is func(c Shape) bool
+
+	once sync.Once
+	info peft.Info
 }
 
 // Shape is what tells saved configurations apart.
@@ -70,14 +74,16 @@ func NameOption() peft.Option {
 // Info implements peft.Method. Options without a default in Facts get the one that
 // the presets and the library give them, so that a reader sees what holds.
 func (m *Method) Info() peft.Info {
-	info := m.Facts
-	info.Options = slices.Clone(info.Options)
-	for i, o := range info.Options {
-		if o.Default == nil {
-			info.Options[i].Default = m.preset(o.Key)
+	m.once.Do(func() {
+		m.info = m.Facts
+		m.info.Options = slices.Clone(m.Facts.Options)
+		for i, o := range m.info.Options {
+			if o.Default == nil {
+				m.info.Options[i].Default = m.preset(o.Key)
+			}
 		}
-	}
-	return info
+	})
+	return m.info
 }
 
 // preset returns the value of a key in the first part that has it, nil when that
