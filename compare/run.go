@@ -221,7 +221,6 @@ func (r *Run) train(ctx context.Context, f *fresh, out *Outcome, progress func(*
 			}
 		}
 	}
-	out.Trainable = count(ad.Params())
 	c := train.Default()
 	c.LearningRate, c.WeightDecay, c.Seed, c.SaveSteps = first.LearningRate, first.WeightDecay, r.Seed, 0
 	if r.Rate > 0 {
@@ -243,6 +242,9 @@ func (r *Run) train(ctx context.Context, f *fresh, out *Outcome, progress func(*
 	}
 	var curve []Point
 	c.Hooks = []train.Hook{train.Progress(func(s *train.Step) {
+		if len(curve) == 0 { // methods that choose by the data have chosen
+			out.Trainable = count(ad.Params())
+		}
 		curve = append(curve, Point{s.Step, s.Loss})
 		if progress != nil {
 			progress(s)

@@ -66,6 +66,10 @@ func TestCompare(t *testing.T) {
 	require.Contains(t, text, "Matthews correlation × 100")
 	require.Contains(t, text, "average")
 
+	// What is trained may depend on the data.
+	jsonOf(t, &r, "compare", "-m", base, "-d", yaml, "--methods", "trainabletokens", "--seeds", "1", "--threads", "1")
+	require.Greater(t, r.Rows[0].Trainable, int64(2*32+2), "more than the head")
+
 	for _, c := range []struct {
 		args []string
 		want string
