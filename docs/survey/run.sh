@@ -32,11 +32,16 @@ british() {
     --lr p-tuning=2e-2 --lr ia3=0.1 --lr ln-tuning=3e-2 --lr bitfit+houlsby=5e-3 --lr lora+prompt-tuning=3e-3
 }
 
-# Changes of weights beside LoRA, on the same task.
+# The methods that the first table does not have, on the same task.
 more() {
-  table more british none,full,lora,dora,delora,gralora,hira,adalora,loftq,hra,boft,fourierft,c3a us_bart \
-    --lr full=1e-3 --lr lora=3e-3 --lr dora=3e-3 --lr delora=3e-3 --lr gralora=3e-3 --lr hira=1.5e-2 --lr adalora=1e-2 --lr loftq=3e-3 --lr hra=1e-2 \
-    --lr boft=3e-3 --lr fourierft=0.1 --lr c3a=1
+  local changes=dora,rslora,loraplus,lora-fa,pissa,olora,loftq,eva,adalora,delora,gralora,hira,loha,lokr,shira,miss,oft,boft,hra,vblora,vera,randlora,road,fourierft,c3a
+  table more british "none,full,lora,$changes,last-layer,trainabletokens,pfeiffer,parallel,compacterpp,mam,unipelt,attention-prefix,multitask-prompt-tuning" us_bart \
+    --set pfeiffer.reduction_factor=4 --set compacterpp.reduction_factor=4 --set compacterpp.phm_rank=8 --set unipelt.reduction_factor=4 --set mam.flat=true \
+    --set attention-prefix.flat=true --set multitask-prompt-tuning.num_virtual_tokens=1 \
+    --lr full=1e-3 --lr lora=3e-3 --lr dora=3e-3 --lr rslora=3e-3 --lr loraplus=1e-3 --lr lora-fa=1e-2 --lr pissa=1e-3 --lr olora=1e-3 --lr loftq=3e-3 --lr eva=1e-2 \
+    --lr adalora=1e-2 --lr delora=3e-3 --lr gralora=3e-3 --lr hira=1.5e-2 --lr loha=1e-2 --lr lokr=1e-2 --lr shira=3e-3 --lr miss=1e-3 --lr oft=3e-3 --lr boft=3e-3 \
+    --lr hra=1e-2 --lr vblora=3e-2 --lr vera=6e-2 --lr randlora=1e-2 --lr road=3e-2 --lr fourierft=0.1 --lr c3a=1 --lr last-layer=1e-3 --lr trainabletokens=1e-2 \
+    --lr pfeiffer=1e-2 --lr parallel=3e-3 --lr compacterpp=1.5e-2 --lr mam=1e-2 --lr unipelt=3e-3 --lr attention-prefix=0.1 --lr multitask-prompt-tuning=0.1
 }
 
 sst2() {
@@ -47,7 +52,7 @@ sst2() {
 
 cola() {
   table cola cola none,full,lora,houlsby,compacter,bitfit,prefix-tuning,prompt-tuning,p-tuning "${cola[@]}" \
-    --lr full=5e-5 --lr lora=3e-4 --lr houlsby=1e-3 --lr compacter=5e-3 --lr bitfit=2e-3 --lr prefix-tuning=3e-4 --lr prompt-tuning=3e-2 \
+    --lr full=5e-5 --lr lora=3e-4 --lr houlsby=5e-4 --lr compacter=3e-3 --lr bitfit=2e-3 --lr prefix-tuning=3e-4 --lr prompt-tuning=3e-2 \
     --lr p-tuning=1e-3
 }
 
