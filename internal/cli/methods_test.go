@@ -31,6 +31,8 @@ func TestMethods(t *testing.T) {
 		}
 	}
 	require.Contains(t, ok(t, "methods", "lora+ia3"), "the others keep their ratio")
+	require.Contains(t, ok(t, "methods", "mam"), "a number, learned or channel (default 4)", "of its preset")
+	require.Contains(t, ok(t, "methods", "houlsby"), "a trained norm after it (default false)", "of the library")
 	require.Equal(t, exitUsage, cli(t, "methods", "nonesuch").code)
 
 	base := bertFolder(t, "Model", 0)
