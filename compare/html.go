@@ -392,7 +392,9 @@ func (p *page) curves(t int) {
 	if len(lines) == 0 {
 		return
 	}
-	const width, height, left, right, top, bottom = 520.0, 300.0, 42.0, 378.0, 10.0, 268.0
+	const width, left, right, top = 520.0, 42.0, 378.0, 10.0
+	bottom := max(268, top+12*float64(len(lines))) // room for a label each
+	height := bottom + 32
 	x, y := scale{0, last, left, right}, scale{lo - (hi-lo)*0.04, hi, bottom, top}
 	p.printf("<h3>Training loss over steps, mean of the seeds, smoothed</h3>\n<svg viewBox=\"0 0 %.0f %.0f\" role=\"img\" aria-label=\"learning curves\">\n", width, height)
 	for _, v := range ticks(y.lo, y.hi, 6) {
