@@ -57,7 +57,7 @@ cola() {
 }
 
 instructions() {
-  table instructions instructions none,full,lora,houlsby,compacter,prompt-tuning,prefix-tuning,adaption-prompt "${instructions[@]}" --lr lora=6e-4
+  table instructions instructions none,full,lora,houlsby,compacter,prompt-tuning,prefix-tuning,p-tuning,adaption-prompt "${instructions[@]}" --lr lora=6e-4
 }
 
 # The same prompt on a small and a larger model of one family, both trained here from nothing.
