@@ -1,4 +1,8 @@
-"""What the benchmarks share: processes, the state of the machine, and a training step of PyTorch."""
+"""What the benchmarks share: processes, the state of the machine, and a training step of PyTorch.
+
+The parent stays small (no torch at the top of a file): a child's peak memory, as
+the kernel reports it, begins with what the parent held when it forked.
+"""
 
 import json
 import os
@@ -10,8 +14,6 @@ import tempfile
 import time
 from pathlib import Path
 
-# The parent stays small (no torch here): a child's peak memory, as the kernel
-# reports it, begins with what the parent held when it forked.
 BATCH, LENGTH = 4, 256  # sequences a step of a decoder, tokens of each
 NOISE = 0.06  # share of the machine that others may use
 
@@ -60,16 +62,22 @@ def texts_file(path: Path, rows: int) -> None:
             f.write(json.dumps({"text": " ".join(rng.choice(words) for _ in range(2 * LENGTH))}) + "\n")
 
 
-def child(command: list[str], env: dict) -> tuple[str, float]:
-    """Runs a process; returns its output and its peak resident memory in bytes."""
+def run(command: list[str], env: dict) -> tuple[int, str, str, float]:
+    """Runs a process; returns its exit status, its output, its errors and its peak resident memory in bytes."""
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = subprocess.Popen(command, stdout=out, stderr=err, env={**os.environ, **env})
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0), err.seek(0)
-        if process.returncode != 0:
-            sys.exit(f"{' '.join(command)}: exit {process.returncode}\n{err.read()[-3000:]}")
-        return out.read(), usage.ru_maxrss * 1024.0
+        return process.returncode, out.read(), err.read(), usage.ru_maxrss * 1024.0
+
+
+def child(command: list[str], env: dict) -> tuple[str, float]:
+    """The output and the peak memory of a process; one that fails ends the benchmark."""
+    code, out, err, peak = run(command, env)
+    if code != 0:
+        sys.exit(f"{' '.join(command)}: exit {code}\n{err[-3000:]}")
+    return out, peak
 
 
 def busy_share(seconds: float) -> float:

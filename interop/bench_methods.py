@@ -26,7 +26,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import BATCH, LENGTH, gauge, machine, texts_file, token_batches, torch_steps
+from bench import BATCH, LENGTH, gauge, machine, run, texts_file, token_batches, torch_steps
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 HIDDEN, FFN, LAYERS, HEADS, VOCAB = 384, 1024, 6, 6, 4096
@@ -198,18 +198,14 @@ def peftkit_steps(binary: Path, model: Path, texts: Path, out: Path, method: str
     for key, value in options(method).items():
         if method != "dora" or key != "use_dora":  # the method is that
             command += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
-    with tempfile.TemporaryFile("w+") as told, tempfile.TemporaryFile("w+") as err:
-        process = subprocess.Popen(command, stdout=told, stderr=err)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        told.seek(0), err.seek(0)
-        if process.returncode != 0:
-            return {"error": err.read().strip()[-300:] or f"exit {process.returncode}"}
-        last = json.loads(told.read().splitlines()[-1])
+    code, told, err, peak = run(command, {})
+    if code != 0:
+        return {"error": err.strip()[-300:] or f"exit {code}"}
+    last = json.loads(told.splitlines()[-1])
     steps = [s for s in map(json.loads, (out / "metrics.jsonl").read_text().splitlines()) if "loss" in s]
     if any(s["tokens"] != BATCH * args.length for s in steps):
         return {"error": f"steps of {[s['tokens'] for s in steps]} tokens, expected {BATCH * args.length}"}
-    return {"rates": [s["tokens_per_second"] for s in steps], "losses": [s["loss"] for s in steps], "peak": usage.ru_maxrss * 1024.0,
+    return {"rates": [s["tokens_per_second"] for s in steps], "losses": [s["loss"] for s in steps], "peak": peak,
             "params": last["trainable_parameters"]}
 
 

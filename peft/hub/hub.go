@@ -90,15 +90,13 @@ func (m *Method) Info() peft.Info {
 // is no number, boolean or word.
 func (m *Method) preset(key string) any {
 	for _, p := range m.Presets {
-		for _, source := range []string{p.Values, defaults[p.Architecture]} {
-			var values map[string]any
-			if json.Unmarshal([]byte(source), &values) != nil {
-				continue
-			}
-			switch v := values[key].(type) {
-			case bool, float64, string:
-				return v
-			}
+		var values map[string]any
+		if json.Unmarshal([]byte(defaults[p.Architecture]), &values) != nil || json.Unmarshal([]byte(p.Values), &values) != nil {
+			continue // New tells
+		}
+		switch v := values[key].(type) {
+		case bool, float64, string:
+			return v
 		}
 	}
 	return nil
