@@ -9,7 +9,7 @@ type arena struct {
 	chunks []chunk
 	inUse  int // elements handed out
 	peak   int
-	// poison, for tests, fills freed memory with NaN.
+	// poison, for tests, fills memory that is not in use with NaN.
 	poison bool
 }
 
@@ -48,6 +48,9 @@ func (a *arena) alloc(n int) ([]float32, block) {
 		// A block does not cross chunks, so few large ones waste less.
 		want := max(chunkSize, min(a.mapped(), maxChunk), size)
 		mem := newChunk(want)
+		if a.poison {
+			poisonFill(mem)
+		}
 		a.chunks = append(a.chunks, chunk{mem: mem, free: []gap{{0, len(mem)}}})
 		bc, bg = len(a.chunks)-1, 0
 	}
@@ -97,8 +100,13 @@ func (a *arena) release(b block) {
 func (a *arena) reset() {
 	for c := range a.chunks {
 		ch := &a.chunks[c]
-		if a.poison {
-			poisonFill(ch.mem)
+		if a.poison { // what is between the gaps; they have it already
+			at := 0
+			for _, f := range ch.free {
+				poisonFill(ch.mem[at:f.off])
+				at = f.off + f.n
+			}
+			poisonFill(ch.mem[at:])
 		}
 		ch.free = append(ch.free[:0], gap{0, len(ch.mem)})
 	}

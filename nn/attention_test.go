@@ -87,7 +87,7 @@ func TestAttentionBlocks(t *testing.T) {
 					requireBits(t, first[i], got[i], "gradient %d on %d threads", i, threads)
 				}
 			}
-			if raceEnabled {
+			if raceEnabled || testing.Short() {
 				return
 			}
 			// A few differences of the definition.
