@@ -266,7 +266,10 @@ def main() -> None:
 
     env = {"OMP_NUM_THREADS": str(args.threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     begin = time.monotonic()
-    methods = [m for m in known(PEFTKIT) if not args.methods or m in args.methods]
+    methods = known(PEFTKIT)
+    if unknown := set(args.methods or []) - set(methods):
+        parser.error(f"no methods of peftkit: {', '.join(sorted(unknown))}")
+    methods = [m for m in methods if not args.methods or m in args.methods]
     print(f"{machine()}\nLlama of {LAYERS} layers, {HIDDEN} features, {BATCH}x{args.length} tokens a step, float32, {args.threads} threads\n", flush=True)
     results: dict = {m: {"peftkit": [], "torch": []} for m in methods}
     notes: dict = {}  # methods that failed

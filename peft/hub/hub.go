@@ -138,6 +138,11 @@ func (m *Method) New(mod *model.Model, o peft.Options, seed uint64) (peft.Adapte
 	if err != nil {
 		return nil, err
 	}
+	for _, p := range f.parts {
+		if err := unused(p, o); err != nil {
+			return nil, err
+		}
+	}
 	if _, given := o["reduction_factor"]; !given {
 		for _, p := range f.parts {
 			if err := fitReduction(p, mod.HiddenSize); err != nil {

@@ -76,6 +76,9 @@ func TestRefuses(t *testing.T) {
 	}{
 		"post add without a norm": {bottleneck.Pfeiffer, llama, peft.Options{"residual_before_ln": "post_add"}, peft.ErrConfig, "post_add"},
 		"phm_dim":                 {compacter.Compacter, llama, peft.Options{"reduction_factor": 4, "phm_dim": 3}, peft.ErrConfig, "phm_dim 3"},
+		"range of own rules":      {compacter.Compacter, bert, peft.Options{"phm_init_range": 0.1, "shared_phm_rule": false}, peft.ErrConfig, "0.01"},
+		"range of uniform rules":  {compacter.Compacter, bert, peft.Options{"phm_init_range": 0.1, "phm_c_init": "uniform"}, peft.ErrConfig, "uniform"},
+		"rank of whole factors":   {compacter.Compacter, bert, peft.Options{"phm_rank": 2, "factorized_phm_W": false}, peft.ErrConfig, "phm_rank"},
 		"activation":              {bottleneck.Houlsby, bert, peft.Options{"non_linearity": "sine"}, peft.ErrConfig, "sine"},
 		"factor":                  {bottleneck.Houlsby, bert, peft.Options{"reduction_factor": 0}, peft.ErrConfig, "reduction_factor"},
 		"nowhere":                 {bottleneck.Pfeiffer, bert, peft.Options{"output_adapter": false}, peft.ErrNoFit, "leave_out"},

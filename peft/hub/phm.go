@@ -72,6 +72,30 @@ func (c *phmConfig) check(in, out int) error {
 	return oneOf("hypercomplex_nonlinearity", c.WInit, "phm", "glorot-normal", "glorot-uniform", "normal")
 }
 
+// unused names a given option of Compacter that other options leave without a
+// use. Files may hold such keys, for the library writes all of them.
+func unused(p part, given peft.Options) error {
+	c := &bnConfig{}
+	if p.arch != bottleneckArch {
+		return nil
+	}
+	if err := p.decode(c); err != nil {
+		return err
+	}
+	_, ranged := given["phm_init_range"]
+	_, ranked := given["phm_rank"]
+	switch {
+	case !c.PHM:
+	case ranged && !c.SharedRule:
+		return fmt.Errorf("phm_init_range has no use with shared_phm_rule=false, where rules begin with a deviation of 0.01 as in the adapters library: leave it out: %w", peft.ErrConfig)
+	case ranged && c.CInit == "uniform":
+		return fmt.Errorf("phm_init_range has no use with phm_c_init=uniform: leave it out: %w", peft.ErrConfig)
+	case ranked && !c.FactorizedW:
+		return fmt.Errorf("phm_rank has no use with factorized_phm_W=false: leave it out: %w", peft.ErrConfig)
+	}
+	return nil
+}
+
 // fitReduction changes the default reduction_factor of a part whose phm_dim does
 // not divide the width that it gives: 576 features by 32 are 18, of which the
 // multiple of 4 below is 16.

@@ -21,7 +21,7 @@ func TestConformance(t *testing.T) {
 		{Name: "defaults", Options: peft.Options{"phm_init_range": 0.1}},
 		{Name: "llama", Options: small()},
 		{Name: "bert", Model: testmodel.BERT(3), Options: small()},
-		{Name: "whole", Options: small("factorized_phm_W", false, "shared_phm_rule", false)},
+		{Name: "whole", Options: peft.Options{"reduction_factor": 4, "factorized_phm_W": false, "shared_phm_rule": false}},
 		{Name: "factorised rule", Options: small("factorized_phm_rule", true, "phm_rank", 2, "phm_dim", 2)},
 		{Name: "shared W", Options: small("shared_W_phm", true)},
 		{Name: "no bias, fixed rule", Options: small("phm_bias", false, "learn_phm", false)},
