@@ -1,7 +1,8 @@
 // Package compacter is Compacter and Compacter++ (Mahabadi et al. 2021, arXiv
 // 2106.04647): bottleneck adapters whose projections are sums of Kronecker products
 // of a small rule, shared by all layers, and of matrices of rank one. Files are
-// those of the adapters library.
+// those of the adapters library. The paper trains the layer norms too, which is the
+// combination compacter+ln-tuning.
 package compacter
 
 import (
