@@ -139,15 +139,8 @@ func (m *Method) New(mod *model.Model, o peft.Options, seed uint64) (peft.Adapte
 		return nil, err
 	}
 	for _, p := range f.parts {
-		if err := unused(p, o); err != nil {
+		if err := fitOptions(p, o, mod.HiddenSize); err != nil {
 			return nil, err
-		}
-	}
-	if _, given := o["reduction_factor"]; !given {
-		for _, p := range f.parts {
-			if err := fitReduction(p, mod.HiddenSize); err != nil {
-				return nil, err
-			}
 		}
 	}
 	a := &Adapter{file: f, model: mod, name: name}

@@ -74,14 +74,7 @@ func (c *phmConfig) check(in, out int) error {
 
 // unused names a given option of Compacter that other options leave without a
 // use. Files may hold such keys, for the library writes all of them.
-func unused(p part, given peft.Options) error {
-	c := &bnConfig{}
-	if p.arch != bottleneckArch {
-		return nil
-	}
-	if err := p.decode(c); err != nil {
-		return err
-	}
+func (c *bnConfig) unused(given peft.Options) error {
 	_, ranged := given["phm_init_range"]
 	_, ranked := given["phm_rank"]
 	switch {
@@ -96,16 +89,22 @@ func unused(p part, given peft.Options) error {
 	return nil
 }
 
-// fitReduction changes the default reduction_factor of a part whose phm_dim does
-// not divide the width that it gives: 576 features by 32 are 18, of which the
-// multiple of 4 below is 16.
-func fitReduction(p part, hidden int) error {
+// fitOptions refuses given options without a use, and changes the default
+// reduction_factor of a part whose phm_dim does not divide the width that it
+// gives: 576 features by 32 are 18, of which the multiple of 4 below is 16.
+func fitOptions(p part, given peft.Options, hidden int) error {
 	c := &bnConfig{}
 	if p.arch != bottleneckArch {
 		return nil
 	}
 	if err := p.decode(c); err != nil {
 		return err
+	}
+	if err := c.unused(given); err != nil {
+		return err
+	}
+	if _, chosen := given["reduction_factor"]; chosen {
+		return nil
 	}
 	width, err := c.Reduction.width(hidden, 0)
 	if err != nil || !c.PHM || c.Dim < 1 || width%c.Dim == 0 {
