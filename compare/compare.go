@@ -77,6 +77,9 @@ type Budget struct {
 	MaxTargetLen int `json:"max_target_len,omitempty" yaml:"max_target_len"`
 	BatchSize    int `json:"batch_size,omitempty" yaml:"batch_size"`
 	GradAccum    int `json:"grad_accum,omitempty" yaml:"grad_accum"`
+	// NoBaseDropout leaves out the dropout of the model's config.json. Runs say it the
+	// other way round.
+	NoBaseDropout bool `json:"-" yaml:"no_base_dropout"`
 }
 
 // over replaces what b sets.
@@ -92,6 +95,7 @@ func (b Budget) over(plan Budget) Budget {
 			*f.own = *f.other
 		}
 	}
+	b.NoBaseDropout = b.NoBaseDropout || plan.NoBaseDropout
 	return b
 }
 
@@ -117,6 +121,8 @@ type Run struct {
 	Options map[string]any `json:"options,omitempty"`
 	Rate    float64        `json:"learning_rate,omitempty"` // 0 is the method's
 	Seed    uint64         `json:"seed"`
+	// BaseDropout is train.Config's; it is not in results from before it was.
+	BaseDropout bool `json:"base_dropout,omitempty"`
 }
 
 // Key identifies a run: what has the same key has the same result.
@@ -216,7 +222,8 @@ func (p *Plan) Runs() ([]Run, error) {
 		}
 		for _, seed := range p.Seeds {
 			for _, m := range p.Methods {
-				out = append(out, Run{Model: p.Model, Base: base, Task: t, Method: m, Options: p.optionsOf(m), Rate: p.Rates[m], Seed: seed})
+				out = append(out, Run{Model: p.Model, Base: base, Task: t, Method: m, Options: p.optionsOf(m), Rate: p.Rates[m], Seed: seed,
+					BaseDropout: !t.NoBaseDropout && m != None})
 			}
 		}
 	}

@@ -223,6 +223,7 @@ func (r *Run) train(ctx context.Context, f *fresh, out *Outcome, progress func(*
 	}
 	c := train.Default()
 	c.LearningRate, c.WeightDecay, c.Seed, c.SaveSteps = first.LearningRate, first.WeightDecay, r.Seed, 0
+	c.BaseDropout = r.BaseDropout
 	if r.Rate > 0 {
 		c.LearningRate = r.Rate
 	}

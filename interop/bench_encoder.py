@@ -59,7 +59,7 @@ def torch_side(model: Path, data: Path, method: str, steps: int, threads: int) -
 
 def peftkit_side(binary: Path, model: Path, data: Path, out: Path, method: str, args, env: dict) -> tuple[dict, float]:
     """The same of peftkit train, and its peak memory."""
-    command = [str(binary), "train", "-m", str(model), "-d", str(data), "-o", str(out), "--method", method, "--task", "seq-cls", "--json",
+    command = [str(binary), "train", "-m", str(model), "-d", str(data), "-o", str(out), "--method", method, "--task", "seq-cls", "--json", "--no-base-dropout",
                "--batch-size", str(BATCH), "--grad-accum", "1", "--max-steps", str(args.steps), "--schedule", "constant", "--warmup", "0",
                "--lr", "1e-4", "--weight-decay", "0", "--val-split", "0", "--save-steps", "0", "--no-shuffle", "--threads", str(args.threads)]
     for key, value in (METHODS[method][1] if METHODS[method] else {}).items():

@@ -258,6 +258,8 @@ type Model struct {
 	// VocabSize, HiddenSize, Layers and MaxPositions restate the configuration;
 	// Layers are those of the stack that has the head.
 	VocabSize, HiddenSize, Layers, MaxPositions int
+	// Dropout is what Run leaves out on tapes with BaseDropout.
+	Dropout Dropout
 	// KVSize is the number of key (and of value) features per token and layer.
 	KVSize int
 	// TiedHead says that the output embedding is the input embedding.

@@ -10,11 +10,15 @@ const (
 
 // PooledHead classifies texts by the row of the decoder that counts: dense, tanh
 // and out_proj (transformers' T5ClassificationHead and BartClassificationHead).
-type PooledHead struct{ dense *nn.LinearLayer }
+type PooledHead struct {
+	dense *nn.LinearLayer
+	drop  float64
+}
 
 // NewPooledHead makes the head and adds its layers to the model. width is the
-// size of a row, sigma the standard deviation of weights that no file has.
-func (m *Model) NewPooledHead(o Options, width int, sigma float64) (*PooledHead, error) {
+// size of a row, sigma the standard deviation of weights that no file has, dropout
+// the share that training leaves out of what each of its layers reads.
+func (m *Model) NewPooledHead(o Options, width int, sigma, dropout float64) (*PooledHead, error) {
 	layer := func(path string, out int) (*nn.LinearLayer, error) {
 		w, err := m.HeadWeight(o, path+".weight", sigma, out, width)
 		if err != nil {
@@ -34,7 +38,7 @@ func (m *Model) NewPooledHead(o Options, width int, sigma float64) (*PooledHead,
 	}
 	m.Head, err = layer(PooledOut, len(o.Labels))
 	m.HeadModules = []string{"classification_head"}
-	return &PooledHead{dense}, err
+	return &PooledHead{dense, dropout}, err
 }
 
 // Run reads texts with both sides and returns what out_proj reads, a row for each
@@ -47,9 +51,9 @@ func (p *PooledHead) Run(t *nn.Tape, b *Batch, start int32, eos []int32, decode 
 	}
 	d, rows := Reread(text, start, eos)
 	s := decode(t, d)
-	x := s.Pick(t, rows)
+	x := nn.BaseDropout(t, s.Pick(t, rows), p.drop)
 	h := p.dense.Forward(t, x)
-	y := nn.Apply(t, h, nn.Tanh)
+	y := nn.BaseDropout(t, nn.Apply(t, h, nn.Tanh), p.drop)
 	t.Discard(s.X, x, h)
 	return &States{X: y}
 }

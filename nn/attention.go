@@ -41,6 +41,9 @@ type AttnSpec struct {
 	SoftCap float32
 	// Bias is added to the scores, neither scaled nor capped; nil for none.
 	Bias *RelativeBias
+	// Dropout is the share of the probabilities that a tape with BaseDropout sets to
+	// zero, the others growing for it (attention_dropout of configurations).
+	Dropout float64
 }
 
 const (
@@ -62,6 +65,12 @@ func Attention(t *Tape, q, k, v *Var, s AttnSpec) *Var {
 		lse = t.New(q.Rows, s.Heads)
 	}
 	a := newAttention(q, k, v, out, lse, s)
+	var drop *dropMask
+	if t.Train && t.BaseDropout && s.Dropout > 0 {
+		m := t.newMask(float32(s.Dropout))
+		drop = &m
+	}
+	a.drop = drop
 	if a.covered < q.Rows {
 		kernels.Parallel(len(out.Data), grain, func(lo, hi int) { clear(out.Data[lo:hi]) })
 	}
@@ -78,6 +87,7 @@ func Attention(t *Tape, q, k, v *Var, s AttnSpec) *Var {
 	}
 	t.record(out, func() {
 		a := newAttention(q, k, v, out, lse, s)
+		a.drop = drop
 		a.backward(t)
 	}, saved...)
 	t.Discard(lse)
@@ -140,6 +150,7 @@ type attention struct {
 	covered      int // rows inside of spans
 	tasks        []attnTask
 	bias         *biasTable
+	drop         *dropMask // nil for none
 }
 
 // attnTask is a block of queries, of all heads that share a key-value head.
@@ -267,6 +278,14 @@ func (a *attention) gather(dst kernels.Mat, src kernels.Mat, kv, r0, r1 int, sca
 	}
 }
 
+// dropRow applies dropout to the probabilities of head h and query row r, for keys
+// that begin at first as the sequence counts.
+func (a *attention) dropRow(p []float32, h, r, first int) {
+	if a.drop != nil {
+		a.drop.row(r*a.Heads+h).to(p, p, first)
+	}
+}
+
 func (a *attention) forward() {
 	kernels.Parallel(len(a.tasks), 1, func(lo, hi int) {
 		w := attnPool.Get().(*attnScratch)
@@ -321,6 +340,7 @@ func (a *attention) forwardTask(task attnTask, w *attnScratch) {
 			}
 			if lo < hi {
 				sum[i] += expSum(row[lo:hi], top[i])
+				a.dropRow(row[lo:hi], task.kv*a.group+i/n, task.r0+i%n, b.first+lo)
 			}
 		}
 		kernels.Gemm(o, bi > 0, kernels.Term{A: s, B: b.v})
@@ -389,6 +409,7 @@ func (a *attention) forwardFew(task attnTask, w *attnScratch) {
 			for bi := range w.blocks {
 				b := &w.blocks[bi]
 				lo, hi := a.visible(b, sp, r)
+				a.dropRow(scores[n:n+hi-lo], h, r, b.first+lo)
 				for j := lo; j < hi; j++ {
 					kernels.Axpy(scores[n], b.v.Row(j), out)
 					n++

@@ -158,8 +158,9 @@ func keyGrad(b *keyBlock, past, own, all kernels.Mat, start, kv, dim int) kernel
 	return headOf(m.RowsOf(row, row+b.n), kv, dim)
 }
 
-// backwardTask: P = exp(S - lse); dV += Pᵀ dO; dP = dO Vᵀ;
-// dS = P ∘ (dP - rowsum(dO ∘ O)); dQ = dS K; dK += dSᵀ Q.
+// backwardTask: P = exp(S - lse); dP = dO Vᵀ; dS = P ∘ (dP - rowsum(dO ∘ O));
+// dQ = dS K; dK += dSᵀ Q; dV += Pᵀ dO. With dropout dV reads P after the mask,
+// and dP goes through it.
 func (a *attention) backwardTask(task attnTask, g *attnGrads, p *attnPart, w *attnScratch) {
 	sp, n, d := a.Seqs[task.seq], task.r1-task.r0, a.HeadDim
 	rows := n * a.group
@@ -200,26 +201,34 @@ func (a *attention) backwardTask(task attnTask, g *attnGrads, p *attnPart, w *at
 			lse := a.lse.Data[(task.r0+i%n)*a.Heads+task.kv*a.group+i/n]
 			kernels.SoftmaxScale(row[lo:hi], lse, 1)
 		}
-		if dv.Data != nil {
-			kernels.Gemm(dv, true, kernels.Term{A: s, TransA: true, B: do})
+		inner := dk.Data != nil || g.q.Data != nil || p.bias.Data != nil
+		var ds kernels.Mat
+		if inner {
+			ds = kernels.MatOf(sized(&w.dscores, rows*b.n), rows, b.n)
+			kernels.Gemm(ds, false, kernels.Term{A: do, B: b.v, TransB: true})
 		}
-		if dk.Data == nil && g.q.Data == nil && p.bias.Data == nil {
-			continue
-		}
-		ds := kernels.MatOf(sized(&w.dscores, rows*b.n), rows, b.n)
-		kernels.Gemm(ds, false, kernels.Term{A: do, B: b.v, TransB: true})
 		for i := range rows {
 			// P is zero outside of the visible keys. P∘dP - delta*P.
-			prob, r := s.Row(i), ds.Row(i)
-			kernels.Mul(r, r, prob)
-			kernels.Axpy(-delta[i], prob, r)
-			if p.bias.Data != nil {
-				lo, hi := a.visible(b, sp, task.r0+i%n)
-				a.bias.addGrad(p.bias.Row(task.kv*a.group+i/n), r[lo:hi], b.first+lo, task.r0+i%n-sp.Start)
+			prob, h, row := s.Row(i), task.kv*a.group+i/n, task.r0+i%n
+			if inner {
+				r := ds.Row(i)
+				a.dropRow(r, h, row, b.first)
+				kernels.Mul(r, r, prob)
+				kernels.Axpy(-delta[i], prob, r)
+				if p.bias.Data != nil {
+					lo, hi := a.visible(b, sp, row)
+					a.bias.addGrad(p.bias.Row(h), r[lo:hi], b.first+lo, row-sp.Start)
+				}
+				if slope.Data != nil {
+					kernels.Mul(r, r, slope.Row(i))
+				}
 			}
-			if slope.Data != nil {
-				kernels.Mul(r, r, slope.Row(i))
+			if dv.Data != nil {
+				a.dropRow(prob, h, row, b.first)
 			}
+		}
+		if dv.Data != nil {
+			kernels.Gemm(dv, true, kernels.Term{A: s, TransA: true, B: do})
 		}
 		if g.q.Data != nil {
 			kernels.Gemm(dq, bi > 0, kernels.Term{A: ds, B: b.k, Scale: a.Scale})

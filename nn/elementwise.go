@@ -2,7 +2,6 @@ package nn
 
 import (
 	"fmt"
-	"math"
 
 	"github.com/peftkit/peftkit/kernels"
 )
@@ -25,12 +24,10 @@ func add(t *Tape, a, b *Var, consume bool) *Var {
 	sameShape("sum", a, b)
 	am, bm := a.Mat().Data, b.Mat().Data
 	var out *Var
-	if consume && a != b && b.tape == t && b.mem.n > 0 && b.saves == 0 && !t.isPinned(b) {
-		t.seq++
-		out = &Var{Rows: b.Rows, Cols: b.Cols, tape: t, seq: t.seq, Data: b.Data, mem: b.mem}
-		b.mem = block{}
-		t.retire(b, "Add took its memory")
-	} else {
+	if consume && a != b {
+		out = t.takeOver(b, "Add took its memory")
+	}
+	if out == nil {
 		out = t.New(a.Rows, a.Cols)
 	}
 	out.Needs = a.Needs || b.Needs
@@ -130,69 +127,61 @@ func Dropout(t *Tape, x *Var, p float32) *Var {
 	if !t.Train || p <= 0 {
 		return x
 	}
-	t.draws++
-	key := mix(t.Seed ^ mix(t.draws))
-	keep := float32(0)
-	if p < 1 {
-		keep = 1 / (1 - p)
-	}
-	limit := uint32(math.Round(math.Min(float64(p), 1) * 65536))
+	mask := t.newMask(p)
 	out := t.New(x.Rows, x.Cols)
 	out.Needs = x.Needs
 	apply := func(dst kernels.Mat) {
 		src := x.Mat().Data
-		kernels.Parallel(len(src), grain, func(lo, hi int) {
-			dropoutTo(dst.Data[lo:hi], src[lo:hi], lo, key, limit, keep)
-		})
+		kernels.Parallel(len(src), grain, func(lo, hi int) { mask.to(dst.Data[lo:hi], src[lo:hi], lo) })
 	}
 	apply(out.Mat())
 	t.Recomputable(out, apply, x)
+	t.recordDropout(out, x, mask)
+	return out
+}
+
+// BaseDropout is the dropout of a network's own configuration: [Dropout] where
+// the tape has BaseDropout, else x itself. It uses up x: where x cannot be computed
+// again and nothing recorded reads it, it takes over its memory.
+func BaseDropout(t *Tape, x *Var, p float64) *Var {
+	if !t.Train || !t.BaseDropout || p <= 0 {
+		return x
+	}
+	var out *Var
+	if x.recompute == nil {
+		out = t.takeOver(x, "BaseDropout took its memory")
+	}
+	if out == nil {
+		out = Dropout(t, x, float32(p))
+		t.Discard(x)
+		return out
+	}
+	mask := t.newMask(float32(p))
+	out.Needs = x.Needs
+	kernels.Parallel(len(out.Data), grain, func(lo, hi int) { mask.to(out.Data[lo:hi], out.Data[lo:hi], lo) })
+	t.recordDropout(out, x, mask)
+	return out
+}
+
+// LayerDrop reports whether a step leaves out a whole layer, which it does with
+// probability p on tapes with BaseDropout (Fan et al. 2019, arXiv 1909.11556).
+func LayerDrop(t *Tape, p float64) bool {
+	if !t.Train || !t.BaseDropout || p <= 0 {
+		return false
+	}
+	t.draws++
+	return float64(mix(t.Seed^mix(t.draws))>>11)/(1<<53) < p
+}
+
+func (t *Tape) recordDropout(out, x *Var, mask dropMask) {
 	t.record(out, func() {
 		m, acc := t.Grad(x)
 		kernels.Parallel(len(m.Data), grain, func(lo, hi int) {
 			if acc {
-				dropoutAdd(m.Data[lo:hi], out.Grad[lo:hi], lo, key, limit, keep)
+				mask.add(m.Data[lo:hi], out.Grad[lo:hi], lo)
 			} else {
-				dropoutTo(m.Data[lo:hi], out.Grad[lo:hi], lo, key, limit, keep)
+				mask.to(m.Data[lo:hi], out.Grad[lo:hi], lo)
 			}
 		})
 	})
-	return out
 }
-
-// mix is the finalizer of SplitMix64 (Steele, Lea and Flood 2014).
-func mix(z uint64) uint64 {
-	z += 0x9e3779b97f4a7c15
-	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
-	z = (z ^ z>>27) * 0x94d049bb133111eb
-	return z ^ z>>31
-}
-
-// dropoutTo writes masked elements whose indices begin at first, a multiple of 4.
-// One hash serves four elements, 16 bits each.
-func dropoutTo(dst, src []float32, first int, key uint64, limit uint32, keep float32) {
-	var gain [2]float32
-	gain[1] = keep
-	for i := 0; i < len(dst); i += 4 {
-		h := mix(key + uint64(first+i)>>2)
-		for j := i; j < min(i+4, len(dst)); j++ {
-			dst[j] = src[j] * gain[kept(h, limit)]
-			h >>= 16
-		}
-	}
-}
-
-func dropoutAdd(dst, src []float32, first int, key uint64, limit uint32, keep float32) {
-	var gain [2]float32
-	gain[1] = keep
-	for i := 0; i < len(dst); i += 4 {
-		h := mix(key + uint64(first+i)>>2)
-		for j := i; j < min(i+4, len(dst)); j++ {
-			dst[j] += src[j] * gain[kept(h, limit)]
-			h >>= 16
-		}
-	}
-}
-
-// kept is 1 when the low 16 bits of h are at least limit.
-func kept(h uint64, limit uint32) uint32 { return 1 ^ (uint32(h&0xffff)-limit)>>31 }

@@ -17,6 +17,9 @@ type Tape struct {
 	// Seed decides the dropout masks, together with the order of the operations
 	// since Reset and the index of the element, and nothing else.
 	Seed uint64
+	// BaseDropout says that networks apply the dropout of their configuration while
+	// the tape trains: operations named so, and [AttnSpec].Dropout.
+	BaseDropout bool
 
 	mem    arena
 	nodes  []node
@@ -84,6 +87,20 @@ func (t *Tape) New(rows, cols int) *Var {
 }
 
 func (t *Tape) fill(v *Var) { v.Data, v.mem = t.mem.alloc(v.Rows * v.Cols) }
+
+// takeOver returns a variable with the memory of x, which must not be used any
+// more, or nil when something else may still read that. why says so should x be
+// used after all.
+func (t *Tape) takeOver(x *Var, why string) *Var {
+	if x.tape != t || x.mem.n == 0 || x.saves > 0 || t.isPinned(x) {
+		return nil
+	}
+	t.seq++
+	out := &Var{Rows: x.Rows, Cols: x.Cols, tape: t, seq: t.seq, Data: x.Data, mem: x.mem}
+	x.mem = block{}
+	t.retire(x, why)
+	return out
+}
 
 // scratch returns memory for the inside of one operation, to be given back with
 // t.mem.release.

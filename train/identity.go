@@ -36,7 +36,7 @@ func (t *Trainer) identify() (identity, error) {
 			"lr": c.LearningRate, "weight-decay": c.WeightDecay, "beta1": c.Beta1, "beta2": c.Beta2, "eps": c.Eps,
 			"clip": c.Clip, "schedule": string(c.Schedule), "warmup": c.Warmup, "min-lr": c.MinLR, "steps": t.Total,
 			"batch-size": c.BatchSize, "grad-accum": c.GradAccum, "packing": c.Pack, "shuffle": c.Shuffle,
-			"seed": fmt.Sprint(c.Seed), "max-seq-len": t.plan.MaxTokens,
+			"seed": fmt.Sprint(c.Seed), "base-dropout": c.BaseDropout && len(t.Model.Dropout.Active()) > 0, "max-seq-len": t.plan.MaxTokens,
 		},
 		Data: t.Data.Hash(), Examples: len(t.Data.Examples),
 		Base: hashBase(t.Model.Checkpoint), Parameters: t.Model.Parameters(),

@@ -69,6 +69,9 @@ type Config struct {
 	// Shuffle changes the order of the examples in each epoch.
 	Shuffle bool
 	Seed    uint64
+	// BaseDropout applies the dropout of the model's config.json, as transformers
+	// does in training.
+	BaseDropout bool
 
 	// SaveSteps is the number of steps between checkpoints, 0 for none but that
 	// of an interruption. Keep newest ones stay, all when it is 0.
@@ -92,7 +95,7 @@ func Default() Config {
 	return Config{
 		LearningRate: 2e-4, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Clip: 1,
 		Schedule: Cosine, Warmup: 0.05, MinLR: 0.1,
-		Epochs: 1, BatchSize: 1, GradAccum: 8, Pack: true, Shuffle: true, Seed: 42,
+		Epochs: 1, BatchSize: 1, GradAccum: 8, Pack: true, Shuffle: true, Seed: 42, BaseDropout: true,
 		SaveSteps: 500, Keep: 2,
 	}
 }

@@ -370,7 +370,7 @@ func (t *Trainer) Step(ctx context.Context) (*Step, error) {
 // microBatch adds the gradient of the summed loss over labels to the parameters'.
 func (t *Trainer) microBatch(b *model.Batch, i, labels int) (sum float64, err error) {
 	t.tape.Reset()
-	t.tape.Train = true
+	t.tape.Train, t.tape.BaseDropout = true, t.Config.BaseDropout
 	t.tape.Seed = mix(mix(mix(t.Config.Seed)^uint64(t.step)) ^ uint64(i))
 	sum, _ = t.Model.Loss(t.tape, b, float32(1/float64(labels)))
 	if !finite(sum) {

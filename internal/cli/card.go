@@ -41,6 +41,9 @@ func (r *trainRun) card(result *train.Result) string {
 	row("trainable parameters", "%s", countText(trainable(r.ad.Params())))
 	row("data", "%s", dataText(r.ds))
 	row("optimizer", "AdamW, learning rate %s, %s, weight decay %g, clip %g", floatText(c.LearningRate), scheduleText(c), c.WeightDecay, c.Clip)
+	if drop := r.dropout(); drop != "" {
+		row("dropout", "%s", drop)
+	}
 	row("batch", "%d × %d sequences", c.BatchSize, c.GradAccum)
 	row("seed", "%d", c.Seed)
 	if result != nil {

@@ -86,6 +86,7 @@ func (a *app) compareCommand() *cobra.Command {
 	f.IntVar(&t.budget.MaxTargetLen, "max-target-len", 0, "cut what a decoder writes; 0 for the same")
 	f.IntVarP(&t.budget.BatchSize, "batch-size", "b", 0, "sequences in a micro-batch (default as for train)")
 	f.IntVar(&t.budget.GradAccum, "grad-accum", 0, "micro-batches in a step (default as for train)")
+	f.BoolVar(&t.budget.NoBaseDropout, "no-base-dropout", false, "leave out the dropout of the model's config.json")
 	t.threads = f.Int("threads", 0, "worker threads of a run (default: all cores)")
 	f.section("Output")
 	t.out = f.text("out", "o", "DIR", "", "folder for results.jsonl, table.md and report.html")

@@ -21,7 +21,7 @@ func TestCompare(t *testing.T) {
 	write(t, in("praise/train.jsonl"), praise(48))
 	write(t, in("praise/test.jsonl"), praise(16))
 	args := []string{"compare", "-m", base, "-d", in("praise"), "--methods", "none,full,lora,adaption-prompt", "--seeds", "2", "--epochs", "4", "--lr", "lora=0.01",
-		"--set", "lora.r=4", "--keep", in("praise/train.jsonl"), "-o", in("out"), "--threads", "1"}
+		"--set", "lora.r=4", "--keep", in("praise/train.jsonl"), "-o", in("out"), "--threads", "1", "--no-base-dropout"}
 	o := cli(t, args...)
 	require.Zero(t, o.code, o.errors)
 	require.Contains(t, o.out, "8: 1 task × 4 methods × 2 seeds")

@@ -137,6 +137,8 @@ func TestClassifier(t *testing.T) {
 	require.Contains(t, o.errors, "the data (text/label) make it text classification")
 	require.Contains(t, o.out, "text classification, 2 labels; new head: classifier")
 	require.Contains(t, o.out, "16 × 1 sequences")
+	require.Contains(t, o.out, "attention_probs_dropout_prob 0.1, hidden_dropout_prob 0.1")
+	require.Contains(t, read(t, in("adapter/README.md")), "| dropout | attention_probs_dropout_prob 0.1, hidden_dropout_prob 0.1 |")
 	require.Contains(t, o.out, "peftkit classify -m")
 	labels, problem, err := data.ReadLabels([]byte(read(t, in("adapter/label_map.json"))))
 	require.NoError(t, err)
@@ -203,7 +205,13 @@ func TestClassifier(t *testing.T) {
 	want := read(t, in("c/adapter_model.safetensors"))
 	require.NoError(t, os.RemoveAll(in("c/checkpoint-4")))
 	ok(t, append(args, "--resume")...)
-	require.Equal(t, want, read(t, in("c/adapter_model.safetensors")))
+	require.Equal(t, want, read(t, in("c/adapter_model.safetensors")), "with the dropout of the base")
+	o = cli(t, append(args, "--resume", "--no-base-dropout")...)
+	require.NotZero(t, o.code)
+	require.Contains(t, o.errors, "base-dropout: true then, false now")
+	out := ok(t, append(args, "--overwrite", "--no-base-dropout")...)
+	require.Contains(t, out, "none of the base model's")
+	require.NotEqual(t, want, read(t, in("c/adapter_model.safetensors")))
 }
 
 func read(t *testing.T, path string) string {

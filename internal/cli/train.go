@@ -35,6 +35,7 @@ type trainFlags struct {
 	schedule            *string
 	noPacking           *bool
 	noShuffle           *bool
+	noBaseDropout       *bool
 	resume              *string
 	overwrite, dryRun   *bool
 	asJSON              *bool
@@ -111,6 +112,7 @@ func newTrainFlags(f *flags) *trainFlags {
 	f.Float64Var(&t.cfg.Clip, "clip", t.cfg.Clip, "largest norm of the gradient; 0 for no limit")
 	t.noPacking = f.Bool("no-packing", false, "one example in a sequence")
 	t.noShuffle = f.Bool("no-shuffle", false, "keep the order of the file")
+	t.noBaseDropout = f.Bool("no-base-dropout", false, "leave out the dropout of the model's config.json")
 	f.Uint64Var(&t.cfg.Seed, "seed", t.cfg.Seed, "seed of initialisation, order and dropout")
 	t.threads = threadsFlag(f)
 
@@ -309,7 +311,7 @@ func (t *trainFlags) settings(cmd *cobra.Command) error {
 		c.WeightDecay = *t.wd
 	}
 	c.Schedule = train.Schedule(*t.schedule)
-	c.Pack, c.Shuffle = !*t.noPacking, !*t.noShuffle
+	c.Pack, c.Shuffle, c.BaseDropout = !*t.noPacking, !*t.noShuffle, !*t.noBaseDropout
 	c.Output, c.Resume = f.Lookup("output").Value.String(), *t.resume
 	return t.threads()
 }

@@ -249,6 +249,9 @@ func (r *trainRun) header(t *train.Trainer) {
 		opt += fmt.Sprintf(", clip %g", c.Clip)
 	}
 	f.add("optimizer", "%s", opt)
+	if drop := r.dropout(); drop != "" {
+		f.add("dropout", "%s", drop)
+	}
 	batch := fmt.Sprintf("%d × %d sequences of up to %d tokens", c.BatchSize, c.GradAccum, r.ds.MaxSeqLen)
 	if c.Pack {
 		batch += ", packed"
@@ -288,6 +291,20 @@ func scheduleText(c *train.Config) string {
 		return "linear to 0"
 	}
 	return string(c.Schedule)
+}
+
+// dropout tells what training leaves out by the model's configuration, "" where
+// that says nothing.
+func (r *trainRun) dropout() string {
+	drop := r.l.Dropout
+	var parts []string
+	for _, key := range drop.Active() {
+		parts = append(parts, fmt.Sprintf("%s %g", key, drop[key]))
+	}
+	if parts != nil && !r.flags.cfg.BaseDropout {
+		return "none of the base model's"
+	}
+	return strings.Join(parts, ", ")
 }
 
 // memory estimates what the run will hold: the mapped model, the adapter with

@@ -30,11 +30,11 @@ class Run:
     seed: int = 42
 
     def arguments(self) -> list[str]:
-        """The same run as peftkit's flags."""
+        """The same run as peftkit's flags. The reference runs in evaluation mode."""
         flags = {"--max-steps": self.steps, "--batch-size": self.batch, "--grad-accum": self.accumulate, "--lr": self.lr,
                  "--schedule": self.schedule, "--warmup": self.warmup, "--weight-decay": self.weight_decay, "--clip": self.clip,
                  "--seed": self.seed, "--val-split": 0, "--save-steps": 0}
-        return [str(x) for pair in flags.items() for x in pair] + ["--no-shuffle", "--no-packing"]
+        return [str(x) for pair in flags.items() for x in pair] + ["--no-shuffle", "--no-packing", "--no-base-dropout"]
 
     def scheduler(self, optimizer):
         """transformers' own schedule of that name; the warm-up is a share of all steps, rounded up."""

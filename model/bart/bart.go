@@ -152,7 +152,7 @@ func (f family) Build(ck *model.Checkpoint, o model.Options) (*model.Model, erro
 	n := &network{c: c}
 	m := &model.Model{
 		Checkpoint: ck, VocabSize: c.DecoderVocabSize, HiddenSize: c.DModel, Layers: c.DecoderLayers,
-		MaxPositions: c.MaxPositionEmbeddings, KVSize: c.DModel, Writing: w, Start: -1, Run: n.run,
+		MaxPositions: c.MaxPositionEmbeddings, KVSize: c.DModel, Writing: w, Start: -1, Dropout: c.dropout(), Run: n.run,
 	}
 	if c.Start != nil {
 		m.Start = *c.Start

@@ -30,6 +30,12 @@ type Config struct {
 	PAD                   *int32         `json:"pad_token_id"`
 	EOS                   model.TokenIDs `json:"eos_token_id"`
 	Start                 *int32         `json:"decoder_start_token_id"`
+	Dropout               float64        `json:"dropout"`
+	AttentionDropout      float64        `json:"attention_dropout"`
+	ActivationDropout     float64        `json:"activation_dropout"`
+	ClassifierDropout     float64        `json:"classifier_dropout"`
+	EncoderLayerdrop      float64        `json:"encoder_layerdrop"` // of whole layers
+	DecoderLayerdrop      float64        `json:"decoder_layerdrop"`
 
 	kind *variant
 	act  nn.Activation
@@ -52,7 +58,7 @@ func parseConfig(kind *variant, raw json.RawMessage) (*Config, error) {
 	c := &Config{
 		VocabSize: kind.vocab, MaxPositionEmbeddings: 1024, DModel: 1024, EncoderLayers: 12, EncoderFFN: 4096, EncoderHeads: 16,
 		DecoderLayers: 12, DecoderFFN: 4096, DecoderHeads: 16, Activation: "gelu", TieWordEmbeddings: true, ShareEmbeddings: true,
-		InitStd: 0.02, PAD: &pad, EOS: model.TokenIDs{kind.eos}, Start: start, kind: kind,
+		InitStd: 0.02, PAD: &pad, EOS: model.TokenIDs{kind.eos}, Start: start, Dropout: 0.1, kind: kind,
 	}
 	if err := json.Unmarshal(raw, c); err != nil {
 		return nil, fmt.Errorf("config.json: %w", err)
@@ -96,5 +102,12 @@ func (c *Config) check() error {
 	if c.act, ok = nn.ActivationByName(c.Activation); !ok {
 		return fmt.Errorf("config: activation_function %q: %w", c.Activation, model.ErrUnsupported)
 	}
-	return nil
+	return c.dropout().Check()
+}
+
+func (c *Config) dropout() model.Dropout {
+	return model.Dropout{
+		"dropout": c.Dropout, "attention_dropout": c.AttentionDropout, "activation_dropout": c.ActivationDropout, "classifier_dropout": c.ClassifierDropout,
+		"encoder_layerdrop": c.EncoderLayerdrop, "decoder_layerdrop": c.DecoderLayerdrop,
+	}
 }

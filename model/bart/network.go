@@ -58,7 +58,7 @@ func (n *network) build(m *model.Model, o model.Options) error {
 	}
 	if n.classify {
 		var err error
-		n.pooled, err = m.NewPooledHead(o, n.c.DModel, n.c.InitStd)
+		n.pooled, err = m.NewPooledHead(o, n.c.DModel, n.c.InitStd, n.c.ClassifierDropout)
 		return err
 	}
 	m.TiedHead = outW == decW
@@ -184,10 +184,13 @@ func (n *network) encode(t *nn.Tape, b *model.Batch) model.Memory {
 	spec := n.spec(&n.enc, in.Seqs)
 	for i := range n.enc.layers {
 		l := &n.enc.layers[i]
-		x = l.self.run(t, x, func(h *nn.Var) *nn.Var {
+		if nn.LayerDrop(t, n.c.EncoderLayerdrop) {
+			continue
+		}
+		x = l.self.run(t, x, n.c.Dropout, func(h *nn.Var) *nn.Var {
 			return l.self.place.AttendSelf(t, h, nil, spec)
 		})
-		x = l.feedForward(t, x, n.c.act)
+		x = l.feedForward(t, x, n.c)
 	}
 	return model.Memory{X: n.enc.leave(t, x), Seqs: in.Seqs}
 }
@@ -204,15 +207,18 @@ func (n *network) decode(t *nn.Tape, b *model.Batch) *model.States {
 	in, x := n.enter(t, &n.dec, b)
 	for i := range n.dec.layers {
 		l := &n.dec.layers[i]
-		x = l.self.run(t, x, func(h *nn.Var) *nn.Var {
+		if nn.LayerDrop(t, n.c.DecoderLayerdrop) {
+			continue
+		}
+		x = l.self.run(t, x, n.c.Dropout, func(h *nn.Var) *nn.Var {
 			spec := n.spec(&n.dec, in.Seqs)
 			spec.Causal = true
 			return l.self.place.AttendSelf(t, h, b.Cache, spec)
 		})
-		x = l.cross.run(t, x, func(h *nn.Var) *nn.Var {
+		x = l.cross.run(t, x, n.c.Dropout, func(h *nn.Var) *nn.Var {
 			return l.cross.place.AttendCross(t, h, b.Cache, mem, n.spec(&n.dec, in.Seqs))
 		})
-		x = l.feedForward(t, x, n.c.act)
+		x = l.feedForward(t, x, n.c)
 	}
 	t.Discard(mem.X)
 	if b.Cache != nil {
@@ -223,7 +229,7 @@ func (n *network) decode(t *nn.Tape, b *model.Batch) *model.States {
 
 // spec describes the attention of a stack.
 func (n *network) spec(s *stack, seqs []nn.Span) nn.AttnSpec {
-	return nn.AttnSpec{Scale: float32(1 / math.Sqrt(float64(n.c.DModel/s.heads))), Seqs: seqs}
+	return nn.AttnSpec{Scale: float32(1 / math.Sqrt(float64(n.c.DModel/s.heads))), Seqs: seqs, Dropout: n.c.AttentionDropout}
 }
 
 // enter embeds tokens and positions.
@@ -244,7 +250,7 @@ func (n *network) enter(t *nn.Tape, s *stack, b *model.Batch) (*model.Rows, *nn.
 		t.Discard(x)
 		x = normed
 	}
-	return in, x
+	return in, nn.BaseDropout(t, x, n.c.Dropout)
 }
 
 // leave norms what the last layer gives, where the family does.

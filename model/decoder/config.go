@@ -50,6 +50,11 @@ type Config struct {
 
 	PadTokenID *int32 `json:"pad_token_id"`
 
+	AttentionDropout  float64  `json:"attention_dropout"`
+	ResidDropout      float64  `json:"resid_pdrop"` // Phi-3
+	ClassifierDropout *float64 `json:"classifier_dropout"`
+	HiddenDropout     *float64 `json:"hidden_dropout"`
+
 	ID2Label  map[string]string `json:"id2label"`
 	NumLabels int               `json:"num_labels"`
 
@@ -87,6 +92,9 @@ type Variant struct {
 	Windows []int
 	// NoRope marks layers that do not rotate; nil when all do.
 	NoRope []bool
+	// ResidDropout is the share that training leaves out of what attention and the
+	// feed-forward block give to the stream (Phi-3).
+	ResidDropout float64
 	// LocalRope says that layers with a window use the rotary parameters of
 	// sliding_attention (Gemma 3).
 	LocalRope bool
@@ -187,9 +195,23 @@ func (c *Config) check(f *Family) error {
 			return fmt.Errorf("config: rope type %q: %w; the %s family computes %v", r.Type, model.ErrUnsupported, f.Name(), f.RopeTypes)
 		}
 	}
+	if err := c.dropout(model.TokenClassification).Check(); err != nil {
+		return err
+	}
 	_, err := c.tables()
 	return err
 }
+
+// dropout returns what training leaves out for a task.
+func (c *Config) dropout(task model.Task) model.Dropout {
+	d := model.Dropout{"attention_dropout": c.AttentionDropout, "resid_pdrop": c.Variant.ResidDropout}
+	if task == model.TokenClassification {
+		d["classifier_dropout"] = c.tokenDropout()
+	}
+	return d
+}
+
+func (c *Config) tokenDropout() float64 { return TokenDropout(c.ClassifierDropout, c.HiddenDropout) }
 
 func (c *Config) kvHeads() int { return *c.NumKeyValueHeads }
 func (c *Config) headDim() int { return *c.HeadDim }

@@ -292,6 +292,8 @@ func TestRefuses(t *testing.T) {
 		"cross attention":     {"gpt2", map[string]any{"add_cross_attention": true}, model.ErrUnsupported, "cross"},
 		"unknown activation":  {"gpt2", map[string]any{"activation_function": "mish"}, model.ErrUnsupported, "mish"},
 		"no head":             {"gpt2 variant", map[string]any{"vocab_size": 47}, model.ErrMismatch, "wrong shape"},
+		"dropout":             {"gpt2", map[string]any{"resid_pdrop": 10}, model.ErrMismatch, "resid_pdrop is 10"},
+		"attention dropout":   {"qwen3", map[string]any{"attention_dropout": -1}, model.ErrMismatch, "attention_dropout is -1"},
 		"yarn factor":         {"llama yarn", map[string]any{"rope_parameters": map[string]any{"rope_type": "yarn", "factor": 0.5}}, model.ErrMismatch, "factor"},
 	}
 	for name, c := range cases {

@@ -73,6 +73,19 @@ func (h Head) classifier(m *model.Model, o model.Options, path string, bias bool
 	return nil
 }
 
+// TokenDropout returns the share that training leaves out of what a token
+// classifier reads: classifier_dropout, else hidden_dropout, else transformers'
+// default of 0.1.
+func TokenDropout(classifier, hidden *float64) float64 {
+	switch {
+	case classifier != nil:
+		return *classifier
+	case hidden != nil:
+		return *hidden
+	}
+	return 0.1
+}
+
 // LastRows returns the row of each sequence that a classifier of sequences reads:
 // as in transformers that of the last token that is not padding, nil for none, and
 // the first row where all are. Where a method has put rows before the tokens

@@ -21,12 +21,12 @@ type block struct {
 }
 
 type network struct {
-	c        *Config
-	embed    *nn.EmbeddingLayer
-	input    *model.Input
-	blocks   []block
-	norm     *nn.NormLayer
-	sequence bool // pools the last row of each sequence
+	c      *Config
+	embed  *nn.EmbeddingLayer
+	input  *model.Input
+	blocks []block
+	norm   *nn.NormLayer
+	task   model.Task
 }
 
 // Build implements model.Family.
@@ -35,10 +35,10 @@ func (f *Family) Build(ck *model.Checkpoint, o model.Options) (*model.Model, err
 	if err != nil {
 		return nil, err
 	}
-	n := &network{c: c, sequence: o.Task == model.SequenceClassification}
+	n := &network{c: c, task: o.Task}
 	m := &model.Model{
 		Checkpoint: ck, VocabSize: c.VocabSize, HiddenSize: c.HiddenSize, Layers: c.NumHiddenLayers,
-		MaxPositions: c.MaxPositionEmbeddings, KVSize: c.kvHeads() * c.headDim(),
+		MaxPositions: c.MaxPositionEmbeddings, KVSize: c.kvHeads() * c.headDim(), Dropout: c.dropout(o.Task),
 		TiedHead: c.TieWordEmbeddings, Run: n.run,
 	}
 	if err := n.build(m); err != nil {
@@ -154,7 +154,7 @@ func (n *network) places(m *model.Model) error {
 func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 	c := n.c
 	in := n.input.Forward(t, b)
-	spec := nn.AttnSpec{Scale: float32(1 / math.Sqrt(float64(c.headDim()))), Seqs: in.Seqs, Causal: true, SoftCap: float32(c.Variant.AttnCap)}
+	spec := nn.AttnSpec{Scale: float32(1 / math.Sqrt(float64(c.headDim()))), Seqs: in.Seqs, Causal: true, SoftCap: float32(c.Variant.AttnCap), Dropout: c.AttentionDropout}
 	if c.Variant.AttnScale != 0 {
 		spec.Scale = float32(c.Variant.AttnScale)
 	}
@@ -179,7 +179,7 @@ func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 			keys, values = b.Cache.Extend(l, k, v, &own)
 		}
 		a := blk.attn.Forward(t, q, keys, values, own)
-		y := postNorm(t, blk.attnPostNorm, blk.o.Forward(t, a))
+		y := nn.BaseDropout(t, postNorm(t, blk.attnPostNorm, blk.o.Forward(t, a)), c.Variant.ResidDropout)
 		next := blk.attnOut.Forward(t, x, h, y)
 		t.Discard(x, q, k, v, a, h)
 		x = next
@@ -188,7 +188,7 @@ func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 		gate, up := blk.expand(t, h, c.IntermediateSize)
 		blk.mlpOut.Release(t, h)
 		a = nn.Gated(t, c.act, gate, up)
-		y = postNorm(t, blk.ffPostNorm, blk.down.Forward(t, a))
+		y = nn.BaseDropout(t, postNorm(t, blk.ffPostNorm, blk.down.Forward(t, a)), c.Variant.ResidDropout)
 		next = blk.mlpOut.Forward(t, x, h, y)
 		t.Discard(x, gate, up, a, h)
 		x = next
@@ -196,10 +196,14 @@ func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 	if b.Cache != nil {
 		b.Cache.Advance(in.X.Rows)
 	}
-	if n.sequence {
+	if n.task == model.SequenceClassification {
 		return &model.States{X: n.norm.Forward(t, LastRows(t, x, in, c.PadTokenID))}
 	}
-	return in.States(n.norm.Forward(t, x))
+	x = n.norm.Forward(t, x)
+	if n.task == model.TokenClassification {
+		x = nn.BaseDropout(t, x, c.tokenDropout())
+	}
+	return in.States(x)
 }
 
 // project returns queries, keys and values, normed where the family does so.

@@ -53,6 +53,9 @@ type Config struct {
 	Activation            string  `json:"activation"`
 	InitializerRange      float64 `json:"initializer_range"`
 	PadTokenID            int     `json:"pad_token_id"`
+	Dropout               float64 `json:"dropout"`
+	AttentionDropout      float64 `json:"attention_dropout"`
+	SeqClassifDropout     float64 `json:"seq_classif_dropout"`
 }
 
 // eps is the epsilon of every norm.
@@ -62,6 +65,7 @@ func parse(raw json.RawMessage) (*encoder.Config, error) {
 	c := Config{
 		VocabSize: 30522, MaxPositionEmbeddings: 512, NLayers: 6, NHeads: 12, Dim: 768, HiddenDim: 3072,
 		Activation: "gelu", InitializerRange: 0.02,
+		Dropout: 0.1, AttentionDropout: 0.1, SeqClassifDropout: 0.2,
 	}
 	if err := json.Unmarshal(raw, &c); err != nil {
 		return nil, err
@@ -69,6 +73,8 @@ func parse(raw json.RawMessage) (*encoder.Config, error) {
 	return &encoder.Config{
 		Vocab: c.VocabSize, Hidden: c.Dim, FFN: c.HiddenDim, Layers: c.NLayers, Heads: c.NHeads,
 		Positions: c.MaxPositionEmbeddings, Padding: c.PadTokenID, Act: c.Activation, Eps: eps, Init: c.InitializerRange,
+		Dropout:  encoder.Dropout{Hidden: c.Dropout, Attention: c.AttentionDropout, Sequence: c.SeqClassifDropout, Token: c.Dropout},
+		Dropouts: model.Dropout{"dropout": c.Dropout, "attention_dropout": c.AttentionDropout, "seq_classif_dropout": c.SeqClassifDropout},
 		Keys: encoder.Keys{
 			Vocab: "vocab_size", Hidden: "dim", FFN: "hidden_dim", Layers: "n_layers", Heads: "n_heads",
 			Positions: "max_position_embeddings", Act: "activation",

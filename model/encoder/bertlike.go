@@ -30,6 +30,10 @@ type BERT struct {
 	PositionEmbeddingType string  `json:"position_embedding_type"`
 	IsDecoder             bool    `json:"is_decoder"`
 	AddCrossAttention     bool    `json:"add_cross_attention"`
+
+	HiddenDropout     float64  `json:"hidden_dropout_prob"`
+	AttentionDropout  float64  `json:"attention_probs_dropout_prob"`
+	ClassifierDropout *float64 `json:"classifier_dropout"` // nil is HiddenDropout
 }
 
 // ParseBERT reads config.json of BERT and of families that have its keys. pad is
@@ -38,6 +42,7 @@ func ParseBERT(raw json.RawMessage, pad int) (*BERT, error) {
 	c := &BERT{
 		VocabSize: 30522, HiddenSize: 768, NumHiddenLayers: 12, NumAttentionHeads: 12, IntermediateSize: 3072, HiddenAct: "gelu",
 		MaxPositionEmbeddings: 512, TypeVocabSize: 2, InitializerRange: 0.02, LayerNormEps: 1e-12, PadTokenID: pad, PositionEmbeddingType: "absolute",
+		HiddenDropout: 0.1, AttentionDropout: 0.1,
 	}
 	if err := json.Unmarshal(raw, c); err != nil {
 		return nil, err
@@ -55,10 +60,17 @@ func ParseBERT(raw json.RawMessage, pad int) (*BERT, error) {
 
 // Config returns what the engine wants to know.
 func (c *BERT) Config() *Config {
+	drop := model.Dropout{"hidden_dropout_prob": c.HiddenDropout, "attention_probs_dropout_prob": c.AttentionDropout}
+	head := c.HiddenDropout
+	if c.ClassifierDropout != nil {
+		head = *c.ClassifierDropout
+		drop["classifier_dropout"] = head
+	}
 	return &Config{
 		Vocab: c.VocabSize, Hidden: c.HiddenSize, FFN: c.IntermediateSize, Layers: c.NumHiddenLayers, Heads: c.NumAttentionHeads,
 		Positions: c.MaxPositionEmbeddings, Padding: c.PadTokenID, Types: c.TypeVocabSize,
 		Act: c.HiddenAct, Eps: c.LayerNormEps, Init: c.InitializerRange,
+		Dropout: Dropout{Hidden: c.HiddenDropout, AttentionOut: c.HiddenDropout, Attention: c.AttentionDropout, Sequence: head, Token: head}, Dropouts: drop,
 		Keys: Keys{
 			Vocab: "vocab_size", Hidden: "hidden_size", FFN: "intermediate_size", Layers: "num_hidden_layers", Heads: "num_attention_heads",
 			Positions: "max_position_embeddings", Act: "hidden_act", Types: "type_vocab_size",

@@ -23,9 +23,23 @@ type Config struct {
 	// norms, Init is the deviation that heads are drawn with.
 	Act       string
 	Eps, Init float64
+	// Dropout is for training, Dropouts the same with the family's keys.
+	Dropout  Dropout
+	Dropouts model.Dropout
 	// Keys are the names of Vocab, Hidden, FFN, Layers, Heads, Positions, Act and
 	// Types in config.json.
 	Keys Keys
+}
+
+// Dropout holds shares of elements that training sets to zero, in a family's places
+// (transformers' modeling_bert and modeling_distilbert).
+type Dropout struct {
+	// Hidden is for the embeddings and the output of the feed-forward block,
+	// AttentionOut for the output of attention, Attention for its probabilities.
+	Hidden, AttentionOut, Attention float64
+	// Dense and Sequence are for what the two linears of a sequence classifier read,
+	// Token for what that of a token classifier does.
+	Dense, Sequence, Token float64
 }
 
 // Keys are names in config.json, for messages.
@@ -57,6 +71,9 @@ func (c *Config) check(family string) error {
 	}
 	if _, ok := nn.ActivationByName(c.Act); !ok {
 		return fmt.Errorf("config: %s %q: %w; the %s family computes gelu, gelu_new, relu, silu and tanh", c.Keys.Act, c.Act, model.ErrUnsupported, family)
+	}
+	if err := c.Dropouts.Check(); err != nil {
+		return err
 	}
 	if c.Eps <= 0 || c.Init < 0 {
 		return fmt.Errorf("config: layer_norm_eps %g must be positive, initializer_range %g not negative: %w", c.Eps, c.Init, model.ErrMismatch)

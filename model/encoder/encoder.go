@@ -13,9 +13,8 @@
 // (no head: [model.Model.Hidden] gives the rows). A checkpoint whose architecture
 // names no task is built for feature extraction.
 //
-// The dropout that these models were pretrained with (hidden_dropout_prob,
-// attention_probs_dropout_prob, classifier_dropout) is never applied, also not in
-// training: what regularises is the method's own.
+// Training applies the dropout of config.json where transformers does
+// ([nn.BaseDropout]).
 package encoder
 
 import (
@@ -137,7 +136,7 @@ func (f *family) Build(ck *model.Checkpoint, o model.Options) (*model.Model, err
 	n := &network{s: &f.s, c: c, task: o.Task}
 	m := &model.Model{
 		Checkpoint: ck, VocabSize: c.Vocab, HiddenSize: c.Hidden, Layers: c.Layers,
-		MaxPositions: c.Positions - c.Offset, KVSize: c.Hidden, Run: n.run,
+		MaxPositions: c.Positions - c.Offset, KVSize: c.Hidden, Dropout: c.Dropouts, Run: n.run,
 	}
 	if err := n.build(m, o); err != nil {
 		return nil, err

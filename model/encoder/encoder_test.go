@@ -52,6 +52,8 @@ func TestRefuses(t *testing.T) {
 		"one layer fewer":    {distil, map[string]any{"n_layers": 1}, model.ErrMismatch, "not known"},
 		"wrong size":         {distil, map[string]any{"hidden_dim": 65}, model.ErrMismatch, "wrong shape"},
 		"epsilon":            {bert, map[string]any{"layer_norm_eps": 0}, model.ErrMismatch, "layer_norm_eps"},
+		"dropout":            {bert, map[string]any{"classifier_dropout": 1.5}, model.ErrMismatch, "classifier_dropout is 1.5"},
+		"negative dropout":   {distil, map[string]any{"attention_dropout": -0.1}, model.ErrMismatch, "attention_dropout is -0.1"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

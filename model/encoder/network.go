@@ -135,31 +135,44 @@ func (n *network) buildHead(m *model.Model, o model.Options) error {
 func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 	in := n.input.Forward(t, b)
 	x := n.embed(t, in)
-	spec := nn.AttnSpec{Scale: float32(1 / math.Sqrt(float64(n.c.Hidden/n.c.Heads))), Seqs: in.Seqs}
+	drop := &n.c.Dropout
+	spec := nn.AttnSpec{Scale: float32(1 / math.Sqrt(float64(n.c.Hidden/n.c.Heads))), Seqs: in.Seqs, Dropout: drop.Attention}
 	for l := range n.blocks {
 		blk := &n.blocks[l]
 		q, k, v := blk.q.Forward(t, x), blk.k.Forward(t, x), blk.v.Forward(t, x)
 		a := blk.attn.Forward(t, q, k, v, spec)
-		next := blk.attnOut.Forward(t, x, x, blk.o.Forward(t, a))
+		y := nn.BaseDropout(t, blk.o.Forward(t, a), drop.AttentionOut)
+		next := blk.attnOut.Forward(t, x, x, y)
 		t.Discard(x, q, k, v, a)
 		x = next
 
 		up := blk.up.Forward(t, x)
 		a = nn.Apply(t, up, n.act)
-		next = blk.ffnOut.Forward(t, x, x, blk.down.Forward(t, a))
+		y = nn.BaseDropout(t, blk.down.Forward(t, a), drop.Hidden)
+		next = blk.ffnOut.Forward(t, x, x, y)
 		t.Discard(x, up, a)
 		x = next
 	}
-	if n.task != model.SequenceClassification {
-		return in.States(x)
+	switch n.task {
+	case model.SequenceClassification:
+		return &model.States{X: n.first(t, in, x)}
+	case model.TokenClassification:
+		x = nn.BaseDropout(t, x, drop.Token)
 	}
-	first := make([]int32, len(in.Seqs))
+	return in.States(x)
+}
+
+// first returns what the last linear of a sequence classifier reads, of the first
+// row of each sequence. It uses up x.
+func (n *network) first(t *nn.Tape, in *model.Rows, x *nn.Var) *nn.Var {
+	at := make([]int32, len(in.Seqs))
 	for i, s := range in.Seqs {
-		first[i] = int32(s.Start)
+		at[i] = int32(s.Start)
 	}
-	rows := nn.GatherRows(t, x, first)
+	rows := nn.GatherRows(t, x, at)
 	t.Discard(x)
-	return &model.States{X: nn.Apply(t, n.dense.Forward(t, rows), n.s.Head.Act)}
+	rows = nn.BaseDropout(t, rows, n.c.Dropout.Dense)
+	return nn.BaseDropout(t, nn.Apply(t, n.dense.Forward(t, rows), n.s.Head.Act), n.c.Dropout.Sequence)
 }
 
 // embed adds token types and positions to the rows and norms the sum.
@@ -178,7 +191,7 @@ func (n *network) embed(t *nn.Tape, in *model.Rows) *nn.Var {
 	t.Discard(x)
 	out := n.norm.Forward(t, sum)
 	t.Discard(sum)
-	return out
+	return nn.BaseDropout(t, out, n.c.Dropout.Hidden)
 }
 
 // positions returns the row of the position table of each row. RoBERTa counts

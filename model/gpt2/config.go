@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/model/decoder"
 	"github.com/peftkit/peftkit/nn"
 )
 
@@ -27,6 +28,11 @@ type config struct {
 	PadTokenID        *int32            `json:"pad_token_id"`
 	ID2Label          map[string]string `json:"id2label"`
 	NumLabels         int               `json:"num_labels"`
+	EmbdDropout       float64           `json:"embd_pdrop"`
+	AttnDropout       float64           `json:"attn_pdrop"`
+	ResidDropout      float64           `json:"resid_pdrop"`
+	ClassifierDropout *float64          `json:"classifier_dropout"`
+	HiddenDropout     *float64          `json:"hidden_dropout"`
 
 	act nn.Activation
 }
@@ -53,6 +59,7 @@ func parseConfig(raw json.RawMessage) (*config, error) {
 	c := &config{
 		Embd: 768, Layers: 12, Heads: 12, Positions: 1024, VocabSize: 50257, Activation: "gelu_new", Eps: 1e-5,
 		InitializerRange: 0.02, ScaleAttn: true, TieWordEmbeddings: true,
+		EmbdDropout: 0.1, AttnDropout: 0.1, ResidDropout: 0.1,
 	}
 	if err := json.Unmarshal(raw, c); err != nil {
 		return nil, fmt.Errorf("config.json: %w", err)
@@ -85,7 +92,20 @@ func (c *config) check() error {
 	case c.Eps <= 0:
 		return fmt.Errorf("config: layer_norm_epsilon %g must be positive: %w", c.Eps, model.ErrMismatch)
 	}
-	return nil
+	return c.dropout(model.TokenClassification).Check()
+}
+
+// dropout returns what training leaves out for a task.
+func (c *config) dropout(task model.Task) model.Dropout {
+	d := model.Dropout{"embd_pdrop": c.EmbdDropout, "attn_pdrop": c.AttnDropout, "resid_pdrop": c.ResidDropout}
+	if task == model.TokenClassification {
+		d["classifier_dropout"] = c.tokenDropout()
+	}
+	return d
+}
+
+func (c *config) tokenDropout() float64 {
+	return decoder.TokenDropout(c.ClassifierDropout, c.HiddenDropout)
 }
 
 func (c *config) inner() int {

@@ -18,13 +18,13 @@ type block struct {
 }
 
 type network struct {
-	c        *config
-	tokens   *nn.EmbeddingLayer
-	pos      *nn.EmbeddingLayer
-	input    *model.Input
-	blocks   []block
-	norm     *nn.NormLayer
-	sequence bool // pools the last row of each sequence
+	c      *config
+	tokens *nn.EmbeddingLayer
+	pos    *nn.EmbeddingLayer
+	input  *model.Input
+	blocks []block
+	norm   *nn.NormLayer
+	task   model.Task
 }
 
 // Build implements model.Family.
@@ -33,10 +33,10 @@ func (f family) Build(ck *model.Checkpoint, o model.Options) (*model.Model, erro
 	if err != nil {
 		return nil, err
 	}
-	n := &network{c: c, sequence: o.Task == model.SequenceClassification}
+	n := &network{c: c, task: o.Task}
 	m := &model.Model{
 		Checkpoint: ck, VocabSize: c.VocabSize, HiddenSize: c.Embd, Layers: c.Layers,
-		MaxPositions: c.Positions, KVSize: c.Embd, TiedHead: c.TieWordEmbeddings, Run: n.run,
+		MaxPositions: c.Positions, KVSize: c.Embd, TiedHead: c.TieWordEmbeddings, Dropout: c.dropout(o.Task), Run: n.run,
 	}
 	if err := n.build(m); err != nil {
 		return nil, err
@@ -127,8 +127,8 @@ func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 	c := n.c
 	h := c.Embd
 	in := n.input.Forward(t, b)
-	spec := nn.AttnSpec{Seqs: in.Seqs, Causal: true}
-	x := nn.Add(t, in.X, n.pos.Forward(t, in.Pos))
+	spec := nn.AttnSpec{Seqs: in.Seqs, Causal: true, Dropout: c.AttnDropout}
+	x := nn.BaseDropout(t, nn.Add(t, in.X, n.pos.Forward(t, in.Pos)), c.EmbdDropout)
 	for l := range n.blocks {
 		blk := &n.blocks[l]
 		spec.Scale = c.attnScale(l)
@@ -142,7 +142,7 @@ func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 			b.Cache.Append(l, k, v)
 		}
 		a := blk.attn.Forward(t, q, k, v, spec)
-		next := blk.attnEnd.Forward(t, x, y, blk.out.Forward(t, a))
+		next := blk.attnEnd.Forward(t, x, y, nn.BaseDropout(t, blk.out.Forward(t, a), c.ResidDropout))
 		t.Discard(x, q, k, v, a, y)
 		x = next
 
@@ -150,17 +150,21 @@ func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 		up := blk.up.Forward(t, y)
 		blk.mlpEnd.Release(t, y)
 		a = nn.Apply(t, up, c.act)
-		next = blk.mlpEnd.Forward(t, x, y, blk.down.Forward(t, a))
+		next = blk.mlpEnd.Forward(t, x, y, nn.BaseDropout(t, blk.down.Forward(t, a), c.ResidDropout))
 		t.Discard(x, up, a, y)
 		x = next
 	}
 	if b.Cache != nil {
 		b.Cache.Advance(in.X.Rows)
 	}
-	if n.sequence {
+	if n.task == model.SequenceClassification {
 		return &model.States{X: n.norm.Forward(t, decoder.LastRows(t, x, in, c.PadTokenID))}
 	}
-	return in.States(n.norm.Forward(t, x))
+	x = n.norm.Forward(t, x)
+	if n.task == model.TokenClassification {
+		x = nn.BaseDropout(t, x, c.tokenDropout())
+	}
+	return in.States(x)
 }
 
 func (c *config) attnScale(layer int) float32 {

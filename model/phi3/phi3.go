@@ -24,7 +24,7 @@ var family = &decoder.Family{
 		c.RMSNormEps, c.PadTokenID = 1e-5, decoder.Ptr(int32(32000))
 	},
 	Derive: func(c *decoder.Config) error {
-		c.Variant = decoder.Variant{FusedQKV: true, FusedMLP: true}
+		c.Variant = decoder.Variant{FusedQKV: true, FusedMLP: true, ResidDropout: c.ResidDropout}
 		if r := c.Rope(); r.Type == "yarn" { // what early files called it
 			r.Type = "longrope"
 		}

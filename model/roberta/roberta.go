@@ -42,6 +42,7 @@ func init() {
 			}
 			e := c.Config()
 			e.Offset = e.Padding + 1
+			e.Dropout.Dense = e.Dropout.Sequence
 			return e, nil
 		},
 		Write: func(c *encoder.Config, put func(key string, v any)) {

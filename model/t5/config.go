@@ -31,6 +31,8 @@ type Config struct {
 	EOS               model.TokenIDs `json:"eos_token_id"`
 	PAD               *int32         `json:"pad_token_id"`
 	Start             *int32         `json:"decoder_start_token_id"`
+	Dropout           float64        `json:"dropout_rate"`
+	ClassifierDropout float64        `json:"classifier_dropout"`
 
 	// encoderOnly is a T5EncoderModel, which has no decoder.
 	encoderOnly bool
@@ -50,7 +52,7 @@ func parseConfig(raw json.RawMessage) (*Config, error) {
 	pad := int32(0)
 	c := &Config{
 		VocabSize: 32128, DModel: 512, DKV: 64, DFF: 2048, NumLayers: 6, NumHeads: 8, Buckets: 32, MaxDistance: 128,
-		Eps: 1e-6, InitFactor: 1, FeedForward: "relu", NPositions: 512, EOS: model.TokenIDs{1}, PAD: &pad,
+		Eps: 1e-6, InitFactor: 1, FeedForward: "relu", NPositions: 512, EOS: model.TokenIDs{1}, PAD: &pad, Dropout: 0.1,
 	}
 	if err := json.Unmarshal(raw, c); err != nil {
 		return nil, fmt.Errorf("config.json: %w", err)
@@ -92,7 +94,11 @@ func (c *Config) check() error {
 	if c.act, ok = nn.ActivationByName(name); !ok {
 		return fmt.Errorf("config: feed_forward_proj %q: %w", c.FeedForward, model.ErrUnsupported)
 	}
-	return nil
+	return c.dropout().Check()
+}
+
+func (c *Config) dropout() model.Dropout {
+	return model.Dropout{"dropout_rate": c.Dropout, "classifier_dropout": c.ClassifierDropout}
 }
 
 // scaled says that the decoder's output is multiplied by d_model^-0.5 before the

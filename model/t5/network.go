@@ -65,7 +65,7 @@ func (n *network) build(m *model.Model, o model.Options) error {
 	case model.FeatureExtraction:
 		return nil
 	case model.SequenceClassification:
-		n.pooled, err = m.NewPooledHead(o, n.c.DModel, n.c.InitFactor/math.Sqrt(float64(n.c.DModel)))
+		n.pooled, err = m.NewPooledHead(o, n.c.DModel, n.c.InitFactor/math.Sqrt(float64(n.c.DModel)), n.c.ClassifierDropout)
 		return err
 	}
 	w, err := load(m, prefix, head)
@@ -185,15 +185,15 @@ func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 func (n *network) encode(t *nn.Tape, b *model.Batch) (*model.Rows, *nn.Var) {
 	s := &n.enc
 	in := s.input.Forward(t, b)
-	x, table := in.X, s.bias.Forward(t, s.rows)
+	x, table := nn.BaseDropout(t, in.X, n.c.Dropout), s.bias.Forward(t, s.rows)
 	for l := range s.layers {
 		lay := &s.layers[l]
-		x = lay.self.run(t, x, func(h *nn.Var) *nn.Var {
-			return lay.self.place.AttendSelf(t, h, nil, s.spec(in.Seqs, table))
+		x = lay.self.run(t, x, n.c.Dropout, func(h *nn.Var) *nn.Var {
+			return lay.self.place.AttendSelf(t, h, nil, n.spec(s, in.Seqs, table))
 		})
-		x = lay.feedForward(t, x, n.c.act)
+		x = lay.feedForward(t, x, n.c)
 	}
-	return in, s.leave(t, x, table)
+	return in, s.leave(t, x, table, n.c.Dropout)
 }
 
 // decode runs the decoder, and the encoder unless a cache holds the source. It
@@ -209,59 +209,64 @@ func (n *network) decode(t *nn.Tape, b *model.Batch) *model.States {
 	}
 	s := &n.dec
 	in := s.input.Forward(t, b)
-	x, table := in.X, s.bias.Forward(t, s.rows)
+	x, table := nn.BaseDropout(t, in.X, n.c.Dropout), s.bias.Forward(t, s.rows)
 	for l := range s.layers {
 		lay := &s.layers[l]
-		x = lay.self.run(t, x, func(h *nn.Var) *nn.Var {
-			spec := s.spec(in.Seqs, table)
+		x = lay.self.run(t, x, n.c.Dropout, func(h *nn.Var) *nn.Var {
+			spec := n.spec(s, in.Seqs, table)
 			spec.Causal = true
 			return lay.self.place.AttendSelf(t, h, b.Cache, spec)
 		})
-		x = lay.cross.run(t, x, func(h *nn.Var) *nn.Var {
-			return lay.cross.place.AttendCross(t, h, b.Cache, mem, nn.AttnSpec{Scale: 1, Seqs: in.Seqs})
+		x = lay.cross.run(t, x, n.c.Dropout, func(h *nn.Var) *nn.Var {
+			return lay.cross.place.AttendCross(t, h, b.Cache, mem, n.spec(s, in.Seqs, nil))
 		})
-		x = lay.feedForward(t, x, n.c.act)
+		x = lay.feedForward(t, x, n.c)
 	}
 	t.Discard(mem.X)
 	if b.Cache != nil {
 		b.Cache.Advance(in.X.Rows)
 	}
-	return in.States(s.leave(t, x, table))
+	return in.States(s.leave(t, x, table, n.c.Dropout))
 }
 
-// spec describes the self-attention of a stack: no scale, and a bias.
-func (s *stack) spec(seqs []nn.Span, table *nn.Var) nn.AttnSpec {
-	return nn.AttnSpec{Scale: 1, Seqs: seqs, Bias: &nn.RelativeBias{Table: table, Bucket: s.bucket}}
+// spec describes the attention of a stack: no scale, and a bias if it has a table.
+func (n *network) spec(s *stack, seqs []nn.Span, table *nn.Var) nn.AttnSpec {
+	spec := nn.AttnSpec{Scale: 1, Seqs: seqs, Dropout: n.c.Dropout}
+	if table != nil {
+		spec.Bias = &nn.RelativeBias{Table: table, Bucket: s.bucket}
+	}
+	return spec
 }
 
 // leave norms what the last layer gives. It uses up x and the table of biases.
-func (s *stack) leave(t *nn.Tape, x, table *nn.Var) *nn.Var {
+func (s *stack) leave(t *nn.Tape, x, table *nn.Var, dropout float64) *nn.Var {
 	y := s.norm.Forward(t, x)
 	t.Discard(x, table)
-	return y
+	return nn.BaseDropout(t, y, dropout)
 }
 
 // run computes the sublayer of an attention: body turns what the attention reads
 // into its output, which joins the stream x. It uses up x.
-func (a *attention) run(t *nn.Tape, x *nn.Var, body func(h *nn.Var) *nn.Var) *nn.Var {
+func (a *attention) run(t *nn.Tape, x *nn.Var, dropout float64, body func(h *nn.Var) *nn.Var) *nn.Var {
 	h := a.norm.Forward(t, x)
-	next := a.end.Forward(t, x, h, body(h))
+	next := a.end.Forward(t, x, h, nn.BaseDropout(t, body(h), dropout))
 	t.Discard(x, h)
 	return next
 }
 
 // feedForward computes the last sublayer of a layer. It uses up x.
-func (l *layer) feedForward(t *nn.Tape, x *nn.Var, act nn.Activation) *nn.Var {
+func (l *layer) feedForward(t *nn.Tape, x *nn.Var, c *Config) *nn.Var {
 	h := l.norm.Forward(t, x)
 	up := l.up.Forward(t, h)
 	var gate, a *nn.Var
 	if l.gate == nil {
-		a = nn.Apply(t, up, act)
+		a = nn.Apply(t, up, c.act)
 	} else {
 		gate = l.gate.Forward(t, h)
-		a = nn.Gated(t, act, gate, up)
+		a = nn.Gated(t, c.act, gate, up)
 	}
-	next := l.end.Forward(t, x, h, l.wo.Forward(t, a))
+	a = nn.BaseDropout(t, a, c.Dropout)
+	next := l.end.Forward(t, x, h, nn.BaseDropout(t, l.wo.Forward(t, a), c.Dropout))
 	t.Discard(gate, up, a, x, h)
 	return next
 }

@@ -195,7 +195,7 @@ func (family) Build(ck *model.Checkpoint, o model.Options) (*model.Model, error)
 	n := &network{c: c, task: o.Task}
 	m := &model.Model{
 		Checkpoint: ck, VocabSize: c.VocabSize, HiddenSize: c.DModel, Layers: *c.NumDecoderLayers,
-		MaxPositions: max(c.NPositions, maxPositions), KVSize: c.inner(), Start: -1, Run: n.run,
+		MaxPositions: max(c.NPositions, maxPositions), KVSize: c.inner(), Start: -1, Dropout: c.dropout(), Run: n.run,
 	}
 	if o.Task == model.FeatureExtraction {
 		m.Layers = c.NumLayers
