@@ -164,7 +164,8 @@ func BaseDropout(t *Tape, x *Var, p float64) *Var {
 }
 
 // LayerDrop reports whether a step leaves out a whole layer, which it does with
-// probability p on tapes with BaseDropout (Fan et al. 2019, arXiv 1909.11556).
+// probability p on tapes with BaseDropout (Fan et al. 2019, arXiv 1909.11556). The
+// layer's gradients are zero then, where PyTorch has none.
 func LayerDrop(t *Tape, p float64) bool {
 	if !t.Train || !t.BaseDropout || p <= 0 {
 		return false
