@@ -22,7 +22,7 @@ table() { # NAME TASK METHODS MODEL-AND-FLAGS
   local name="$1" task="$2" methods="$3" model="$4"
   shift 4
   cp "$tasks/$task.yaml" .
-  "$peftkit" compare -m "$model" -d "$task.yaml" -o "table-$name" --seeds 3 --methods "$methods" "$@"
+  "$peftkit" compare -m "$model" -d "$task.yaml" -o "table-$name" --seeds "${seeds:-3}" --methods "$methods" "$@"
 }
 
 british() {
@@ -66,7 +66,7 @@ twice() {
     --set compacter.phm_rank=8 --set compacter.reduction_factor=8 --set compacter.shared_phm_rule=false
 }
 
-# The same prompt on a small and a larger model of one family, both trained here from nothing.
+# The same prompt on models of one family: a small and a larger one, both trained here from nothing, and SmolLM2 (one seed: an hour on one core).
 scale() {
   local size
   for size in small large; do
@@ -78,6 +78,7 @@ scale() {
     table "scale-$size" scale none,full,prompt-tuning,lora "scale/$size-base" \
       --lr full=5e-4 --lr prompt-tuning=0.1 --lr lora=2e-3
   done
+  seeds=1 table scale-smollm2 scale none,full,prompt-tuning "${instructions[@]}" --lr full=5e-5 --lr prompt-tuning=0.1
 }
 
 # Scores of one method at several learning rates, on dev.jsonl instead of valid.jsonl.
