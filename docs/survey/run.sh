@@ -78,7 +78,7 @@ scale() {
     table "scale-$size" scale none,full,prompt-tuning,lora "scale/$size-base" \
       --lr full=5e-4 --lr prompt-tuning=0.1 --lr lora=2e-3
   done
-  seeds=1 table scale-smollm2 scale none,full,prompt-tuning "${instructions[@]}" --lr full=5e-5 --lr prompt-tuning=0.1
+  seeds=1 table scale-smollm2 scale none,full,prompt-tuning,lora "${instructions[@]}" --lr full=5e-5 --lr prompt-tuning=0.1 --lr lora=6e-4
 }
 
 # Scores of one method at several learning rates, on dev.jsonl instead of valid.jsonl.
