@@ -23,6 +23,15 @@ def pytest_configure(config):
     torch.set_num_threads(len(os.sched_getaffinity(0)))
 
 
+@pytest.fixture
+def one_thread():
+    """For small models: their products take longer when two threads wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @dataclass(frozen=True)
 class OnDisk:
     """A small model: its Hugging Face folder and its float32 model in transformers."""

@@ -34,6 +34,8 @@ from peers import methods, models, peftkit, tokenizers_
 from peers.methods import Case
 from test_methods_prompt import build
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 #: Every layer of PEFT's state repeats the shared matrices; files hold them once.
 SHARED = tuple(f"{layer}.{matrix}" for layer in ("query", "value", "dense", "q", "v", "wo", "q_proj", "v_proj", "fc2")
                for matrix in ("vera_A", "vera_B", "randlora_A", "randlora_B", "vblora_vector_bank"))
@@ -119,15 +121,6 @@ def bases(tmp_path_factory):
         return made[name]
 
     return get
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Products of this size take longer when two threads wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(params=CASES)

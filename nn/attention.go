@@ -66,7 +66,7 @@ func Attention(t *Tape, q, k, v *Var, s AttnSpec) *Var {
 	}
 	a := newAttention(q, k, v, out, lse, s)
 	var drop *dropMask
-	if t.Train && t.BaseDropout && s.Dropout > 0 {
+	if t.drops(s.Dropout) {
 		m := t.newMask(float32(s.Dropout))
 		drop = &m
 	}

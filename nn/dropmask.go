@@ -10,10 +10,18 @@ type dropMask struct {
 	keep  float32 // what a kept element is multiplied by
 }
 
+// draw returns the bits of the next dropout operation.
+func (t *Tape) draw() uint64 {
+	t.draws++
+	return mix(t.Seed ^ mix(t.draws))
+}
+
+// drops reports whether networks leave out a share of p now.
+func (t *Tape) drops(p float64) bool { return t.Train && t.BaseDropout && p > 0 }
+
 // newMask draws a mask that drops with probability p.
 func (t *Tape) newMask(p float32) dropMask {
-	t.draws++
-	m := dropMask{key: mix(t.Seed ^ mix(t.draws)), limit: uint32(math.Round(math.Min(float64(p), 1) * 65536))}
+	m := dropMask{key: t.draw(), limit: uint32(math.Round(math.Min(float64(p), 1) * 65536))}
 	if p < 1 {
 		m.keep = 1 / (1 - p)
 	}

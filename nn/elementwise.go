@@ -144,7 +144,7 @@ func Dropout(t *Tape, x *Var, p float32) *Var {
 // the tape has BaseDropout, else x itself. It uses up x: where x cannot be computed
 // again and nothing recorded reads it, it takes over its memory.
 func BaseDropout(t *Tape, x *Var, p float64) *Var {
-	if !t.Train || !t.BaseDropout || p <= 0 {
+	if !t.drops(p) {
 		return x
 	}
 	var out *Var
@@ -167,11 +167,7 @@ func BaseDropout(t *Tape, x *Var, p float64) *Var {
 // probability p on tapes with BaseDropout (Fan et al. 2019, arXiv 1909.11556). The
 // layer's gradients are zero then, where PyTorch has none.
 func LayerDrop(t *Tape, p float64) bool {
-	if !t.Train || !t.BaseDropout || p <= 0 {
-		return false
-	}
-	t.draws++
-	return float64(mix(t.Seed^mix(t.draws))>>11)/(1<<53) < p
+	return t.drops(p) && float64(t.draw()>>11)/(1<<53) < p
 }
 
 func (t *Tape) recordDropout(out, x *Var, mask dropMask) {

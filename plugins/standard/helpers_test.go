@@ -180,8 +180,9 @@ func losses(t *testing.T, m *model.Model, ad peft.Adapter, rate, decay float64, 
 }
 
 // gradients compares gradients with differences of the loss, for a few of the
-// parameters, with the dropout of training: one seed is one mask. Where the loss has a bend (ReLU) nearby these mean nothing, so the
-// largest of one of a parameter's quarters has to agree.
+// parameters, with the dropout of training: one seed is one mask. Where the loss
+// has a bend (ReLU) nearby these mean nothing, so the largest of one of a
+// parameter's quarters has to agree.
 func gradients(t *testing.T, m *model.Model, ad peft.Adapter) {
 	t.Helper()
 	d := dataset(m)
