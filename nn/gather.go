@@ -2,12 +2,14 @@ package nn
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/peftkit/peftkit/kernels"
 )
 
-// Embed returns rows ids of w as [len(ids), w.In].
-func Embed(t *Tape, w *Weight, ids []int32) *Var {
+// Embed returns rows ids of w as [len(ids), w.In]. Row padding, unless negative, gets
+// no gradient from it: padding_idx of PyTorch's embedding.
+func Embed(t *Tape, w *Weight, ids []int32, padding int32) *Var {
 	if w.Transposed {
 		panic("nn: Embed of a transposed weight")
 	}
@@ -19,18 +21,35 @@ func Embed(t *Tape, w *Weight, ids []int32) *Var {
 			w.Row(o.Row(i), int(ids[i]))
 		}
 	})
-	t.record(out, func() { scatterRows(t.zeroed(w.trainable()), out.gradMat(), ids) })
+	t.record(out, func() { scatterRows(t.zeroed(w.trainable()), out.gradMat(), learned(ids, padding)) })
 	return out
 }
 
-// scatterRows does dst[ids[i]] += src[i]. Columns are split between goroutines,
-// rows are added in order.
+// learned puts -1 in the place of the padding's ids.
+func learned(ids []int32, padding int32) []int32 {
+	if padding < 0 || !slices.Contains(ids, padding) {
+		return ids
+	}
+	out := slices.Clone(ids)
+	for i, id := range out {
+		if id == padding {
+			out[i] = -1
+		}
+	}
+	return out
+}
+
+// scatterRows does dst[ids[i]] += src[i], where ids[i] is not negative. Columns are
+// split between goroutines, rows are added in order.
 func scatterRows(dst, src kernels.Mat, ids []int32) {
 	const width = 256
 	blocks := (src.Cols + width - 1) / width
 	kernels.Parallel(blocks, 1, func(lo, hi int) {
 		c0, c1 := lo*width, min(hi*width, src.Cols)
 		for i, id := range ids {
+			if id < 0 {
+				continue
+			}
 			d := dst.Row(int(id))[c0:c1]
 			kernels.Add(d, d, src.Row(i)[c0:c1])
 		}
@@ -53,8 +72,8 @@ func GatherRows(t *Tape, x *Var, rows []int32) *Var {
 }
 
 // GatherCols returns the given columns of a as rows: [len(cols), a.Rows]. LoRA on
-// an embedding looks up its A, [r, vocabulary], this way.
-func GatherCols(t *Tape, a *Var, cols []int32) *Var {
+// an embedding looks up its A, [r, vocabulary], this way. Padding is as for [Embed].
+func GatherCols(t *Tape, a *Var, cols []int32, padding int32) *Var {
 	out := t.New(len(cols), a.Rows)
 	out.Needs = a.Needs
 	am, o := a.Mat(), out.Mat()
@@ -68,12 +87,14 @@ func GatherCols(t *Tape, a *Var, cols []int32) *Var {
 		}
 	}
 	t.record(out, func() {
-		g, dy := t.zeroed(a), out.gradMat()
+		g, dy, cols := t.zeroed(a), out.gradMat(), learned(cols, padding)
 		kernels.Parallel(a.Rows, 1, func(lo, hi int) {
 			for r := lo; r < hi; r++ {
 				d := g.Row(r)
 				for i, c := range cols {
-					d[c] += dy.Data[i*dy.Stride+r]
+					if c >= 0 {
+						d[c] += dy.Data[i*dy.Stride+r]
+					}
 				}
 			}
 		})

@@ -111,7 +111,7 @@ func ropeOf(headDim int) *RoPETable {
 // step runs forward and backward through the blocks and a head.
 func step(tape *Tape, blocks []*testBlock, emb *Weight, head *LinearLayer, ids []int32, pos []int32, table *RoPETable, spans []Span) float64 {
 	tape.Reset()
-	x := Embed(tape, emb, ids)
+	x := Embed(tape, emb, ids, -1)
 	for _, b := range blocks {
 		x = b.forward(tape, x, pos, table, spans)
 	}

@@ -126,6 +126,9 @@ type EmbeddingLayer struct {
 	// Scale, if not 0, multiplies the rows that are looked up, with what is attached,
 	// as HF PEFT does: the embeddings of Gemma, BART and Marian.
 	Scale float32
+	// Padding, if not nil, is a row that a look-up gives no gradient, as padding_idx of
+	// PyTorch's Embedding; a negative one counts from the end.
+	Padding *int32
 
 	wraps []func(t *Tape, ids []int32, next func(*Tape, []int32) *Var) *Var
 }
@@ -143,9 +146,20 @@ func (l *EmbeddingLayer) Forward(t *Tape, ids []int32) *Var {
 
 func (l *EmbeddingLayer) call(t *Tape, ids []int32, depth int) *Var {
 	if depth == 0 {
-		return Embed(t, l.W, ids)
+		return Embed(t, l.W, ids, l.PaddingRow())
 	}
 	return l.wraps[depth-1](t, ids, func(t *Tape, ids []int32) *Var { return l.call(t, ids, depth-1) })
+}
+
+// PaddingRow is the number of the row that Padding means, -1 without one.
+func (l *EmbeddingLayer) PaddingRow() int32 {
+	switch {
+	case l.Padding == nil:
+		return -1
+	case *l.Padding < 0:
+		return *l.Padding + int32(l.W.Out)
+	}
+	return *l.Padding
 }
 
 // Wrap attaches a function around the look-up; the last one added is the outermost.

@@ -242,7 +242,7 @@ func gatherCases() []opCase {
 	ids := []int32{3, 0, 3, 5, 3, 2}
 	return []opCase{
 		{name: "Embed", inputs: [][2]int{{6, 300}}, params: []int{0},
-			run: func(t *Tape, v []*Var) *Var { return Embed(t, asParam(v[0]), ids) },
+			run: func(t *Tape, v []*Var) *Var { return Embed(t, asParam(v[0]), ids, -1) },
 			twin: func(m []mat64) mat64 {
 				return newMat64(len(ids), 300).each(func(i, j int) float64 { return m[0].at(int(ids[i]), j) })
 			}},
@@ -252,7 +252,7 @@ func gatherCases() []opCase {
 				return newMat64(len(ids), 17).each(func(i, j int) float64 { return m[0].at(int(ids[i]), j) })
 			}},
 		{name: "GatherCols", inputs: [][2]int{{4, 6}}, params: []int{0},
-			run: func(t *Tape, v []*Var) *Var { return GatherCols(t, v[0], ids) },
+			run: func(t *Tape, v []*Var) *Var { return GatherCols(t, v[0], ids, -1) },
 			twin: func(m []mat64) mat64 {
 				return newMat64(len(ids), 4).each(func(i, j int) float64 { return m[0].at(j, int(ids[i])) })
 			}},

@@ -110,3 +110,40 @@ func TestHooks(t *testing.T) {
 	n.Detach()
 	require.False(t, n.Hooked())
 }
+
+// The padding's row is looked up like any other and learns nothing.
+func TestEmbeddingPadding(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		padding *int32
+		want    []float32
+	}{
+		{"none", nil, []float32{1, 2, 0}},
+		{"a row", ptr(int32(1)), []float32{1, 0, 0}},
+		{"the first row", ptr(int32(0)), []float32{0, 2, 0}},
+		{"from the end", ptr(int32(-2)), []float32{1, 0, 0}},
+		{"not looked up", ptr(int32(2)), []float32{1, 2, 0}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tape := NewTape()
+			defer tape.Close()
+			tape.Train = true
+			p := NewParam("w", 3, 1)
+			copy(p.V.Data, []float32{5, 6, 7})
+			e := &EmbeddingLayer{W: &Weight{Name: "w", Out: 3, In: 1, P: p}, Padding: tt.padding}
+			y := e.Forward(tape, []int32{1, 0, 1})
+			require.Equal(t, []float32{6, 5, 6}, y.Data)
+			a := NewParam("a", 1, 3)
+			z := GatherCols(tape, a.V, []int32{1, 0, 1}, e.PaddingRow())
+			g, _ := tape.Grad(Sum(tape, y, z))
+			for i := range g.Data {
+				g.Data[i] = 1
+			}
+			tape.Backward()
+			require.Equal(t, tt.want, p.V.Grad)
+			require.Equal(t, tt.want, a.V.Grad)
+		})
+	}
+}
+
+func ptr[T any](v T) *T { return &v }

@@ -110,6 +110,7 @@ func (n *network) buildStack(m *model.Model, s *stack, embed *nn.Weight) error {
 		default:
 			entry.Embedding = &nn.EmbeddingLayer{Path: mod.path, W: w}
 			if mod.kind == embedding {
+				entry.Embedding.Padding = n.c.PAD
 				if n.c.ScaleEmbedding {
 					entry.Embedding.Scale = float32(math.Sqrt(float64(n.c.DModel)))
 				}

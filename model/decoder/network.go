@@ -92,7 +92,7 @@ func (n *network) build(m *model.Model) error {
 		entry := &model.Module{Path: mod.hf}
 		switch dst := place[mod.hf].(type) {
 		case **nn.EmbeddingLayer:
-			entry.Embedding = &nn.EmbeddingLayer{Path: mod.hf, W: w}
+			entry.Embedding = &nn.EmbeddingLayer{Path: mod.hf, W: w, Padding: n.c.PadTokenID}
 			if n.c.Variant.ScaledEmbedding {
 				entry.Embedding.Scale = float32(math.Sqrt(float64(n.c.HiddenSize)))
 			}

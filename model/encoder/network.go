@@ -60,6 +60,13 @@ func (n *network) build(m *model.Model, o model.Options) error {
 	if t := layers[e+"token_type_embeddings"]; t != nil {
 		n.typs = t.Embedding
 	}
+	if c.Padding >= 0 {
+		pad := int32(c.Padding)
+		n.words.Padding = &pad
+		if c.Offset > 0 { // padding has a position of its own
+			n.pos.Padding = &pad
+		}
+	}
 	n.input = &model.Input{Stack: model.Encoder, Embedding: n.words}
 	m.Inputs = []*model.Input{n.input}
 	n.blocks = make([]block, c.Layers)

@@ -117,7 +117,7 @@ func (s *Tokens) Attach(scale float32) error {
 	s.look()
 	for _, m := range s.modules() {
 		if m.Embedding != nil {
-			m.Embedding.Wrap(s.lookup(scale))
+			m.Embedding.Wrap(s.lookup(m.Embedding, scale))
 			continue
 		}
 		// x·Wᵀ of these tokens becomes x·deltaᵀ.
@@ -131,8 +131,9 @@ func (s *Tokens) Attach(scale float32) error {
 	return nil
 }
 
-// lookup puts the trained rows in the place of the base's.
-func (s *Tokens) lookup(scale float32) func(*nn.Tape, []int32, func(*nn.Tape, []int32) *nn.Var) *nn.Var {
+// lookup puts the trained rows in the place of the base's. The row of the layer's
+// padding learns nothing from it, as in PEFT.
+func (s *Tokens) lookup(layer *nn.EmbeddingLayer, scale float32) func(*nn.Tape, []int32, func(*nn.Tape, []int32) *nn.Var) *nn.Var {
 	return func(t *nn.Tape, ids []int32, next func(*nn.Tape, []int32) *nn.Var) *nn.Var {
 		y := next(t, ids)
 		from, hit := make([]int32, len(ids)), false
@@ -149,7 +150,17 @@ func (s *Tokens) lookup(scale float32) func(*nn.Tape, []int32, func(*nn.Tape, []
 		if scale != 1 {
 			rows = nn.Sum(t, nn.Scale(t, rows, scale), nn.Scale(t, s.base, 1-scale))
 		}
-		all := nn.Concat(t, y, rows)
+		parts := []*nn.Var{y, rows}
+		pad := layer.PaddingRow()
+		if k, ok := s.number[pad]; ok {
+			parts = append(parts, &nn.Var{Rows: 1, Cols: rows.Cols, Data: slices.Clone(rows.Mat().Row(int(k)))})
+			for i, id := range ids {
+				if id == pad {
+					from[i] = int32(len(ids) + rows.Rows)
+				}
+			}
+		}
+		all := nn.Concat(t, parts...)
 		t.Discard(y)
 		out := nn.GatherRows(t, all, from)
 		t.Discard(all)

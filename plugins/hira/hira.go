@@ -1,7 +1,8 @@
 // Package hira is HiRA (Huang et al. 2025, ICLR; openreview TwJrTz9cRS) as a
 // peftkit method: a weight is multiplied, element by element, by one plus a product
 // of low rank, so that its change has high rank. Files are those of Hugging Face
-// PEFT's HIRA.
+// PEFT's HIRA. On embeddings with a scale (Gemma) the change has the scale, as it has
+// once it is merged; PEFT's forward pass leaves it out there.
 //
 // The weight stays in the type it is stored in: its elements are multiplied as they
 // are decoded, in training on many rows as they are packed. The gradient needs the

@@ -152,7 +152,7 @@ func multiply(w, a, b kernels.Mat, trans bool, scale float32) {
 func (s *embedding) Attach(scale float32) error {
 	s.layer.Wrap(func(t *nn.Tape, ids []int32, next func(*nn.Tape, []int32) *nn.Var) *nn.Var {
 		y := next(t, ids)
-		factor := nn.MatMulT(t, nn.GatherCols(t, s.a.V, ids), s.b.V)
+		factor := nn.MatMulT(t, nn.GatherCols(t, s.a.V, ids, -1), s.b.V) // PEFT's HiRA has no padding here
 		return nn.Sum(t, y, nn.Scale(t, nn.Mul(t, y, factor), scale))
 	})
 	return nil

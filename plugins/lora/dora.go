@@ -137,7 +137,7 @@ func (s *doraEmbedding) Attach(scale float32) error {
 	s.effect = s.scale * scale
 	b := s.factor()
 	layer.Wrap(func(t *nn.Tape, ids []int32, next func(*nn.Tape, []int32) *nn.Var) *nn.Var {
-		z := nn.GatherCols(t, s.a.V, ids)
+		z := nn.GatherCols(t, s.a.V, ids, layer.PaddingRow())
 		y := nn.Add(t, next(t, ids), nn.Scale(t, nn.LinearOp(t, z, b, nil), s.effect))
 		return scaled(t, y, s.factors(t, scale))
 	})

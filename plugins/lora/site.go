@@ -170,7 +170,7 @@ func (s *embedding) Attach(scale float32) error {
 	s.effect = s.scale * scale
 	b := s.factor()
 	s.at.Mod.Embedding.Wrap(func(t *nn.Tape, ids []int32, next func(*nn.Tape, []int32) *nn.Var) *nn.Var {
-		z := nn.GatherCols(t, s.a.V, ids)
+		z := nn.GatherCols(t, s.a.V, ids, s.at.Mod.Embedding.PaddingRow())
 		return nn.Add(t, next(t, ids), nn.Scale(t, nn.LinearOp(t, z, b, nil), s.effect))
 	})
 	return nil
