@@ -26,8 +26,9 @@ type AdamW struct {
 }
 
 // noDecay finds biases and norm weights, to which transformers' Trainer applies
-// no weight decay (get_decay_parameter_names).
-var noDecay = regexp.MustCompile(`(?i)bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)`)
+// no weight decay (get_decay_parameter_names). It knows GPT-2's ln_1, ln_2 and ln_f
+// by their type.
+var noDecay = regexp.MustCompile(`(?i)bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)|(?:^|\.)ln_[12f](?:$|\.)`)
 
 // block is a piece of a parameter that one goroutine works on. The cut depends
 // on the sizes alone, so results do not depend on the number of threads.
