@@ -66,6 +66,9 @@ var gemma2 = &decoder.Family{
 		c.Variant = common(c)
 		c.Variant.PostNorms = true
 		c.Variant.AttnCap, c.Variant.HeadCap = value(c.AttnLogitSoftcapping), value(c.FinalLogitSoftcapping)
+		if err := capped(c); err != nil {
+			return err
+		}
 		if err := scale(c); err != nil {
 			return err
 		}
@@ -75,7 +78,7 @@ var gemma2 = &decoder.Family{
 		restore23("gemma2", m, o)
 		o["attn_logit_softcapping"], o["final_logit_softcapping"] = nil, nil
 		for hf, key := range map[string]string{"attn_logit_softcapping": "gemma2.attn_logit_softcapping", "final_logit_softcapping": "gemma2.final_logit_softcapping"} {
-			if v, ok := m.Meta.Float(key); ok {
+			if v, ok := m.Meta.Float(key); ok && v != 0 { // 0 is none
 				o[hf] = decoder.Decimal(v)
 			}
 		}
@@ -109,6 +112,9 @@ var gemma3 = &decoder.Family{
 		c.Variant.PostNorms, c.Variant.QKNorm, c.Variant.LocalRope = true, true, true
 		// transformers caps the logits but, whatever attn_logit_softcapping says, not the scores.
 		c.Variant.HeadCap = value(c.FinalLogitSoftcapping)
+		if err := capped(c); err != nil {
+			return err
+		}
 		if c.SlidingWindowPattern < 1 {
 			return fmt.Errorf("config: sliding_window_pattern %d, expected 1 or more: %w", c.SlidingWindowPattern, model.ErrMismatch)
 		}
@@ -127,7 +133,7 @@ var gemma3 = &decoder.Family{
 			o["rope_local_base_freq"] = decoder.Decimal(v)
 		}
 		o["attn_logit_softcapping"], o["final_logit_softcapping"] = nil, nil
-		if v, ok := m.Meta.Float("gemma3.final_logit_softcapping"); ok {
+		if v, ok := m.Meta.Float("gemma3.final_logit_softcapping"); ok && v != 0 {
 			o["final_logit_softcapping"] = decoder.Decimal(v)
 		}
 		o["query_pre_attn_scalar"] = o["head_dim"]
@@ -172,6 +178,16 @@ func scale(c *decoder.Config) error {
 		return fmt.Errorf("config: query_pre_attn_scalar %g must be positive: %w", c.QueryPreAttnScalar, model.ErrMismatch)
 	}
 	c.Variant.AttnScale = 1 / math.Sqrt(c.QueryPreAttnScalar)
+	return nil
+}
+
+// capped refuses caps that no number is below; null is none.
+func capped(c *decoder.Config) error {
+	for name, v := range map[string]*float64{"attn_logit_softcapping": c.AttnLogitSoftcapping, "final_logit_softcapping": c.FinalLogitSoftcapping} {
+		if v != nil && !(*v > 0) {
+			return fmt.Errorf("config: %s is %g, expected more than 0, or null for none: %w", name, *v, model.ErrMismatch)
+		}
+	}
 	return nil
 }
 

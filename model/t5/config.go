@@ -25,7 +25,10 @@ type Config struct {
 	Eps               float64        `json:"layer_norm_epsilon"`
 	InitFactor        float64        `json:"initializer_factor"`
 	FeedForward       string         `json:"feed_forward_proj"`
+	DenseAct          *string        `json:"dense_act_fn"` // follows from feed_forward_proj, but counts where it stands
+	GatedAct          *bool          `json:"is_gated_act"` // likewise
 	TieWordEmbeddings *bool          `json:"tie_word_embeddings"`
+	EncoderDecoder    *bool          `json:"is_encoder_decoder"`
 	ScaleOutputs      *bool          `json:"scale_decoder_outputs"` // transformers 5
 	NPositions        int            `json:"n_positions"`
 	EOS               model.TokenIDs `json:"eos_token_id"`
@@ -79,6 +82,8 @@ func (c *Config) check() error {
 		}
 	}
 	switch {
+	case c.EncoderDecoder != nil && !*c.EncoderDecoder && !c.encoderOnly:
+		return fmt.Errorf("config: is_encoder_decoder is false, but architectures is not %s: %w", encoderClass, model.ErrUnsupported)
 	case c.NumHeads*c.DKV > maxDim:
 		return fmt.Errorf("config: %d heads of %d features: %w", c.NumHeads, c.DKV, model.ErrMismatch)
 	case c.Buckets < 4 || c.Buckets%4 != 0 || c.MaxDistance <= c.Buckets/2:
@@ -90,9 +95,15 @@ func (c *Config) check() error {
 	if c.gated = gated; gated && name == "gelu" {
 		name = "gelu_new" // as transformers reads it, for the first checkpoints of version 1.1
 	}
+	if c.DenseAct != nil {
+		name = *c.DenseAct
+	}
+	if c.GatedAct != nil {
+		c.gated = *c.GatedAct
+	}
 	var ok bool
 	if c.act, ok = nn.ActivationByName(name); !ok {
-		return fmt.Errorf("config: feed_forward_proj %q: %w", c.FeedForward, model.ErrUnsupported)
+		return fmt.Errorf("config: activation %q of feed_forward_proj %q: %w", name, c.FeedForward, model.ErrUnsupported)
 	}
 	return c.dropout().Check()
 }

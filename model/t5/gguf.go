@@ -55,7 +55,7 @@ func (family) GGUFMeta(ck *model.Checkpoint) (formats.Meta, []model.Entry, error
 		return nil, nil, err
 	}
 	if want := map[bool]string{true: "gelu_new", false: "relu"}[c.gated]; c.act.Name != want {
-		return nil, nil, fmt.Errorf("feed_forward_proj %q in GGUF: %w: llama.cpp computes relu and gated-gelu", c.FeedForward, model.ErrUnsupported)
+		return nil, nil, fmt.Errorf("feed_forward_proj %q with activation %s in GGUF: %w: llama.cpp computes relu and gated-gelu", c.FeedForward, c.act.Name, model.ErrUnsupported)
 	}
 	if c.MaxDistance != maxDistanceGGUF {
 		return nil, nil, fmt.Errorf("relative_attention_max_distance %d in GGUF: %w: llama.cpp computes %d", c.MaxDistance, model.ErrUnsupported, maxDistanceGGUF)

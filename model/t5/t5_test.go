@@ -177,6 +177,7 @@ func TestRefusals(t *testing.T) {
 		want string
 	}{
 		"activation": {"feed_forward_proj", "gated-mish", "gated-mish"},
+		"act":        {"dense_act_fn", "mish", `"mish" of feed_forward_proj`},
 		"layers":     {"num_layers", 0, "num_layers is 0"},
 		"buckets":    {"relative_attention_num_buckets", 6, "multiple of 4"},
 		"distance":   {"relative_attention_max_distance", 3, "relative_attention_max_distance 3"},
