@@ -20,7 +20,8 @@ def pytest_configure(config):
     for what, path in [("peftkit", where.PEFTKIT), ("SmolLM2", where.SMOLLM2), ("MiniLM", where.MINILM), ("llama.cpp", where.LLAMACPP)]:
         if not path.exists():
             pytest.exit(f"{what} not found at {path}: run interop/run.sh (or `make interop`)", returncode=3)
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // workers))
 
 
 @pytest.fixture

@@ -27,4 +27,5 @@ if [[ "${1:-}" == --python ]]; then # a script of this folder instead of the tes
   cd "$here"
   exec "$cache/py/bin/python" "$@"
 fi
-exec "$cache/py/bin/python" -m pytest -q -m "not slow" "$here" -c "$here/pytest.ini" --rootdir "$here" "$@"
+# One worker a core, each with a core's threads: most tests wait for one thread.
+exec "$cache/py/bin/python" -m pytest -q -n auto --dist worksteal -m "not slow" "$here" -c "$here/pytest.ini" --rootdir "$here" "$@"
