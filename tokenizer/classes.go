@@ -37,9 +37,29 @@ func overrule(s *spec, files map[string][]byte) (changes []string, err error) {
 		}
 		return slices.Contains(names, name)
 	}
-	set := func(raw *json.RawMessage, kind string, values map[string]*bool) error {
+	var set func(raw *json.RawMessage, kind string, values map[string]*bool) error
+	set = func(raw *json.RawMessage, kind string, values map[string]*bool) error {
 		var c map[string]json.RawMessage
-		if isNull(*raw) || json.Unmarshal(*raw, &c) != nil || string(c["type"]) != `"`+kind+`"` {
+		if isNull(*raw) || json.Unmarshal(*raw, &c) != nil {
+			return nil
+		}
+		if parts := c["pretokenizers"]; string(c["type"]) == `"Sequence"` && parts != nil {
+			var list []json.RawMessage
+			if err := json.Unmarshal(parts, &list); err != nil {
+				return nil // reading the sequence says why
+			}
+			for i := range list {
+				if err := set(&list[i], kind, values); err != nil {
+					return err
+				}
+			}
+			if c["pretokenizers"], err = json.Marshal(list); err != nil {
+				return err
+			}
+			*raw, err = json.Marshal(c)
+			return err
+		}
+		if string(c["type"]) != `"`+kind+`"` {
 			return nil
 		}
 		was := len(changes)

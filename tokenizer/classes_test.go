@@ -25,6 +25,9 @@ func TestClassesOverrule(t *testing.T) {
 		{"roberta", `{"add_prefix_space":true}`, "roberta", []int32{0, 20920, 7935, 2}, 1},
 		{"gpt2", `{"add_prefix_space":true,"tokenizer_class":"GPT2Tokenizer"}`, "", []int32{18435, 38251}, 1},
 		{"gpt2", `{"add_prefix_space":false,"tokenizer_class":"GPT2Tokenizer"}`, "", []int32{15496, 38251}, 0},
+		{"smollm", `{"add_prefix_space":true,"tokenizer_class":"GPT2Tokenizer"}`, "", []int32{38699, 26411}, 1}, // in a sequence
+		{"smollm", `{"extra_special_tokens":{"image":"<image>"},"additional_special_tokens":["<|im_end|>","<a>"]}`, "", []int32{19556, 26411}, 2},
+		{"smollm", `{"split_special_tokens":true}`, "", []int32{19556, 26411}, 1},
 	} {
 		b, err := os.ReadFile(testdata.Dir(t, "tokenizers", c.name, "tokenizer.json"))
 		require.NoError(t, err)

@@ -3,6 +3,8 @@ package tokenizer
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"strconv"
 )
@@ -69,6 +71,9 @@ type tokenizerConfig struct {
 	AddEOS         *bool                `json:"add_eos_token"`
 	AddPrefixSpace *bool                `json:"add_prefix_space"`
 	ChatTemplate   json.RawMessage      `json:"chat_template"`
+	Additional     json.RawMessage      `json:"additional_special_tokens"`
+	Extra          json.RawMessage      `json:"extra_special_tokens"`
+	SplitSpecial   bool                 `json:"split_special_tokens"`
 }
 
 // idsConfig is the part of config.json and generation_config.json.
@@ -104,6 +109,22 @@ func content(b json.RawMessage) string {
 	var a addedJSON
 	_ = json.Unmarshal(b, &a) // anything else names no token
 	return a.Content
+}
+
+// contents reads tokens written as a list, or as an object of names.
+func contents(b json.RawMessage) (out []string) {
+	var list []json.RawMessage
+	var named map[string]json.RawMessage
+	if json.Unmarshal(b, &list) != nil && json.Unmarshal(b, &named) == nil {
+		list = slices.Collect(maps.Values(named))
+	}
+	for _, e := range list {
+		if text := content(e); text != "" {
+			out = append(out, text)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // idList reads an id or a list of ids.
@@ -172,6 +193,14 @@ func (t *Tokenizer) configure(files map[string][]byte, cfg *tokenizerConfig) err
 		if ids := idList(r.ids); len(ids) > 0 && t.has(ids[0]) {
 			*r.id = ids[0]
 		}
+	}
+	for _, text := range slices.Compact(append(contents(cfg.Additional), contents(cfg.Extra)...)) {
+		if _, ok := t.ids[text]; !ok {
+			t.warnf("special token %q is not in the vocabulary and is left out", text)
+		}
+	}
+	if cfg.SplitSpecial {
+		t.warnf("tokenizer_config.json sets split_special_tokens; special tokens in a text are tokens here")
 	}
 	if files["tokenizer_config.json"] == nil { // the post-processor tells BOS and EOS
 		if t.special.bos < 0 && len(t.prefix) == 1 && t.tokens[t.prefix[0]] != "[CLS]" {
