@@ -37,53 +37,51 @@ func overrule(s *spec, files map[string][]byte) (changes []string, err error) {
 		}
 		return slices.Contains(names, name)
 	}
-	var set func(raw *json.RawMessage, kind string, values map[string]*bool) error
-	set = func(raw *json.RawMessage, kind string, values map[string]*bool) error {
-		var c map[string]json.RawMessage
-		if isNull(*raw) || json.Unmarshal(*raw, &c) != nil {
-			return nil
-		}
-		if parts := c["pretokenizers"]; string(c["type"]) == `"Sequence"` && parts != nil {
-			var list []json.RawMessage
-			if err := json.Unmarshal(parts, &list); err != nil {
-				return nil // reading the sequence says why
-			}
-			for i := range list {
-				if err := set(&list[i], kind, values); err != nil {
-					return err
-				}
-			}
-			if c["pretokenizers"], err = json.Marshal(list); err != nil {
-				return err
-			}
-			*raw, err = json.Marshal(c)
-			return err
-		}
-		if string(c["type"]) != `"`+kind+`"` {
-			return nil
-		}
-		was := len(changes)
-		for key, v := range values {
-			if v == nil || string(c[key]) == fmt.Sprint(*v) {
-				continue
-			}
-			changes = append(changes, fmt.Sprintf("tokenizer_config.json sets %s of %s to %v; tokenizer.json has %s", key, kind, *v, orNone(c[key])))
-			c[key] = json.RawMessage(fmt.Sprint(*v))
-		}
-		if len(changes) == was {
-			return nil
-		}
-		slices.Sort(changes)
-		*raw, err = json.Marshal(c)
-		return err
-	}
 	switch {
 	case is("bert", "distilbert"):
-		err = set(&s.Normalizer, "BertNormalizer", map[string]*bool{
+		return setKeys(&s.Normalizer, "BertNormalizer", map[string]*bool{
 			"lowercase": cfg.LowerCase, "strip_accents": cfg.StripAccents, "handle_chinese_chars": cfg.Chinese,
 		})
 	case is("roberta", "bart", "gpt2", "longformer", "led"):
-		err = set(&s.PreTokenizer, "ByteLevel", map[string]*bool{"add_prefix_space": cfg.AddPrefixSpace})
+		return setKeys(&s.PreTokenizer, "ByteLevel", map[string]*bool{"add_prefix_space": cfg.AddPrefixSpace})
+	}
+	return nil, nil
+}
+
+// setKeys sets keys of a part of a tokenizer.json that is of a kind, or of those
+// of a sequence that are, and says what it changed. A nil value stays as it is.
+func setKeys(raw *json.RawMessage, kind string, values map[string]*bool) (changes []string, err error) {
+	var c map[string]json.RawMessage
+	if isNull(*raw) || json.Unmarshal(*raw, &c) != nil {
+		return nil, nil // whoever reads the part says why
+	}
+	var parts []json.RawMessage
+	switch string(c["type"]) {
+	case `"` + kind + `"`:
+		for key, v := range values {
+			if v != nil && string(c[key]) != fmt.Sprint(*v) {
+				changes = append(changes, fmt.Sprintf("tokenizer_config.json sets %s of %s to %v; tokenizer.json has %s", key, kind, *v, orNone(c[key])))
+				c[key] = json.RawMessage(fmt.Sprint(*v))
+			}
+		}
+	case `"Sequence"`:
+		if json.Unmarshal(c["pretokenizers"], &parts) != nil {
+			return nil, nil
+		}
+		for i := range parts {
+			more, err := setKeys(&parts[i], kind, values)
+			if err != nil {
+				return nil, err
+			}
+			changes = append(changes, more...)
+		}
+		if c["pretokenizers"], err = json.Marshal(parts); err != nil {
+			return nil, err
+		}
+	}
+	if len(changes) > 0 {
+		slices.Sort(changes)
+		*raw, err = json.Marshal(c)
 	}
 	return changes, err
 }
