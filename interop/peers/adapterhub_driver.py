@@ -98,6 +98,7 @@ def logits(folder, out, inputs, adapter=None):
     info = {}
     if adapter:
         _, info = attach(model, adapter)
+        model.eval()  # what was added came in training mode
     tensors = {}
     with torch.no_grad():
         for i, given in enumerate(inputs):
