@@ -71,11 +71,21 @@ def sst2(data, out):
 def cola(data, out):
     def rows(part):
         lines = csv.reader((data / f"text/cola/{part}.tsv").open(encoding="utf-8"), delimiter="\t", quoting=csv.QUOTE_NONE)
-        return [{"text": r[3], "label": r[1]} for r in lines]
+        return [(r[0], {"text": r[3], "label": r[1]}) for r in lines]
+
+    def of(rows, wanted=lambda source: True):
+        return [r for source, r in rows if wanted(source)]
 
     train = rows("in_domain_train")
     random.Random(7).shuffle(train)  # the file goes from source to source
-    classes(out / "cola", balanced(train[:-500]) + train[-500:], rows("in_domain_dev") + rows("out_of_domain_dev"))  # GLUE's validation set
+    first, last = train[:-500], train[-500:]
+    classes(out / "cola", balanced(of(first)) + of(last), of(rows("in_domain_dev") + rows("out_of_domain_dev")))  # GLUE's validation set
+
+    # To choose by what the validation set asks: six of the training data's sources are kept from training.
+    kept = {"b_73", "cj99", "g_81", "kl93", "rhl07", "sgww85"}
+    write(out / "cola-sources/train.jsonl", balanced(of(first, lambda s: s not in kept)))
+    write(out / "cola-sources/dev.jsonl", of(last, lambda s: s not in kept))
+    write(out / "cola-sources/valid.jsonl", of(first, lambda s: s in kept))
 
 
 def balanced(rows):

@@ -14,8 +14,8 @@ british=(us_bart --set houlsby.reduction_factor=4 --set compacter.reduction_fact
   --set prompt-tuning.num_virtual_tokens=1 --set p-tuning.num_virtual_tokens=1 --set prefix-tuning.prefix_projection=false)
 sst2=("${MINILM:-minilm}" --set compacter.reduction_factor=8 --set compacter.phm_rank=4 --set p-tuning.num_virtual_tokens=10
   --set 'prompt-tuning.prompt_tuning_init_text=Is this sentence positive or negative?')
-cola=("${MINILM:-minilm}" --set compacter.reduction_factor=8 --set compacter.phm_rank=4 --set compacter.shared_phm_rule=false --set p-tuning.num_virtual_tokens=10
-  --set prompt-tuning.num_virtual_tokens=5 --set 'prompt-tuning.prompt_tuning_init_text=Is this sentence good English?')
+cola=("${MINILM:-minilm}" --set compacter.reduction_factor=8 --set compacter.phm_rank=4 --set compacter.shared_phm_rule=false
+  --set p-tuning.num_virtual_tokens=1 --set p-tuning.encoder_hidden_size=64 --set prompt-tuning.num_virtual_tokens=5 --set 'prompt-tuning.prompt_tuning_init_text=Is this sentence good English?')
 instructions=("${SMOLLM2:-smollm2.gguf}")
 
 table() { # NAME TASK METHODS MODEL-AND-FLAGS
@@ -53,7 +53,7 @@ sst2() {
 cola() {
   table cola cola none,full,lora,houlsby,compacter,compacter+ln-tuning,bitfit,prefix-tuning,prompt-tuning,p-tuning "${cola[@]}" \
     --lr full=5e-5 --lr lora=3e-4 --lr houlsby=5e-4 --lr compacter=3e-3 --lr compacter+ln-tuning=3e-3 --lr bitfit=2e-3 --lr prefix-tuning=3e-4 --lr prompt-tuning=3e-2 \
-    --lr p-tuning=1e-3
+    --lr p-tuning=0.1
 }
 
 instructions() {
