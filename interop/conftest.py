@@ -21,7 +21,9 @@ def pytest_configure(config):
         if not path.exists():
             pytest.exit(f"{what} not found at {path}: run interop/run.sh (or `make interop`)", returncode=3)
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // workers))
+    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    torch.set_num_threads(threads)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # for the driver of the adapters library
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Weight decay falls on the parameters on which transformers' Trainer lets it fall."""
 
-import json
-
 import pytest
 import torch
 import transformers
@@ -10,15 +8,11 @@ from transformers import AutoTokenizer
 
 from peers import compare, methods, models, peftkit, tokenizers_
 from peers.methods import Case
-from peers.training import Run, examples, train
-from test_methods_prompt import MODELS, build
+from peers.training import Run
+from test_methods_prompt import ALL, build
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-MORE = {
-    "phi3": ("Phi3ForCausalLM", {"pad_token_id": 0}, "CAUSAL_LM"),
-    "distilbert": ("DistilBertForSequenceClassification", {"n_layers": 2, "n_heads": 4, "dim": 64, "hidden_dim": 96, "seq_classif_dropout": 0.0}, "SEQ_CLS"),
-}
 NAMES = ["llama-bias", "qwen3", "gemma3", "phi3", "gpt2", "bert", "roberta-tokens", "distilbert", "t5", "t5-gated", "bart", "marian"]
 NORMS = {"gpt2": ["ln_1", "ln_f"], "llama-bias": ["input_layernorm", "norm"], "bert": ["LayerNorm"]}
 KEYS = ("key.bias", "k_lin.bias", "k_proj.bias")
@@ -35,25 +29,18 @@ def groups(model, run):
 
 
 @pytest.mark.parametrize("name, norms", CASES)
-def test_same_weights(name, norms, tmp_path, monkeypatch):
+def test_same_weights(name, norms, tmp_path):
     """Two steps of full fine-tuning, or of the norms alone, with a decay that takes a fifth of a weight at each."""
-    monkeypatch.setitem(MODELS, name, MORE.get(name) or MODELS[name])
-    monkeypatch.setitem(methods.TASKS, name, MODELS[name][2])
     folder, out, run = tmp_path / "model", tmp_path / "out", Run(steps=2, lr=1e-3, weight_decay=200.0)
     build(name).save_pretrained(folder)
     tokenizers_.small().save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    case = Case(LNTuningConfig, {"target_modules": NORMS.get(name)}, name)
+    case = Case(LNTuningConfig, {"target_modules": NORMS.get(name)}, name, task_type=ALL[name][2])
     data = methods.records(methods.texts(tmp_path / "data.jsonl", 4), case.task)
     start = ["--init-adapter", methods.started(case, folder, tmp_path / "start")] if norms else ["--method", "full"]
-    tuned = methods.load(case, folder, tmp_path / "start", trainable=True).eval() if norms else models.load(folder).requires_grad_(True)
-    for p in tuned.parameters():  # Marian's table of positions is no parameter to train
-        if not norms and any(p is q for n, q in tuned.named_parameters() if name == "marian" and "embed_positions" in n):
-            p.requires_grad_(False)
+    tuned = methods.load(case, folder, tmp_path / "start", trainable=True).eval() if norms else models.load(folder)
     peftkit.run("train", "-m", folder, "-d", data, "-o", out, *start, "--max-seq-len", 256, *run.arguments())
-    objective = methods.objective(case, tokenizer)
-    rows = [json.loads(line) for line in data.read_text().splitlines()] if objective else examples(data, tokenizer)
-    told = train(tuned, rows, tokenizer, run, objective=objective, optimizer=groups(tuned, run))
+    told = methods.reference(case, tuned, data, tokenizer, run, optimizer=groups(tuned, run))
     compare.relative("loss", [s["loss"] for s in peftkit.metrics(out)], [s["loss"] for s in told], 1e-4)
     peftkit.run("merge-lora", "-m", folder, "--lora", out, "-o", tmp_path / "ours")
     theirs = tuned.merge_and_unload() if norms else tuned

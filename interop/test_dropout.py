@@ -12,8 +12,8 @@ from peft import LoraConfig
 from peers import compare, methods, peftkit, tokenizers_
 from peers.masks import Masks
 from peers.methods import Case
-from peers.training import Run, examples, train
-from test_methods_prompt import MODELS, build
+from peers.training import Run
+from test_methods_prompt import ALL, build
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS, SHARE = 6, 0.4
@@ -38,26 +38,9 @@ KEYS = {
     "bart-classifier": ["classifier_dropout"],
     "marian": ["dropout", "attention_dropout", "activation_dropout"],
 }
-#: Models that test_methods_prompt does not have.
-MORE = {
-    "distilbert": ("DistilBertForSequenceClassification", {"n_layers": 2, "n_heads": 4, "dim": 64, "hidden_dim": 96, "seq_classif_dropout": 0.0}, "SEQ_CLS"),
-    "distilbert-tokens": ("DistilBertForTokenClassification", {"n_layers": 2, "n_heads": 4, "dim": 64, "hidden_dim": 96}, "TOKEN_CLS"),
-    "gpt2-tokens": ("GPT2ForTokenClassification", {}, "TOKEN_CLS"),
-    "llama-tokens": ("LlamaForTokenClassification", {}, "TOKEN_CLS"),
-    "phi3": ("Phi3ForCausalLM", {"pad_token_id": 0}, "CAUSAL_LM"),
-    "t5-classifier": ("T5ForSequenceClassification", {}, "SEQ_CLS"),
-    "bart-classifier": ("BartForSequenceClassification", {}, "SEQ_CLS"),
-}
 #: What PEFT does not know to target.
 TARGETS = {"distilbert": ["q_lin", "v_lin"], "distilbert-tokens": ["q_lin", "v_lin"], "phi3": ["qkv_proj"], "marian": ["q_proj", "v_proj"]}
 CASES = [(model, key) for model, keys in KEYS.items() for key in keys]
-
-
-@pytest.fixture(autouse=True)
-def small_models(monkeypatch):
-    for name in KEYS:
-        monkeypatch.setitem(MODELS, name, MORE.get(name) or MODELS[name])
-        monkeypatch.setitem(methods.TASKS, name, MODELS[name][2])
 
 
 def dropped(name, key, folder):
@@ -78,7 +61,7 @@ def test_same_losses_under_the_same_masks(tmp_path, monkeypatch, name, key):
     folder, out = tmp_path / "model", tmp_path / "out"
     seq2seq = dropped(name, key, folder).config.is_encoder_decoder
     targets = {"target_modules": TARGETS[name]} if name in TARGETS else {}
-    case = Case(LoraConfig, {"r": 4, "lora_alpha": 8, **targets}, name, noise=0.3)
+    case = Case(LoraConfig, {"r": 4, "lora_alpha": 8, **targets}, name, noise=0.3, task_type=ALL[name][2])
     data = methods.records(methods.texts(tmp_path / "data.jsonl", 8), case.task)
     if case.task == "SEQ_CLS" and seq2seq:  # reads the row of the end token
         data.write_text(data.read_text().replace('.",', tokenizers_.small().eos_token + '",'))
@@ -94,10 +77,8 @@ def test_same_losses_under_the_same_masks(tmp_path, monkeypatch, name, key):
         tokenizer, masks = tokenizers_.small(), Masks(run.seed)
         tuned = methods.load(case, folder, start, trainable=True).train(train_mode)
         tuned.set_attn_implementation("eager")
-        other = methods.objective(case, tokenizer)
-        rows = [json.loads(line) for line in data.read_text().splitlines()] if other else examples(data, tokenizer)
         with masks.placed(monkeypatch):
-            return train(tuned, rows, tokenizer, run, objective=other, after=lambda step: masks.begin(step + 1)), masks.calls
+            return methods.reference(case, tuned, data, tokenizer, run, after=lambda step: masks.begin(step + 1)), masks.calls
 
     without = run.arguments()
     flags = [f for f in without if f != "--no-base-dropout"]

@@ -46,6 +46,21 @@ MODELS = {
 CAUSAL = [name for name, m in MODELS.items() if m[2] == "CAUSAL_LM"]
 SEQ2SEQ = [name for name, m in MODELS.items() if m[2] == "SEQ_2_SEQ_LM"]
 CLASSES = ["bert", "bert-tokens", "roberta"]
+#: Models that other files build.
+_DISTILBERT = {"n_layers": 2, "n_heads": 4, "dim": 64, "hidden_dim": 96}
+MORE = {
+    "llama-untied": ("LlamaForCausalLM", {"tie_word_embeddings": False}, "CAUSAL_LM"),
+    "llama-tokens": ("LlamaForTokenClassification", {}, "TOKEN_CLS"),
+    "phi3": ("Phi3ForCausalLM", {"pad_token_id": 0}, "CAUSAL_LM"),
+    "smollm3": ("SmolLM3ForCausalLM", {"num_hidden_layers": 4, "pad_token_id": 0}, "CAUSAL_LM"),
+    "gpt2-tokens": ("GPT2ForTokenClassification", {}, "TOKEN_CLS"),
+    "distilbert": ("DistilBertForSequenceClassification", {**_DISTILBERT, "seq_classif_dropout": 0.0}, "SEQ_CLS"),
+    "distilbert-tokens": ("DistilBertForTokenClassification", _DISTILBERT, "TOKEN_CLS"),
+    "t5-classifier": ("T5ForSequenceClassification", {}, "SEQ_CLS"),
+    "bart-classifier": ("BartForSequenceClassification", {}, "SEQ_CLS"),
+    "mbart": ("MBartForConditionalGeneration", {}, "SEQ_2_SEQ_LM"),
+}
+ALL = MODELS | MORE
 
 #: name -> (configuration of PEFT, its keys)
 KINDS = {
@@ -61,9 +76,9 @@ TOKENS = 6
 EMBEDDED = {"prompt", "p-mlp", "p-lstm", "multitask"}  # rows of their own before the text
 
 
-def build(name):
-    """A small model with its folder's tokenizer; every number follows from its name."""
-    cls, extra, _ = MODELS[name]
+def build(name, **changes):
+    """A small model of ALL, changes in its configuration; every number follows from its name."""
+    cls, extra, _ = ALL[name]
     cls, tokenizer = getattr(tf, cls), tokenizers_.small()
     plain = {"vocab_size": len(tokenizer), "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
              "pad_token_id": tokenizer.pad_token_id, "num_labels": 3}
@@ -83,7 +98,7 @@ def build(name):
             plain["pad_token_id"] = None if cls.__name__.endswith("CausalLM") else tokenizer.pad_token_id
     none = {k: 0.0 for k in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "activation_dropout",
                              "classifier_dropout", "dropout_rate", "embd_pdrop", "attn_pdrop", "resid_pdrop")}
-    model = cls(cls.config_class(**{**plain, **none, **extra})).eval()
+    model = cls(cls.config_class(**{**plain, **none, **extra, **changes})).eval()
     fixed = {k: v.clone() for k, v in model.state_dict().items() if kind == "marian" and "embed_positions" in k}
     models.fill(model, scale=1.2)
     model.load_state_dict(fixed, strict=False)

@@ -119,10 +119,10 @@ func TestEmbeddingPadding(t *testing.T) {
 		want    []float32
 	}{
 		{"none", nil, []float32{1, 2, 0}},
-		{"a row", ptr(int32(1)), []float32{1, 0, 0}},
-		{"the first row", ptr(int32(0)), []float32{0, 2, 0}},
-		{"from the end", ptr(int32(-2)), []float32{1, 0, 0}},
-		{"not looked up", ptr(int32(2)), []float32{1, 2, 0}},
+		{"a row", new(int32(1)), []float32{1, 0, 0}},
+		{"the first row", new(int32(0)), []float32{0, 2, 0}},
+		{"from the end", new(int32(-2)), []float32{1, 0, 0}},
+		{"not looked up", new(int32(2)), []float32{1, 2, 0}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tape := NewTape()
@@ -145,5 +145,3 @@ func TestEmbeddingPadding(t *testing.T) {
 		})
 	}
 }
-
-func ptr[T any](v T) *T { return &v }

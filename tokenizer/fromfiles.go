@@ -123,7 +123,6 @@ func contents(b json.RawMessage) (out []string) {
 			out = append(out, text)
 		}
 	}
-	slices.Sort(out)
 	return out
 }
 
@@ -194,7 +193,9 @@ func (t *Tokenizer) configure(files map[string][]byte, cfg *tokenizerConfig) err
 			*r.id = ids[0]
 		}
 	}
-	for _, text := range slices.Compact(append(contents(cfg.Additional), contents(cfg.Extra)...)) {
+	others := append(contents(cfg.Additional), contents(cfg.Extra)...)
+	slices.Sort(others)
+	for _, text := range slices.Compact(others) {
 		if _, ok := t.ids[text]; !ok {
 			t.warnf("special token %q is not in the vocabulary and is left out", text)
 		}

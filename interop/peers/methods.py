@@ -47,6 +47,7 @@ class Case:
     steps: int = 4  # of the run that makes a file for PEFT
     untrainable: str = ""  # a saved adapter cannot be trained on: what peftkit says then
     unsaved: tuple = ()  # parts of names of PEFT's state that PEFT does not save
+    task_type: str = ""  # PEFT's task of a model that is not in TASKS
 
     def build(self, **more):
         """PEFT's configuration."""
@@ -57,7 +58,7 @@ class Case:
 
     @property
     def task(self) -> str:
-        return TASKS.get(self.model, "CAUSAL_LM")
+        return self.task_type or TASKS.get(self.model, "CAUSAL_LM")
 
     @property
     def name(self) -> str:
@@ -188,6 +189,13 @@ def objective(case: Case, tokenizer):
     return loss
 
 
+def reference(case: Case, tuned, data: Path, tokenizer, run: Run, **more) -> list[dict]:
+    """Trains the model of transformers on a file of records of the case's task; more goes to training.train."""
+    other = objective(case, tokenizer)
+    rows = [json.loads(line) for line in data.read_text().splitlines()] if other else examples(data, tokenizer)
+    return train(tuned, rows, tokenizer, run, objective=other, **more)
+
+
 def changed(tuned, plain, ids: list[int], least: float) -> None:
     """Fails unless an adapter moves what a model computes by more than least, a new head left aside."""
     with torch.no_grad():
@@ -237,9 +245,7 @@ def trains(case: Case, folder: Path, tmp: Path, steps: int = 10, rtol: float = 1
     peftkit.run("train", "-m", folder, "-d", data, "-o", out, "--init-adapter", start, "--max-seq-len", 256, *run.arguments())
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     tuned = load(case, folder, start, trainable=True).eval()  # GPT-2 of transformers has dropout of its own
-    other = objective(case, tokenizer)
-    rows = [json.loads(line) for line in data.read_text().splitlines()] if other else examples(data, tokenizer)
-    theirs = train(tuned, rows, tokenizer, run, objective=other, **hooks(tuned))
+    theirs = reference(case, tuned, data, tokenizer, run, **hooks(tuned))
     mine = peftkit.metrics(out)
     compare.relative("loss", [s["loss"] for s in mine], [s["loss"] for s in theirs], rtol)
     compare.relative("grad_norm", [s["grad_norm"] for s in mine], [s["grad_norm"] for s in theirs], 20 * rtol)

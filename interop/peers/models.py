@@ -102,12 +102,13 @@ def load(folder: Path, dtype: torch.dtype = torch.float32):
 
 
 @torch.no_grad()
-def logits(model, ids: list[int]):
+def logits(model, ids: list[int], two: bool | None = None):
     """Float32 logits of one sequence: [len(ids), vocab or labels], of a text classifier [1, labels].
 
-    The decoder of an encoder-decoder reads decoded(ids).
+    The decoder of an encoder-decoder, which two says if the configuration is not to be believed, reads decoded(ids).
     """
-    two = {"decoder_input_ids": torch.tensor([decoded(ids)])} if model.config.is_encoder_decoder else {}
+    two = model.config.is_encoder_decoder if two is None else two
+    two = {"decoder_input_ids": torch.tensor([decoded(ids)])} if two else {}
     out = model(input_ids=torch.tensor([ids]), **two).logits.float()
     return (out[0] if out.dim() == 3 else out).numpy()
 

@@ -136,10 +136,15 @@ func (s *Tokens) Attach(scale float32) error {
 func (s *Tokens) lookup(layer *nn.EmbeddingLayer, scale float32) func(*nn.Tape, []int32, func(*nn.Tape, []int32) *nn.Var) *nn.Var {
 	return func(t *nn.Tape, ids []int32, next func(*nn.Tape, []int32) *nn.Var) *nn.Var {
 		y := next(t, ids)
-		from, hit := make([]int32, len(ids)), false
+		pad, from, hit, padded := layer.PaddingRow(), make([]int32, len(ids)), false, false
 		for i, id := range ids {
-			from[i] = int32(i)
-			if k, ok := s.number[id]; ok {
+			k, ok := s.number[id]
+			switch {
+			case !ok:
+				from[i] = int32(i)
+			case id == pad: // a copy of its row, behind the others
+				from[i], hit, padded = int32(len(ids)+len(s.ids)), true, true
+			default:
 				from[i], hit = int32(len(ids)+k), true
 			}
 		}
@@ -151,14 +156,8 @@ func (s *Tokens) lookup(layer *nn.EmbeddingLayer, scale float32) func(*nn.Tape, 
 			rows = nn.Sum(t, nn.Scale(t, rows, scale), nn.Scale(t, s.base, 1-scale))
 		}
 		parts := []*nn.Var{y, rows}
-		pad := layer.PaddingRow()
-		if k, ok := s.number[pad]; ok {
-			parts = append(parts, &nn.Var{Rows: 1, Cols: rows.Cols, Data: slices.Clone(rows.Mat().Row(int(k)))})
-			for i, id := range ids {
-				if id == pad {
-					from[i] = int32(len(ids) + rows.Rows)
-				}
-			}
+		if padded {
+			parts = append(parts, &nn.Var{Rows: 1, Cols: rows.Cols, Data: slices.Clone(rows.Mat().Row(s.number[pad]))})
 		}
 		all := nn.Concat(t, parts...)
 		t.Discard(y)
