@@ -3,7 +3,6 @@
 Each key is tried alone, and PyTorch is given peftkit's masks (peers.masks).
 """
 
-import json
 from dataclasses import replace
 
 import pytest
