@@ -185,6 +185,19 @@ def test_tokens_text_and_agreement_see_a_difference():
         compare.close("logits", [1.0], [1.0, 2.0], 1e-3)
 
 
+def test_samples_see_another_distribution():
+    draw = np.random.default_rng(1)
+    theirs = draw.normal(0, 0.02, 2500)
+    assert compare.sample("start", draw.normal(0, 0.02, 2500), theirs) < 0.08
+    for ours, why in [(draw.normal(0, 0.0235, 2500), "deviations"), (draw.choice([-0.02, 0.02], 2500), "distributions"),
+                      (draw.normal(0.006, 0.02, 2500), "distributions"), (np.zeros(2500), "expected"), ([np.nan], "finite")]:
+        with pytest.raises(Mismatch, match=why):
+            compare.sample("start", ours, theirs)
+    assert compare.sample("ones", np.ones(4), np.ones(4) + 1e-8) == 0
+    with pytest.raises(Mismatch):
+        compare.sample("ones", np.ones(4), np.zeros(4))
+
+
 def test_training_sees_a_wrong_rate(small, tmp_path):
     """A learning rate 5 % too high moves the losses of 20 steps beyond the tolerance."""
     from peers.training import Run, examples, train

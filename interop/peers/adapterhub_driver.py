@@ -69,8 +69,8 @@ def preset(name, options):
     return AdapterConfig.load(name).replace(**options)
 
 
-def make_adapter(folder, out, config, options=(), name="it", scale=0.3, filled=True, safe=True):
-    torch.manual_seed(5)
+def make_adapter(folder, out, config, options=(), name="it", scale=0.3, filled=True, safe=True, seed=5):
+    torch.manual_seed(seed)
     model = load_model(folder)
     model.add_adapter(name, config=preset(config, dict(options)))
     if filled:

@@ -90,3 +90,29 @@ def top1(name: str, ours: list[int], theirs: list[int], least: float) -> float:
     if share < least:
         raise Mismatch(f"{name}: the most likely token agrees at {share:.1%} of {len(ours)} positions, expected {least:.0%}")
     return share
+
+
+def sample(name: str, ours, theirs) -> float:
+    """Kolmogorov and Smirnov's distance of two samples, and the ratio of their deviations: both within what chance exceeds once in ten
+    million. Constants must be equal."""
+    ours, theirs = np.sort(np.asarray(ours, np.float64)), np.sort(np.asarray(theirs, np.float64))
+    if not np.isfinite(ours).all() or not np.isfinite(theirs).all():
+        raise Mismatch(f"{name}: not finite")
+    if not len(ours) or not len(theirs):
+        return 0.0  # sizes are compared elsewhere
+    told = "{} numbers of mean {:.4g}, deviation {:.4g}, from {:.4g} to {:.4g}"
+    told = [told.format(len(v), v.mean(), v.std(), v[0], v[-1]) for v in (ours, theirs)]
+    flat = 1e-6 * max(1, abs(theirs[0]))
+    if np.ptp(ours) <= flat or np.ptp(theirs) <= flat:
+        if np.ptp(theirs) > flat or np.abs(ours - theirs[0]).max() > flat:
+            raise Mismatch(f"{name}: {told[0]}, expected {told[1]}")
+        return 0.0
+    both, less = np.concatenate([ours, theirs]), 1 / len(ours) + 1 / len(theirs)
+    distance = float(np.abs(np.searchsorted(ours, both, "right") / len(ours) - np.searchsorted(theirs, both, "right") / len(theirs)).max())
+    if distance > 2.9 * less**0.5:
+        raise Mismatch(f"{name}: {told[0]}, expected {told[1]}: distributions {distance:.3g} apart, allowed {2.9 * less ** 0.5:.3g}")
+    kurtosis = np.mean((theirs - theirs.mean()) ** 4) / theirs.var() ** 2
+    allowed = 5.3 * (max(kurtosis - 1, 0.1) / 4 * less) ** 0.5
+    if abs(np.log(ours.std() / theirs.std())) > allowed:
+        raise Mismatch(f"{name}: {told[0]}, expected {told[1]}: deviations differ by more than {allowed:.1%}")
+    return distance
