@@ -1,6 +1,6 @@
 """Trains a row of the CoLA table with the adapters library, with the same data, budget and rate, and prints its score.
 
-    interop/.cache/adapters/bin/python docs/survey/peer.py WORK MINILM full|houlsby|compacter RATE SEED
+    interop/.cache/adapters/bin/python docs/survey/peer.py WORK MINILM full|compacter RATE SEED
 
 WORK is what prepare.py filled, MINILM the Hugging Face folder. One thread, so that two can go at a time.
 """
@@ -13,14 +13,10 @@ from pathlib import Path
 
 import adapters
 import torch
-from adapters import CompacterConfig, DoubleSeqBnConfig
+from adapters import CompacterConfig
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_cosine_with_min_lr_schedule_with_warmup
 
 BATCH, PASSES, WARMUP, LOWEST = 16, 5, 0.05, 0.1
-CONFIGS = {
-    "compacter": lambda: CompacterConfig(reduction_factor=8, phm_rank=4, shared_phm_rule=False),
-    "houlsby": DoubleSeqBnConfig,
-}
 
 
 def read(path):
@@ -32,9 +28,9 @@ def build(folder, method):
     """The model without dropout, as in the table."""
     dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2, **dropout)
-    if method != "full":
+    if method == "compacter":
         adapters.init(model)
-        model.add_adapter("a", CONFIGS[method](), set_active=True)
+        model.add_adapter("a", CompacterConfig(reduction_factor=8, phm_rank=4, shared_phm_rule=False), set_active=True)
         model.train_adapter("a")
     return model.train()
 
@@ -74,6 +70,8 @@ def matthews(model, tokenizer, texts, labels):
 
 def main():
     work, folder, method, rate, seed = Path(sys.argv[1]), *sys.argv[2:4], float(sys.argv[4]), int(sys.argv[5])
+    if method not in ("full", "compacter"):
+        sys.exit(__doc__)
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -64,6 +64,11 @@ class Case:
     def name(self) -> str:
         return self.method or str(self.build().peft_type.value).lower().replace("_", "")
 
+    def saved(self, folder: Path) -> dict:
+        """The tensors of PEFT's file, without those that peftkit does not save."""
+        file = load_file(folder / "adapter_model.safetensors")
+        return {k: v for k, v in file.items() if not (k.endswith(self.copies) or any(part in k for part in self.unsaved))}
+
     def flags(self) -> list[str]:
         """The same configuration as peftkit's flags."""
         options = {k: v for k, v in self.options.items() if k not in self.implied}
@@ -251,8 +256,7 @@ def trains(case: Case, folder: Path, tmp: Path, steps: int = 10, rtol: float = 1
     compare.relative("grad_norm", [s["grad_norm"] for s in mine], [s["grad_norm"] for s in theirs], 20 * rtol)
     assert theirs[-1]["loss"] != theirs[0]["loss"], "the reference did not learn: the test would prove little"
     tuned.save_pretrained(tmp / "theirs")
-    mine, theirs = load_file(out / "adapter_model.safetensors"), load_file(tmp / "theirs" / "adapter_model.safetensors")
-    kept = {k: v for k, v in theirs.items() if not (k.endswith(case.copies) or any(part in k for part in case.unsaved))}
+    mine, kept = load_file(out / "adapter_model.safetensors"), case.saved(tmp / "theirs")
     compare.same("tensors", *([(k, v.dtype, tuple(v.shape)) for k, v in sorted(file.items())] for file in (mine, kept)))
     ids = ids_of(folder)
     compare.close("logits after training", models.logits(load(case, folder, out), ids), models.logits(tuned, ids), 2e-2)
