@@ -86,6 +86,19 @@ def test_same_choice(bases, tmp_path):  # noqa: F811
                 assert torch.equal(ours[key], theirs[key]), key
 
 
+def test_boft_without_extension(bases, tmp_path, monkeypatch):  # noqa: F811
+    """PEFT without CUDA says two factors and computes one: its file is one of one factor here too."""
+    monkeypatch.setattr(boft_layer, "_FBD_CUDA", None)
+    monkeypatch.setattr(boft_layer, "get_fbd_cuda", lambda: None)
+    for name in ["boft-two-factors", "boft-three-factors"]:
+        case, out = CASES[name], tmp_path / name
+        out.mkdir()
+        methods.reads(case, bases("llama"), out)
+        assert {len(v) for k, v in load_file(out / "theirs" / "adapter_model.safetensors").items() if k.endswith("boft_R")} == {1}
+        methods.trains(case, bases("llama"), out)
+        methods.merges(case, bases("llama"), out)
+
+
 @pytest.fixture(params=CASES)
 def case(request) -> Case:
     return CASES[request.param]

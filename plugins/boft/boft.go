@@ -92,6 +92,25 @@ func (c *config) Site(p *tuner.Place) (tuner.Site, error) {
 	return s, nil
 }
 
+// Loading implements tuner.Loader. Without its CUDA extension PEFT computes and saves
+// one factor whatever the configuration says: such a file is one of one factor.
+func (c *config) Loading(a *tuner.Adapter, set *peft.TensorSet) error {
+	for _, x := range a.Sites {
+		t := set.Peek(x.(*site).r.Name)
+		if t == nil || len(t.Shape) != 4 || t.Shape[0] != 1 {
+			return nil // what does not fit is reported with the rest
+		}
+	}
+	c.Factors = 1
+	a.Cfg.Set("boft_n_butterfly_factor", 1)
+	for _, x := range a.Sites {
+		s := x.(*site)
+		*s.r = *nn.NewParam(s.r.Name, 1, s.blocks, s.size, s.size)
+		s.perms = s.perms[:1]
+	}
+	return nil
+}
+
 // permutation is an order of the inputs and its inverse; nil is none.
 type permutation struct{ order, inverse []int32 }
 
