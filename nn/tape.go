@@ -157,6 +157,7 @@ func (t *Tape) Grad(v *Var) (m kernels.Mat, accumulate bool) {
 		t.newGrad(v)
 		return v.gradMat(), false
 	}
+	v.Reached = true
 	if v.grads != nil && v.grads.refs > 1 {
 		shared := v.Grad
 		v.grads.refs--

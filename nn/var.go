@@ -19,6 +19,9 @@ type Var struct {
 	Grad []float32
 	// Needs says that a gradient is wanted.
 	Needs bool
+	// Reached says of a parameter that a backward pass has come to it since its
+	// gradient was cleared; the gradient may be zero all the same.
+	Reached bool
 
 	tape      *Tape
 	seq       int       // order of creation on the tape, 0 for others
@@ -88,4 +91,7 @@ func NewParam(name string, shape ...int) *Param {
 }
 
 // ZeroGrad clears the gradient.
-func (p *Param) ZeroGrad() { clear(p.V.Grad) }
+func (p *Param) ZeroGrad() {
+	clear(p.V.Grad)
+	p.V.Reached = false
+}

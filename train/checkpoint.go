@@ -44,6 +44,8 @@ type state struct {
 	Version int `json:"version"`
 	Step    int `json:"step"`
 	Total   int `json:"total_steps"`
+	// Missed is AdamW's, where a parameter has missed a step.
+	Missed []int `json:"missed,omitempty"`
 	// Epoch and MicroBatch say where the next step takes its data. They follow
 	// from Step and are there to be read.
 	Epoch      int    `json:"epoch"`
@@ -68,6 +70,9 @@ func (t *Trainer) Save(ctx context.Context, dir string) error {
 		Version: stateVersion, Step: t.step, Total: t.Total,
 		Epoch: t.step / t.PerEpoch, MicroBatch: t.step % t.PerEpoch * t.Config.GradAccum,
 		Seed: fmt.Sprint(t.Config.Seed), Kernels: kernels.Tier(), Content: t.content(), Identity: t.ids,
+	}
+	if slices.Max(append(t.Opt.Missed, 0)) > 0 {
+		st.Missed = t.Opt.Missed
 	}
 	text, err := json.MarshalIndent(st, "", "  ")
 	if err != nil {
@@ -213,6 +218,9 @@ func (t *Trainer) load(dir string) error {
 	if st.Step < 0 || st.Step > t.Total {
 		return fail("%s: step %d of %d", stateName, st.Step, t.Total)
 	}
+	if n := len(st.Missed); n != 0 && n != len(t.Opt.Missed) {
+		return fail("%s: missed steps of %d parameters, expected %d", stateName, n, len(t.Opt.Missed))
+	}
 	// The same data give the parameters the sizes that they had.
 	if err := t.calibrate(context.Background()); err != nil {
 		return fail("%w", err)
@@ -238,6 +246,7 @@ func (t *Trainer) load(dir string) error {
 	if st.Kernels != kernels.Tier() {
 		t.Notes = append(t.Notes, fmt.Sprintf("the checkpoint was computed with %s kernels, now it is %s: the result will differ in the last bits", st.Kernels, kernels.Tier()))
 	}
+	copy(t.Opt.Missed, st.Missed)
 	t.step, t.resumed, t.Opt.Step, t.Checkpoint = st.Step, st.Step, st.Step, dir
 	return nil
 }

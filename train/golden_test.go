@@ -2,6 +2,7 @@ package train
 
 import (
 	"encoding/json"
+	"math"
 	"os"
 	"testing"
 
@@ -101,10 +102,39 @@ func TestWeightDecaySparesBiasesAndNorms(t *testing.T) {
 		"normal.weight":                                                  true,
 	} {
 		p := nn.NewParam(name, 1)
-		p.V.Data[0] = 1
+		p.V.Data[0], p.V.Reached = 1, true
 		NewAdamW([]*nn.Param{p}, 0.9, 0.999, 1e-8, 0.5).Update(0.1)
 		require.Equal(t, decays, p.V.Data[0] < 1, name)
 	}
+}
+
+// A parameter that no backward pass came to keeps its values, moments and count of
+// steps; one with a gradient of zeros does not.
+func TestUpdatePassesOverWhatIsNotReached(t *testing.T) {
+	make := func(params ...*nn.Param) *AdamW { return NewAdamW(params, 0.9, 0.99, 1e-8, 0.1) }
+	step := func(o *AdamW, grads ...float32) {
+		o.ZeroGrad()
+		for i, g := range grads {
+			if !math.IsNaN(float64(g)) {
+				o.Params[i].V.Grad[0], o.Params[i].V.Reached = g, true
+			}
+		}
+		o.Update(0.1)
+	}
+	absent := float32(math.NaN())
+	a, b, c := nn.NewParam("a", 1), nn.NewParam("b", 1), nn.NewParam("c", 1)
+	both, alone := make(a, b), make(c)
+	for i, g := range []float32{0.5, absent, absent, -2, 1} {
+		step(both, 1, g)
+		if g == g {
+			step(alone, g)
+		}
+		require.Equal(t, c.V.Data, b.V.Data, "step %d", i)
+	}
+	require.Equal(t, []int{0, 2}, both.Missed)
+	before := b.V.Data[0]
+	step(both, 1, 0)
+	require.NotEqual(t, before, b.V.Data[0])
 }
 
 func TestParseStatus(t *testing.T) {

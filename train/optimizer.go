@@ -3,6 +3,7 @@ package train
 import (
 	"math"
 	"regexp"
+	"slices"
 
 	"github.com/peftkit/peftkit/kernels"
 	"github.com/peftkit/peftkit/nn"
@@ -12,8 +13,11 @@ import (
 // PyTorch's order of operations. Weight decay spares biases and norm weights.
 type AdamW struct {
 	Params []*nn.Param
-	// Step counts the updates done.
-	Step int
+	// Step counts the updates done, Missed those of them that passed over a
+	// parameter: where no backward pass comes to one (a layer that layerdrop leaves
+	// out) PyTorch has no gradient, and neither decays it nor moves it by its moments.
+	Step   int
+	Missed []int
 	// M and V are the moments of each parameter.
 	M, V [][]float32
 	// Beta1, Beta2, Eps and WeightDecay as torch.optim.AdamW calls them.
@@ -38,7 +42,7 @@ const blockSize = 1 << 14
 
 // NewAdamW returns an optimizer with zero moments.
 func NewAdamW(params []*nn.Param, beta1, beta2, eps, weightDecay float64) *AdamW {
-	o := &AdamW{Params: params, Beta1: beta1, Beta2: beta2, Eps: eps, WeightDecay: weightDecay}
+	o := &AdamW{Params: params, Missed: make([]int, len(params)), Beta1: beta1, Beta2: beta2, Eps: eps, WeightDecay: weightDecay}
 	for i, p := range params {
 		n := len(p.V.Data)
 		decay := 1.0
@@ -102,16 +106,26 @@ func (o *AdamW) Clip(limit float64) float64 {
 // Update applies the gradients with a learning rate.
 func (o *AdamW) Update(lr float64) {
 	o.Step++
-	s := kernels.AdamWStep{
-		LR: lr, Beta1: o.Beta1, Beta2: o.Beta2, Eps: o.Eps, WeightDecay: o.WeightDecay,
-		Bias1: 1 - math.Pow(o.Beta1, float64(o.Step)), Bias2: 1 - math.Pow(o.Beta2, float64(o.Step)),
+	steps := make([]kernels.AdamWStep, len(o.Params))
+	for i, p := range o.Params {
+		if !p.V.Reached && isZero(p.V.Grad) { // a penalty is added without a backward pass
+			o.Missed[i]++
+			continue
+		}
+		n := float64(o.Step - o.Missed[i])
+		steps[i] = kernels.AdamWStep{
+			LR: lr * o.Rates[i], Beta1: o.Beta1, Beta2: o.Beta2, Eps: o.Eps, WeightDecay: o.WeightDecay * o.Decays[i],
+			Bias1: 1 - math.Pow(o.Beta1, n), Bias2: 1 - math.Pow(o.Beta2, n),
+		}
 	}
 	kernels.Parallel(len(o.blocks), 1, func(lo, hi int) {
 		for _, b := range o.blocks[lo:hi] {
-			p, s := o.Params[b.param].V, s
-			s.LR *= o.Rates[b.param]
-			s.WeightDecay *= o.Decays[b.param]
-			s.Apply(p.Data[b.lo:b.hi], p.Grad[b.lo:b.hi], o.M[b.param][b.lo:b.hi], o.V[b.param][b.lo:b.hi])
+			if s := &steps[b.param]; s.Bias1 != 0 {
+				p := o.Params[b.param].V
+				s.Apply(p.Data[b.lo:b.hi], p.Grad[b.lo:b.hi], o.M[b.param][b.lo:b.hi], o.V[b.param][b.lo:b.hi])
+			}
 		}
 	})
 }
+
+func isZero(v []float32) bool { return !slices.ContainsFunc(v, func(x float32) bool { return x != 0 }) }

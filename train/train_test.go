@@ -179,6 +179,38 @@ func TestResumeIsExact(t *testing.T) {
 	require.Equal(t, want, paramBits(ad))
 }
 
+// A checkpoint knows the steps that a parameter has missed.
+func TestCheckpointKeepsMissedSteps(t *testing.T) {
+	begin := func(resume string) *Trainer {
+		m, ad := tinyLoRA(t, 0)
+		c := quick()
+		c.Output, c.Resume = t.TempDir(), resume
+		tr, err := New(c, m, ad, tinyData(10))
+		require.NoError(t, err)
+		t.Cleanup(func() { tr.Close() })
+		return tr
+	}
+	tr := begin("")
+	for range 3 {
+		_, err := tr.Step(t.Context())
+		require.NoError(t, err)
+	}
+	require.Equal(t, make([]int, len(tr.Opt.Params)), tr.Opt.Missed)
+	tr.Opt.Missed[1] = 2
+	dir := filepath.Join(t.TempDir(), "checkpoint")
+	require.NoError(t, tr.Save(t.Context(), dir))
+	require.Equal(t, tr.Opt.Missed, begin(dir).Opt.Missed)
+	state, err := os.ReadFile(filepath.Join(dir, stateName))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, stateName), []byte(strings.Replace(string(state), `"missed": [`, `"missed": [1,`, 1)), 0o666))
+	m, ad := tinyLoRA(t, 0)
+	c := quick()
+	c.Output, c.Resume = t.TempDir(), dir
+	_, err = New(c, m, ad, tinyData(10))
+	require.ErrorIs(t, err, ErrCheckpoint)
+	require.ErrorContains(t, err, "missed steps of")
+}
+
 // lossLines returns what metrics.jsonl says about each step, without what depends on time.
 func lossLines(t *testing.T, dir string) (out []map[string]any) {
 	b, err := os.ReadFile(filepath.Join(dir, "metrics.jsonl"))
