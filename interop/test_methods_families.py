@@ -7,6 +7,7 @@ import pytest
 import torch
 from peft import (
     AdaLoraConfig,
+    AdamssConfig,
     AdaptionPromptConfig,
     BOFTConfig,
     C3AConfig,
@@ -56,6 +57,7 @@ METHODS = {
     "adalora": (AdaLoraConfig, {"init_r": 6, "target_r": 3, "lora_alpha": 12, "tinit": 2, "tfinal": 3, "total_step": 10},
                 # with noise 1 PyTorch's own float32 and float64 part within ten steps on T5
                 {"fill": 1.0, "noise": 0.3, "unsaved": ("ranknum",), "implied": ("total_step",), "steps": 10}),
+    "adamss": (AdamssConfig, {"r": 12}, {"noise": 0.3}),
     "loha": (LoHaConfig, {"r": 2, "alpha": 3}, {"fill": 1.0}),
     "lokr": (LoKrConfig, {"r": 2, "alpha": 3}, {}),
     "vera": (VeraConfig, {"r": 16}, {"fill": 1.0, "unsaved": SHARED}),

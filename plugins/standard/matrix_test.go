@@ -35,6 +35,7 @@ var unfit = []struct {
 	{"bitfit", "no layer has a bias", []string{"llama", "llama-classifier", "qwen3", "gemma2", "phi3", "t5", "t5-gated"}},
 	{"adaption-prompt", "defined for the attention of Llama, Qwen 2 and GPT-2", []string{"qwen3", "gemma2", "phi3", "bert", "roberta", "distilbert", "bert-tokens",
 		"bert-bare", "t5", "t5-gated", "bart", "marian"}},
+	{"adamss", "PEFT has it for linear layers and not for Conv1D", []string{"gpt2"}},
 	{"unipelt", "its gate reads what a query projection of its own reads", []string{"phi3"}},
 }
 
@@ -49,7 +50,7 @@ func unfitting(method, family string) (string, bool) {
 
 // identities are the methods whose fresh adapter leaves every model as it is.
 var identities = []string{
-	"adalora", "adaption-prompt", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "trainabletokens", "delora", "full", "ia3", "last-layer", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "road", "vera",
+	"adalora", "adamss", "adaption-prompt", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "trainabletokens", "delora", "full", "ia3", "last-layer", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "road", "vera",
 }
 
 // constants are the methods that by definition take something they compute from

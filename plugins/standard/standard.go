@@ -22,6 +22,7 @@ import (
 	_ "github.com/peftkit/peftkit/model/smollm3"
 	_ "github.com/peftkit/peftkit/model/t5"
 	_ "github.com/peftkit/peftkit/plugins/adalora"
+	_ "github.com/peftkit/peftkit/plugins/adamss"
 	_ "github.com/peftkit/peftkit/plugins/adaptionprompt"
 	_ "github.com/peftkit/peftkit/plugins/attentionprefix"
 	_ "github.com/peftkit/peftkit/plugins/bitfit"
