@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/peftkit/peftkit/nn"
 )
@@ -17,6 +18,7 @@ type Cache struct {
 	// that each place holds, adding those that the batch under way adds to them.
 	slots, lens, adding []int
 	cross               *crossCache
+	beside              *Cache
 }
 
 // crossCache holds what the decoder sees of the sources.
@@ -43,6 +45,16 @@ func (m *Model) NewBatchCache(sequences, max int) *Cache {
 
 func (c *Cache) buffer(max int) *nn.Var {
 	return &nn.Var{Rows: c.places * max, Cols: c.width, Data: make([]float32, c.places*max*c.width)}
+}
+
+// Beside returns a second cache of the same sequences, for a method that runs the
+// network twice for each batch.
+func (c *Cache) Beside(m *Model) *Cache {
+	if c.beside == nil {
+		c.beside = m.NewBatchCache(c.places, c.max)
+		c.beside.slots = slices.Clone(c.slots)
+	}
+	return c.beside
 }
 
 // Len returns the number of rows held of the longest sequence: of its tokens
@@ -177,6 +189,9 @@ func (c *Cache) Keep(sequences []int) {
 		slots[i] = c.slots[s]
 	}
 	c.slots = slots
+	if c.beside != nil {
+		c.beside.Keep(sequences)
+	}
 	if c.cross != nil {
 		spans := make([]nn.Span, len(sequences))
 		for i, s := range sequences {

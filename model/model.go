@@ -286,6 +286,17 @@ type Model struct {
 	Run func(t *nn.Tape, b *Batch) *States
 
 	reserved int
+	plain    func(t *nn.Tape, b *Batch) *States // Run, while a method is around it
+}
+
+// Around attaches a function around the whole network: it gets the batch and next,
+// which runs the network with what was attached around it before.
+func (m *Model) Around(f func(t *nn.Tape, b *Batch, next func(*nn.Tape, *Batch) *States) *States) {
+	next := m.Run
+	if m.plain == nil {
+		m.plain = next
+	}
+	m.Run = func(t *nn.Tape, b *Batch) *States { return f(t, b, next) }
 }
 
 // Reserve takes n of MaxPositions away for rows or keys that a method puts before
@@ -355,6 +366,9 @@ func (m *Model) Loss(t *nn.Tape, b *Batch, gradScale float32) (sum float64, n in
 func (m *Model) Detach() {
 	m.MaxPositions += m.reserved
 	m.reserved, m.Tasks = 0, 0
+	if m.plain != nil {
+		m.Run, m.plain = m.plain, nil
+	}
 	for _, mod := range m.Modules {
 		mod.Detach()
 	}

@@ -36,6 +36,7 @@ var unfit = []struct {
 	{"adaption-prompt", "defined for the attention of Llama, Qwen 2 and GPT-2", []string{"qwen3", "gemma2", "phi3", "bert", "roberta", "distilbert", "bert-tokens",
 		"bert-bare", "t5", "t5-gated", "bart", "marian"}},
 	{"adamss", "PEFT has it for linear layers and not for Conv1D", []string{"gpt2"}},
+	{"xlora", "it weighs LoRA adapters that exist", nil},
 	{"unipelt", "its gate reads what a query projection of its own reads", []string{"phi3"}},
 }
 

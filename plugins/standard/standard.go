@@ -56,4 +56,5 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/unipelt"
 	_ "github.com/peftkit/peftkit/plugins/vblora"
 	_ "github.com/peftkit/peftkit/plugins/vera"
+	_ "github.com/peftkit/peftkit/plugins/xlora"
 )
