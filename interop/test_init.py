@@ -84,13 +84,13 @@ def test_peft(name, bases, tmp_path):  # noqa: F811
     distributed(ours, theirs)
 
 
-#: peftkit's methods of the library's presets. Two variants are left out: one that the library cannot save with names of its own,
+#: peftkit's methods of the library's presets. Three variants are left out: two that the library cannot save with names of its own,
 #: one whose options are no flags here.
 PRESETS = {"double_seq_bn": "houlsby", "seq_bn": "pfeiffer", "compacter": "compacter", "prefix_tuning": "attention-prefix",
            "prefix_tuning_flat": "attention-prefix", "unipelt": "unipelt"}
 KINDS = {**{k: ("llama", *kind) for k, kind in hubs.METHODS.items()},
          **{k: (model, PRESETS[config], given if config != "prefix_tuning_flat" else {**given, "flat": True}, config, given)
-            for k, (model, config, given) in hubs.VARIANTS.items() if k not in ("norm-before", "unipelt-lora")}}
+            for k, (model, config, given) in hubs.VARIANTS.items() if k not in ("norm-before", "phm-norm-before", "unipelt-lora")}}
 
 
 def of_hub(out) -> dict:
