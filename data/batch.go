@@ -11,7 +11,13 @@ import (
 // model labels are shifted so that each row has the token that follows it; what
 // comes after the last trained token of an example, that token included, would
 // only be computed to be thrown away, and is left out.
-func (d *Dataset) Batch(examples []int) *model.Batch {
+func (d *Dataset) Batch(examples []int) *model.Batch { return d.batch(examples, false) }
+
+// BatchFor is Batch for a model: for one whose method reads whole texts, tokens that
+// nothing is predicted from, the last ones, are in it too.
+func (d *Dataset) BatchFor(m *model.Model, examples []int) *model.Batch { return d.batch(examples, m.WholeText) }
+
+func (d *Dataset) batch(examples []int, whole bool) *model.Batch {
 	switch d.Task {
 	case model.SequenceClassification, model.TokenClassification:
 		return d.classes(examples)
@@ -27,8 +33,13 @@ func (d *Dataset) Batch(examples []int) *model.Batch {
 		if last < 1 {
 			continue // nothing to train
 		}
-		lay(b, ex.Tokens[:last])
-		b.Labels = append(b.Labels, ex.Labels[1:last+1]...)
+		if whole {
+			lay(b, ex.Tokens)
+			b.Labels = append(append(b.Labels, ex.Labels[1:]...), Ignore)
+		} else {
+			lay(b, ex.Tokens[:last])
+			b.Labels = append(b.Labels, ex.Labels[1:last+1]...)
+		}
 		label := Ignore
 		if ex.TrainFirst {
 			label, first = ex.Tokens[0], true

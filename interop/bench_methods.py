@@ -38,6 +38,7 @@ METHODS = {
     "dora": ("LoraConfig", {"r": 16, "lora_alpha": 32, "use_dora": True}),
     "adalora": ("AdaLoraConfig", {"init_r": 16, "target_r": 8, "lora_alpha": 32, "tinit": 1, "tfinal": 1, "deltaT": 1}),
     "adamss": ("AdamssConfig", {"r": 100, "num_subspaces": 15, "subspace_rank": 8}),
+    "lily": ("LilyConfig", {"r": 40, "stride_A": 2, "num_B": 3}),
     "loha": ("LoHaConfig", {"r": 8, "alpha": 8}),
     "lokr": ("LoKrConfig", {"r": 128, "alpha": 128, "decompose_factor": 4}),
     "vera": ("VeraConfig", {"r": 256}),

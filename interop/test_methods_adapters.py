@@ -186,7 +186,7 @@ CURVES = [("llama", k) for k in METHODS] + [("gpt2", "houlsby"), ("gpt2", "unipe
 
 @pytest.mark.parametrize("name,kind", CURVES)
 def test_same_losses(hub, folder, tmp_path, name, kind):
-    """10 steps from one adapter on the same batches: loss within 1e-3 relative, step by step."""
+    """10 steps from one adapter on the same batches: loss within 1e-4 relative, step by step."""
     _, _, config, given = METHODS[kind]
     start, out = tmp_path / "start", tmp_path / "out"
     hub.adapter(folder(name), start, config, given, scale=0.2)
@@ -203,7 +203,7 @@ def test_same_losses(hub, folder, tmp_path, name, kind):
         given = examples(data, tokenizer)
     told = hub.train(folder(name), start, given, {"steps": run.steps, "lr": run.lr, "batch": run.batch}, tmp_path / "theirs")
     steps = peftkit.metrics(out)
-    compare.relative("loss", [s["loss"] for s in steps], [s["loss"] for s in told], 1e-3)
+    compare.relative("loss", [s["loss"] for s in steps], [s["loss"] for s in told], 1e-4)
     compare.relative("grad_norm", [s["grad_norm"] for s in steps], [s["grad_norm"] for s in told], 1e-2)
     theirs, info = hub.logits(folder(name), [inputs(name)], out)
     nothing(info)

@@ -17,6 +17,7 @@ from peft import (
     HiraConfig,
     HRAConfig,
     IA3Config,
+    LilyConfig,
     LNTuningConfig,
     LoHaConfig,
     LoKrConfig,
@@ -58,6 +59,7 @@ METHODS = {
                 # with noise 1 PyTorch's own float32 and float64 part within ten steps on T5
                 {"fill": 1.0, "noise": 0.3, "unsaved": ("ranknum",), "implied": ("total_step",), "steps": 10}),
     "adamss": (AdamssConfig, {"r": 12}, {"noise": 0.3}),
+    "lily": (LilyConfig, {"r": 4}, {"noise": 0.3, "mergeable": False, "batch": 1}),  # its mixture is a mean over padding too
     "loha": (LoHaConfig, {"r": 2, "alpha": 3}, {"fill": 1.0}),
     "lokr": (LoKrConfig, {"r": 2, "alpha": 3}, {}),
     "vera": (VeraConfig, {"r": 16}, {"fill": 1.0, "unsaved": SHARED}),

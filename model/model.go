@@ -280,6 +280,9 @@ type Model struct {
 	// Tasks is the number of tasks that an attached method tells apart
 	// (Batch.Tasks), 0 when none does. Detach forgets it.
 	Tasks int
+	// WholeText says that what an attached method does at a token depends on the tokens
+	// after it (a mean over the text): batches hold all tokens then. Detach forgets it.
+	WholeText bool
 	// Writing says how the decoder of an encoder-decoder model writes; nil for others.
 	Writing *Writing
 	// Run computes what the head reads.
@@ -365,7 +368,7 @@ func (m *Model) Loss(t *nn.Tape, b *Batch, gradScale float32) (sum float64, n in
 // Detach removes all methods from the model.
 func (m *Model) Detach() {
 	m.MaxPositions += m.reserved
-	m.reserved, m.Tasks = 0, 0
+	m.reserved, m.Tasks, m.WholeText = 0, 0, false
 	if m.plain != nil {
 		m.Run, m.plain = m.plain, nil
 	}

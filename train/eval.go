@@ -85,7 +85,7 @@ func Evaluate(ctx context.Context, m *model.Model, ds *data.Dataset) (*EvalResul
 	defer e.tape.Close()
 	r := &EvalResult{Task: taskName(ds.Task), Examples: len(ds.Examples)}
 	err := groups(ctx, ds, func(group []int) {
-		b := ds.Batch(group)
+		b := ds.BatchFor(m, group)
 		if ds.Task == model.SequenceClassification {
 			e.sequences(b)
 		} else {
@@ -129,7 +129,7 @@ func Predict(ctx context.Context, m *model.Model, ds *data.Dataset) ([][]float32
 	var out [][]float32
 	err := groups(ctx, ds, func(group []int) {
 		tape.Reset()
-		x := m.Logits(tape, ds.Batch(group), nil).Mat()
+		x := m.Logits(tape, ds.BatchFor(m, group), nil).Mat()
 		for r := range x.Rows {
 			out = append(out, append([]float32(nil), x.Row(r)...))
 		}

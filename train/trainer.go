@@ -129,7 +129,7 @@ func predictsFirst(m *model.Model, ds *data.Dataset) bool {
 		tape := nn.NewTape()
 		defer tape.Close()
 		one := data.Dataset{Task: ds.Task, Examples: []data.Example{{Tokens: ds.Examples[i].Tokens[:2], Labels: ds.Examples[i].Tokens[:2], TrainFirst: true, Source: ds.Examples[i].Source}}}
-		_, n := m.Loss(tape, one.Batch([]int{0}), 0)
+		_, n := m.Loss(tape, one.BatchFor(m, []int{0}), 0)
 		return n > 1
 	}
 	return false
@@ -265,7 +265,7 @@ func (t *Trainer) calibrate(ctx context.Context) error {
 	}
 	err = c.Calibrate(ctx, t.Model, func(yield func(*model.Batch) bool) {
 		for _, examples := range first {
-			if ctx.Err() != nil || !yield(t.Data.Batch(examples)) {
+			if ctx.Err() != nil || !yield(t.Data.BatchFor(t.Model, examples)) {
 				return
 			}
 		}
@@ -325,7 +325,7 @@ func (t *Trainer) Step(ctx context.Context) (*Step, error) {
 	s := &Step{Step: t.step + 1, Total: t.Total, Epoch: float64(t.step+1) / float64(t.PerEpoch)}
 	batches := make([]*model.Batch, len(window))
 	for i, examples := range window {
-		batches[i] = t.Data.Batch(examples)
+		batches[i] = t.Data.BatchFor(t.Model, examples)
 		s.Tokens += len(batches[i].Tokens)
 		if src := batches[i].Source; src != nil {
 			s.Tokens += len(src.Tokens)

@@ -17,7 +17,7 @@ func (t *Trainer) blame(s *Step, i int, examples []int, err error) error {
 	defer tape.Close()
 	for _, e := range examples {
 		tape.Reset()
-		b := t.Data.Batch([]int{e})
+		b := t.Data.BatchFor(t.Model, []int{e})
 		if sum, _ := t.Model.Loss(tape, b, 0); !finite(sum) {
 			guilty = append(guilty, t.place(e))
 		}

@@ -198,7 +198,7 @@ func (l *loaded) tagWords(ctx context.Context, ds *data.Dataset, records []data.
 		}
 		ex := &ds.Examples[i]
 		tape.Reset()
-		x := l.Logits(tape, ds.Batch([]int{i}), nil).Mat()
+		x := l.Logits(tape, ds.BatchFor(l.Model, []int{i}), nil).Mat()
 		c, words := &out[ex.Line-1], records[ex.Line-1].Words
 		for row, label := range ex.Labels {
 			if label == data.Ignore || len(words) == 0 {

@@ -47,6 +47,7 @@ class Case:
     steps: int = 4  # of the run that makes a file for PEFT
     untrainable: str = ""  # a saved adapter cannot be trained on: what peftkit says then
     unsaved: tuple = ()  # parts of names of PEFT's state that PEFT does not save
+    batch: int = 2  # sequences of a step; 1 where PEFT computes with padding what peftkit computes without
     task_type: str = ""  # PEFT's task of a model that is not in TASKS
 
     def build(self, **more):
@@ -74,6 +75,8 @@ class Case:
         options = {k: v for k, v in self.options.items() if k not in self.implied}
         if "target_modules" not in options and self.model in TARGETS:
             options["target_modules"] = TARGETS[self.model]
+        if "*" in (targets := options.get("target_modules", [])):
+            options["target_modules"] = f"regex:{targets}"
         return ["--method", self.name, *(f for k, v in options.items() for f in ("--set", f"{k}={v if isinstance(v, str) else json.dumps(v)}"))]
 
 
@@ -242,7 +245,7 @@ def trains(case: Case, folder: Path, tmp: Path, steps: int = 10, rtol: float = 1
     hooks(tuned) gives what the method does beside the gradients, as arguments of training.train.
     """
     start, out, data = started(case, folder, tmp / "start"), tmp / "out", records(texts(tmp / "data.jsonl"), case.task)
-    run = Run(steps=steps, lr=case.lr)
+    run = Run(steps=steps, lr=case.lr, batch=case.batch)
     if case.untrainable:
         with pytest.raises(peftkit.Failed, match=case.untrainable):
             peftkit.run("train", "-m", folder, "-d", data, "-o", out, "--init-adapter", start, *run.arguments())

@@ -305,6 +305,7 @@ func (s *bnSite) declare(a *Adapter, path string, width int, shared *phmShared) 
 	}
 	if c.Gating {
 		s.gate = a.linear(path+"gate", 1, hidden)
+		a.model.WholeText = true
 	}
 	return nil
 }

@@ -165,6 +165,7 @@ func (s *loraSite) declare(a *Adapter) {
 	s.a, s.b = a.param(path+"lora_A", s.c.R*n, s.layer.W.In), a.param(path+"lora_B", out, s.c.R)
 	if s.c.Gating {
 		s.gate = a.linear(path+"gate", n, s.layer.W.In)
+		a.model.WholeText = true
 	}
 }
 

@@ -88,6 +88,7 @@ func (a *Adapter) prefix(p part) error {
 			if err := s.gated(); err != nil {
 				return err
 			}
+			a.model.WholeText = true
 		}
 		a.sites = append(a.sites, s)
 	}

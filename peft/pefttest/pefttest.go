@@ -73,7 +73,7 @@ func Run(t *testing.T, m peft.Method, cases []Case) {
 			t.Run("save and load", func(t *testing.T) { saveLoad(t, m, c) })
 			t.Run("tensors", func(t *testing.T) { tensors(t, m, c) })
 			t.Run("unknown keys survive", func(t *testing.T) { unknownKeys(t, m, c) })
-			if _, ok := m.(peft.Merger); ok {
+			if _, ok := m.(peft.Merger); ok && m.Info().NotMergeable == "" {
 				t.Run("merge", func(t *testing.T) { merge(t, m, c) })
 			}
 		})

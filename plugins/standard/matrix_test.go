@@ -37,6 +37,7 @@ var unfit = []struct {
 		"bert-bare", "t5", "t5-gated", "bart", "marian"}},
 	{"adamss", "PEFT has it for linear layers and not for Conv1D", []string{"gpt2"}},
 	{"xlora", "it weighs LoRA adapters that exist", nil},
+	{"lily", "PEFT has it for linear layers and not for Conv1D", []string{"gpt2"}},
 	{"unipelt", "its gate reads what a query projection of its own reads", []string{"phi3"}},
 }
 
@@ -51,7 +52,7 @@ func unfitting(method, family string) (string, bool) {
 
 // identities are the methods whose fresh adapter leaves every model as it is.
 var identities = []string{
-	"adalora", "adamss", "adaption-prompt", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "trainabletokens", "delora", "full", "ia3", "last-layer", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "road", "vera",
+	"adalora", "adamss", "adaption-prompt", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "trainabletokens", "delora", "full", "ia3", "last-layer", "lily", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "road", "vera",
 }
 
 // constants are the methods that by definition take something they compute from
@@ -60,8 +61,8 @@ var identities = []string{
 var constants = []string{"dora"}
 
 // wholeText are the methods whose effect on a token depends on the tokens after
-// it (gates that are means over a text), so that no cache gives the same.
-var wholeText = []string{"unipelt"}
+// it (gates and mixtures that are means over a text), so that no cache gives the same.
+var wholeText = []string{"lily", "unipelt"}
 
 // Every method on every family with nothing but its defaults: it fits and does
 // all that a method promises, or it says what would fit.

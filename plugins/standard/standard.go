@@ -38,6 +38,7 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/hra"
 	_ "github.com/peftkit/peftkit/plugins/ia3"
 	_ "github.com/peftkit/peftkit/plugins/lastlayer"
+	_ "github.com/peftkit/peftkit/plugins/lily"
 	_ "github.com/peftkit/peftkit/plugins/lntuning"
 	_ "github.com/peftkit/peftkit/plugins/loha"
 	_ "github.com/peftkit/peftkit/plugins/lokr"
