@@ -54,6 +54,7 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/road"
 	_ "github.com/peftkit/peftkit/plugins/shira"
 	_ "github.com/peftkit/peftkit/plugins/trainabletokens"
+	_ "github.com/peftkit/peftkit/plugins/unilora"
 	_ "github.com/peftkit/peftkit/plugins/unipelt"
 	_ "github.com/peftkit/peftkit/plugins/vblora"
 	_ "github.com/peftkit/peftkit/plugins/vera"
