@@ -53,6 +53,7 @@ METHODS = {
     "shira": ("ShiraConfig", {"r": 16}),
     "fourierft": ("FourierFTConfig", {"n_frequency": 16000, "scaling": 150}),
     "c3a": ("C3AConfig", {"block_size": 16}),
+    "beft": ("BeftConfig", {}),
     "ia3": ("IA3Config", {"feedforward_modules": ["down_proj"], "target_modules": ["k_proj", "v_proj", "down_proj"]}),
     "ln-tuning": ("LNTuningConfig", {"target_modules": ["input_layernorm", "post_attention_layernorm", "norm"]}),
     "trainabletokens": ("TrainableTokensConfig", {"token_indices": list(range(64)), "target_modules": ["embed_tokens"]}),

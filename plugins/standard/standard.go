@@ -24,6 +24,7 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/adalora"
 	_ "github.com/peftkit/peftkit/plugins/adaptionprompt"
 	_ "github.com/peftkit/peftkit/plugins/attentionprefix"
+	_ "github.com/peftkit/peftkit/plugins/beft"
 	_ "github.com/peftkit/peftkit/plugins/bitfit"
 	_ "github.com/peftkit/peftkit/plugins/boft"
 	_ "github.com/peftkit/peftkit/plugins/bottleneck"
