@@ -26,6 +26,7 @@ from peft import (
     RandLoraConfig,
     RoadConfig,
     ShiraConfig,
+    SupertuningConfig,
     TrainableTokensConfig,
     VBLoRAConfig,
     VeraConfig,
@@ -73,6 +74,7 @@ METHODS = {
     "hira": (HiraConfig, {"r": 4}, {"noise": 0.3, "fill": 1}),
     "gralora": (GraloraConfig, {"r": 4, "alpha": 6}, {}),
     "shira": (ShiraConfig, {"r": 3}, {}),
+    "supertuning": (SupertuningConfig, {"sparsity": 0.9, "r": 2}, {"fill": 1.0}),
     "beft": (BeftConfig, {}, lambda model: {"mergeable": model != "t5"}),  # which has no biases
     "ia3": (IA3Config, lambda model: {"target_modules": SCALED[model], "feedforward_modules": SCALED[model][2:]}, {}),
     "ln-tuning": (LNTuningConfig, lambda model: {"target_modules": NORMS[model]}, {}),
