@@ -7,9 +7,11 @@ import torch
 from peft import SupertuningConfig, get_peft_model
 from safetensors.torch import load_file
 
-from peers import compare, methods, models, peftkit
+from peers import compare, methods, models, peftkit, tokenizers_
+from peers.masks import Masks
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 from peers.models import SMALL
+from peers.training import Run
 
 CASES = {
     "super": Case(SupertuningConfig, {"sparsity": 0.9}, noise=0.3, fill=3),
@@ -90,6 +92,21 @@ def test_config(bases, tmp_path):  # noqa: F811
     aside = {"base_model_name_or_path", "peft_version", "target_modules"}
     assert {k: v for k, v in ours.items() if k not in aside} == {k: v for k, v in theirs.items() if k not in aside}
     assert sorted(ours["target_modules"]) == sorted(theirs["target_modules"])
+
+
+def test_dropout(bases, tmp_path, monkeypatch):  # noqa: F811
+    """Under the same masks LoRA's dropout gives the same losses: the elements see the whole input."""
+    case = Case(SupertuningConfig, {"sparsity": 0.9, "r": 4, "lora_dropout": 0.4}, noise=0.3)
+    folder, data, run = bases("llama"), methods.texts(tmp_path / "data.jsonl", 8), Run(steps=6, batch=1, lr=1e-3)
+    start, out, masks = methods.started(case, folder, tmp_path / "start"), tmp_path / "out", Masks(run.seed)
+    peftkit.run("train", "-m", folder, "-d", data, "-o", out, "--init-adapter", start, "--max-seq-len", 256, *run.arguments())
+    tuned = methods.load(case, folder, start, trainable=True).train()
+    with masks.placed(monkeypatch):
+        theirs = methods.reference(case, tuned, data, tokenizers_.small(), run, after=lambda step: masks.begin(step + 1))
+    mine = peftkit.metrics(out)
+    compare.relative("loss", [s["loss"] for s in mine], [s["loss"] for s in theirs], 1e-3)
+    compare.relative("grad_norm", [s["grad_norm"] for s in mine], [s["grad_norm"] for s in theirs], 1e-2)
+    assert masks.calls, "nothing was dropped: the test would prove nothing"
 
 
 def test_gpt2(bases, tmp_path):  # noqa: F811
