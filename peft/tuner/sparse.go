@@ -3,6 +3,7 @@ package tuner
 import (
 	"slices"
 	"sort"
+	"sync"
 
 	"github.com/peftkit/peftkit/kernels"
 	"github.com/peftkit/peftkit/nn"
@@ -17,14 +18,19 @@ type Sparse struct {
 	// Rows and Cols say which elements of [out, in] are meant, one for each number.
 	Rows, Cols []int32
 
-	order order
+	order   order // by stored rows
+	merged  order // by rows of [out, in]
+	merging sync.Once
 }
 
 // Attach hooks the change into the layer, multiplied by scale. Rows and Cols must
 // not change any more.
 func (s *Sparse) Attach(scale float32) {
-	w := s.Place.Mod.Weight()
-	s.order = sorted(s.Rows, s.Cols, w.Transposed)
+	if s.Place.Mod.Weight().Transposed {
+		s.order = sorted(s.Cols, s.Rows, s.Place.In, s.Place.Out)
+	} else {
+		s.order = sorted(s.Rows, s.Cols, s.Place.Out, s.Place.In)
+	}
 	e := Elements{
 		Layer: s.Place.Mod.Linear, Params: []*nn.Var{s.V.V},
 		Change: func(v []float32, row, col int) { s.order.add(v, row, col, s.V.V.Data, scale) },
@@ -48,62 +54,60 @@ func (s *Sparse) Attach(scale float32) {
 
 // MergeRows is that of a [RowMerging].
 func (s *Sparse) MergeRows(w kernels.Mat, r0, r1 int, scale float32) {
-	for k, r := range s.Rows {
-		if int(r) >= r0 && int(r) < r1 {
-			w.Row(int(r) - r0)[s.Cols[k]] += float32(scale * s.V.V.Data[k])
-		}
+	s.merging.Do(func() { s.merged = sorted(s.Rows, s.Cols, s.Place.Out, s.Place.In) })
+	for r := r0; r < r1; r++ {
+		s.merged.add(w.Row(r-r0), r, 0, s.V.V.Data, scale)
 	}
 }
 
-// order lists elements by rows of the stored matrix.
+// order lists elements by rows of a matrix.
 type order struct {
-	start  []int32 // where each stored row begins
+	start  []int32 // where each row begins, and where the last one ends
 	col    []int32 // ascending within a row
 	number []int32 // of the element in the file
 }
 
-func sorted(rows, cols []int32, transposed bool) order {
-	if transposed {
-		rows, cols = cols, rows
+// sorted orders the elements of a matrix [nRows, nCols].
+func sorted(rows, cols []int32, nRows, nCols int) order {
+	all := make([]int32, len(rows))
+	for k := range all {
+		all[k] = int32(k)
 	}
-	o := order{col: make([]int32, len(rows)), number: make([]int32, len(rows))}
-	for k := range o.number {
-		o.number[k] = int32(k)
+	byCol, _ := counted(all, cols, nCols)
+	number, start := counted(byCol, rows, nRows)
+	for i, k := range number {
+		all[i] = cols[k]
 	}
-	slices.SortStableFunc(o.number, func(a, b int32) int {
-		if d := rows[a] - rows[b]; d != 0 {
-			return int(d)
-		}
-		return int(cols[a] - cols[b])
-	})
-	for i, k := range o.number {
-		o.col[i] = cols[k]
-		for int32(len(o.start)) <= rows[k] {
-			o.start = append(o.start, int32(i))
-		}
-	}
-	return o
+	return order{start: start, col: all, number: number}
 }
 
-// row returns where the elements of a stored row lie in the lists.
-func (o *order) row(row int) (from, to int) {
-	if row >= len(o.start) {
-		return 0, 0
+// counted sorts a list by its elements' keys, which are below n, and leaves equal
+// ones as they are; start tells where each key begins.
+func counted(list, key []int32, n int) (out, start []int32) {
+	start = make([]int32, n+1)
+	for _, k := range key {
+		start[k+1]++
 	}
-	to = len(o.col)
-	if row+1 < len(o.start) {
-		to = int(o.start[row+1])
+	for i := range n {
+		start[i+1] += start[i]
 	}
-	return int(o.start[row]), to
+	next := slices.Clone(start)
+	out = make([]int32, len(list))
+	for _, i := range list {
+		at := &next[key[i]]
+		out[*at] = i
+		*at++
+	}
+	return out, start
 }
 
 // add adds scale times the values to elements col to col+len(v) of a stored row.
 func (o *order) add(v []float32, row, col int, values []float32, scale float32) {
-	from, to := o.row(row)
-	at := o.col[from:to]
+	from := int(o.start[row])
+	at := o.col[from:o.start[row+1]]
 	first := sort.Search(len(at), func(i int) bool { return int(at[i]) >= col })
 	for i := first; i < len(at) && int(at[i]) < col+len(v); i++ {
-		v[int(at[i])-col] += scale * values[o.number[from+i]]
+		v[int(at[i])-col] += float32(scale * values[o.number[from+i]])
 	}
 }
 
@@ -126,9 +130,10 @@ func (s *Sparse) grad(t *nn.Tape, x, dy kernels.Mat, scale float32) {
 	}
 }
 
-// dense is the share of elements, one in so many, from which on the products of all
-// columns cost less than those of the chosen ones.
-const dense = 8
+// dense is the share of elements, one in so many, from which on the gradient of all
+// costs less. It is an estimate: in shira's row of docs/speed.md products of single
+// columns reach about a fifth of a matrix product's rate.
+const dense = 4
 
 // gradOfMany computes the gradient of the whole weight, some stored rows at a time,
 // and keeps that of the chosen elements.
@@ -147,8 +152,7 @@ func (s *Sparse) gradOfMany(t *nn.Tape, w *nn.Weight, x, dy kernels.Mat, scale f
 		kernels.Gemm(g, false, kernels.Term{A: cols, TransA: true, B: b})
 		for r := range n {
 			row := g.Row(r)
-			lo, hi := s.order.row(from + r)
-			for i := lo; i < hi; i++ {
+			for i := s.order.start[from+r]; i < s.order.start[from+r+1]; i++ {
 				d[s.order.number[i]] += scale * row[s.order.col[i]]
 			}
 		}
