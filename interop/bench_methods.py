@@ -51,7 +51,7 @@ METHODS = {
     "gralora": ("GraloraConfig", {"r": 16, "alpha": 32, "gralora_k": 2}),
     "hira": ("HiraConfig", {"r": 16}),
     "shira": ("ShiraConfig", {"r": 16}),
-    "supertuning": ("SupertuningConfig", {"sparsity": 0.93}),
+    "supertuning": ("SupertuningConfig", {"sparsity": 0.934}),
     "fourierft": ("FourierFTConfig", {"n_frequency": 16000, "scaling": 150}),
     "c3a": ("C3AConfig", {"block_size": 16}),
     "beft": ("BeftConfig", {}),
