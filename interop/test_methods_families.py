@@ -9,6 +9,7 @@ from peft import (
     AdaLoraConfig,
     AdamssConfig,
     AdaptionPromptConfig,
+    BeftConfig,
     BOFTConfig,
     C3AConfig,
     DeloraConfig,
@@ -27,6 +28,7 @@ from peft import (
     RandLoraConfig,
     RoadConfig,
     ShiraConfig,
+    SupertuningConfig,
     TrainableTokensConfig,
     VBLoRAConfig,
     VeraConfig,
@@ -76,6 +78,8 @@ METHODS = {
     "hira": (HiraConfig, {"r": 4}, {"noise": 0.3, "fill": 1}),
     "gralora": (GraloraConfig, {"r": 4, "alpha": 6}, {}),
     "shira": (ShiraConfig, {"r": 3}, {}),
+    "supertuning": (SupertuningConfig, {"sparsity": 0.9, "r": 2}, {"fill": 1.0}),
+    "beft": (BeftConfig, {}, lambda model: {"mergeable": model != "t5"}),  # which has no biases
     "ia3": (IA3Config, lambda model: {"target_modules": SCALED[model], "feedforward_modules": SCALED[model][2:]}, {}),
     "ln-tuning": (LNTuningConfig, lambda model: {"target_modules": NORMS[model]}, {}),
     "tokens": (TrainableTokensConfig, lambda model: {"token_indices": TOKENS, "target_modules": WORDS[model]}, {"fill": 3}),
@@ -86,7 +90,7 @@ HANDFUL = ["lora", "dora", "ia3", "oft", "lokr", "vera", "shira", "ln-tuning", "
 
 def make(method: str, model: str) -> Case:
     config, options, more = METHODS[method]
-    return Case(config, options(model) if callable(options) else options, model, **more)
+    return Case(config, options(model) if callable(options) else options, model, **(more(model) if callable(more) else more))
 
 
 #: What PEFT cannot do: its error, and what peftkit says, "" where it does it.

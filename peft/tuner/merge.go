@@ -106,7 +106,7 @@ func change(s Site, p *Place, scale float32) ([]peft.Change, error) {
 	if b, ok := s.(BiasMerging); ok {
 		if p.Mod.Bias() == nil {
 			if b.NeedsBias() {
-				return nil, fmt.Errorf("the adapter adds to the bias, and the base model has none there: %w", peft.ErrNotMergeable)
+				return nil, fmt.Errorf("the adapter adds to the bias, and the base model has none there; use it unmerged, as an adapter: %w", peft.ErrNotMergeable)
 			}
 			return out, nil
 		}
