@@ -42,6 +42,7 @@ METHODS = {
     "loha": ("LoHaConfig", {"r": 8, "alpha": 8}),
     "lokr": ("LoKrConfig", {"r": 128, "alpha": 128, "decompose_factor": 4}),
     "vera": ("VeraConfig", {"r": 256}),
+    "unilora": ("UniLoraConfig", {"r": 16, "theta_d_length": 100000}),
     "vblora": ("VBLoRAConfig", {"r": 8, "num_vectors": 256, "vector_length": 128}),
     "randlora": ("RandLoraConfig", {"r": 16, "randlora_alpha": 320}),
     "oft": ("OFTConfig", {"oft_block_size": 64}),

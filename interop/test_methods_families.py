@@ -30,6 +30,7 @@ from peft import (
     ShiraConfig,
     SupertuningConfig,
     TrainableTokensConfig,
+    UniLoraConfig,
     VBLoRAConfig,
     VeraConfig,
 )
@@ -42,7 +43,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 #: Every layer of PEFT's state repeats the shared matrices; files hold them once.
 SHARED = tuple(f"{layer}.{matrix}" for layer in ("query", "value", "dense", "q", "v", "wo", "q_proj", "v_proj", "fc2")
-               for matrix in ("vera_A", "vera_B", "randlora_A", "randlora_B", "vblora_vector_bank"))
+               for matrix in ("vera_A", "vera_B", "randlora_A", "randlora_B", "unilora_theta_d", "vblora_vector_bank"))
 #: The layers that IA3 scales: what attention reads, and the second of the network behind it.
 SCALED = {"bert": ["key", "value", "output.dense"], "t5": ["k", "v", "wo"], "roberta-tokens": ["key", "value", "output.dense"], "bart": ["k_proj", "v_proj", "fc2"]}
 NORMS = {"bert": ["LayerNorm"], "t5": ["layer_norm"], "roberta-tokens": ["LayerNorm"], "bart": ["self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm", "layernorm_embedding"]}
@@ -71,6 +72,7 @@ METHODS = {
     "fourierft": (FourierFTConfig, {"n_frequency": 60, "scaling": 30.0}, {"fill": 1.0}),
     "miss": (MissConfig, {"r": 8}, {}),
     "randlora": (RandLoraConfig, {"r": 10, "randlora_alpha": 10}, {"fill": 1.0, "lr": 1e-3, "unsaved": SHARED}),
+    "unilora": (UniLoraConfig, {"r": 4}, {"fill": 5.0, "noise": 0.1, "unsaved": SHARED}),
     "vblora": (VBLoRAConfig, {"num_vectors": 20, "vector_length": 16, "init_vector_bank_bound": 0.3}, {"fill": 1.0, "unsaved": SHARED}),
     "c3a": (C3AConfig, {"block_size": 16}, {"fill": 30.0, "lr": 0.02}),
     "road": (RoadConfig, {"group_size": 8}, {}),

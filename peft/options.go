@@ -3,6 +3,7 @@ package peft
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,8 +49,15 @@ func optionNames(info Info) []string {
 // parseValue reads a word from a command line: JSON where it is a number, a
 // boolean, null, a list or an object, otherwise the text itself.
 func parseValue(s string) any {
-	if f, err := strconv.ParseFloat(s, 64); err == nil {
-		return json.Number(strconv.FormatFloat(f, 'g', -1, 64))
+	if i, err := strconv.ParseInt(s, 10, 64); err == nil {
+		return json.Number(strconv.FormatInt(i, 10))
+	}
+	if f, err := strconv.ParseFloat(s, 64); err == nil && !math.IsNaN(f) && !math.IsInf(f, 0) {
+		form := byte('g')
+		if f == math.Trunc(f) && math.Abs(f) < 1<<53 { // 1e7 may be meant for a whole number
+			form = 'f'
+		}
+		return json.Number(strconv.FormatFloat(f, form, -1, 64))
 	}
 	var v any
 	if json.Unmarshal([]byte(s), &v) == nil {
