@@ -44,6 +44,7 @@ METHODS = {
     "vera": ("VeraConfig", {"r": 256}),
     "unilora": ("UniLoraConfig", {"r": 16, "theta_d_length": 100000}),
     "vblora": ("VBLoRAConfig", {"r": 8, "num_vectors": 256, "vector_length": 128}),
+    "peanut": ("PeanutConfig", {"r": 14, "depth": 1}),
     "randlora": ("RandLoraConfig", {"r": 16, "randlora_alpha": 320}),
     "oft": ("OFTConfig", {"oft_block_size": 64}),
     "boft": ("BOFTConfig", {"boft_block_size": 32}),

@@ -48,6 +48,7 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/miss"
 	_ "github.com/peftkit/peftkit/plugins/multitaskprompt"
 	_ "github.com/peftkit/peftkit/plugins/oft"
+	_ "github.com/peftkit/peftkit/plugins/peanut"
 	_ "github.com/peftkit/peftkit/plugins/prefixtuning"
 	_ "github.com/peftkit/peftkit/plugins/prompttuning"
 	_ "github.com/peftkit/peftkit/plugins/ptuning"

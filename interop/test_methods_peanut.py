@@ -1,0 +1,36 @@
+"""PEANuT, a network over each weight, against Hugging Face PEFT: files, logits, losses, merges."""
+
+import pytest
+from peft import PeanutConfig
+
+from peers import methods
+from peers.methods import Case, bases  # noqa: F401 (a fixture)
+
+ACTIVATIONS = ["gelu", "gelu_accurate", "silu", "tanh", "sigmoid", "linear", "leaky_relu", "relu6", "relu2", "quick_gelu", "mish", "hardswish"]
+CASES = {
+    "peanut": Case(PeanutConfig, {"r": 4}, noise=0.3),
+    "peanut-deep": Case(PeanutConfig, {"r": 4, "depth": 2, "scaling": 2.0}, noise=0.3),
+    "peanut-random": Case(PeanutConfig, {"r": 3, "depth": 1, "init_weights": False}, lr=1e-3),
+    **{f"peanut-{act}": Case(PeanutConfig, {"r": 4, "depth": 1, "act_fn": act}, noise=0.3) for act in ACTIVATIONS},
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request) -> Case:
+    return CASES[request.param]
+
+
+def test_peftkit_reads(case, bases, tmp_path):  # noqa: F811
+    methods.reads(case, bases(case.model), tmp_path)
+
+
+def test_peft_reads(case, bases, tmp_path):  # noqa: F811
+    methods.writes(case, bases(case.model), tmp_path)
+
+
+def test_same_losses(case, bases, tmp_path):  # noqa: F811
+    methods.trains(case, bases(case.model), tmp_path)
+
+
+def test_merge(case, bases, tmp_path):  # noqa: F811
+    methods.merges(case, bases(case.model), tmp_path)
