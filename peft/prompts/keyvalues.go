@@ -6,7 +6,7 @@ import (
 )
 
 // KeyValues returns keys and values, [n, KVHeads*HeadDim] each, that stand before
-// those of every sequence. It is called in every forward pass.
+// those of every sequence; nil for none. It is called in every forward pass.
 type KeyValues func(t *nn.Tape) (k, v *nn.Var)
 
 // AttachKeyValues puts keys and values before an attention's own, those of a
@@ -20,6 +20,9 @@ type KeyValues func(t *nn.Tape) (k, v *nn.Var)
 func AttachKeyValues(a *model.Attention, kv KeyValues, unbiased bool) {
 	a.Wrap(func(t *nn.Tape, q, k, v *nn.Var, s nn.AttnSpec, next func(*nn.Tape, *nn.Var, *nn.Var, *nn.Var, nn.AttnSpec) *nn.Var) *nn.Var {
 		pk, pv := kv(t)
+		if pk == nil {
+			return next(t, q, k, v, s)
+		}
 		if unbiased && s.Bias != nil {
 			bias := *s.Bias
 			bias.Unbiased += pk.Rows

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 
-	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/peft/prompts"
@@ -85,14 +84,11 @@ func encoder(a *prompts.Adapter, output bool) (prompts.Encoder, error) {
 		return nil, err
 	}
 	a.Cfg.Set("encoder_hidden_size", c.Hidden)
-	s, err := sites(a, c)
+	p, err := prompts.NewPrefix(a, c.Placement == inAll)
 	if err != nil {
 		return nil, err
 	}
-	cols := 2 * a.Geometry.Layers * a.Geometry.Width
-	if c.Placement == inAll {
-		cols = 2 * len(s) * a.Geometry.Width
-	}
+	cols := p.Columns()
 	if !c.Projection || output {
 		return prompts.NewDirect(a.Geometry.Tokens, cols), nil
 	}
@@ -158,72 +154,16 @@ func (p *projection) Describe() string {
 	return fmt.Sprintf("through a network of %d units", p.in.W.V.Rows)
 }
 
-// site is an attention with the places of its keys and values among the columns
-// of the embeddings, counted in widths.
-type site struct {
-	at   *model.Attention
-	k, v int
-}
-
-// sites lists where the prefix goes. PEFT joins the embeddings of an
-// encoder-decoder model to themselves and cuts the whole in four parts per layer,
-// of which the decoder's self-attention gets the first two: layer l reads the
-// places 4l and 4l+1 of twice 2*layers. The other two are dropped.
-func sites(a *prompts.Adapter, c config) ([]site, error) {
-	var out []site
-	for _, at := range a.Model.Attentions {
-		s := site{at, 2 * at.Layer, 2*at.Layer + 1}
-		switch {
-		case c.Placement == inAll:
-			s.k, s.v = 2*len(out), 2*len(out)+1
-		case a.Geometry.Submodules == 2:
-			if at.Cross || at.Stack != model.Decoder {
-				continue
-			}
-			if at.Layer >= a.Geometry.Layers {
-				return nil, fmt.Errorf("the decoder has more layers than the encoder (%d), and PEFT makes prefixes for as many: %w; prefix_placement %q fits", a.Geometry.Layers, peft.ErrNoFit, inAll)
-			}
-			s.k, s.v = 4*at.Layer%(2*a.Geometry.Layers), (4*at.Layer+1)%(2*a.Geometry.Layers)
-		case at.Cross || at.Stack != a.Model.Attentions[0].Stack:
-			continue // a classifier made of an encoder-decoder model: the encoder's alone
-		}
-		if w := at.KVHeads * at.HeadDim; w != a.Geometry.Width {
-			return nil, fmt.Errorf("%s has keys of %d features, the prefix has %d for every layer: %w", at.Path, w, a.Geometry.Width, peft.ErrNoFit)
-		}
-		out = append(out, s)
-	}
-	return out, nil
-}
-
-// attach computes the prefix where a stack begins and hands each layer its part.
+// attach hooks the prefix into the model.
 func attach(a *prompts.Adapter) error {
 	c, err := read(a)
 	if err != nil {
 		return err
 	}
-	list, err := sites(a, c)
+	p, err := prompts.NewPrefix(a, c.Placement == inAll)
 	if err != nil {
 		return err
 	}
-	now := map[model.Stack]*nn.Var{} // of the forward pass under way
-	for _, s := range list {
-		stack, w := s.at.Stack, a.Geometry.Width
-		now[stack] = nil
-		prompts.AttachKeyValues(s.at, func(t *nn.Tape) (k, v *nn.Var) {
-			e := now[stack]
-			return nn.Columns(t, e, s.k*w, (s.k+1)*w), nn.Columns(t, e, s.v*w, (s.v+1)*w)
-		}, c.Placement == inAll)
-	}
-	for _, in := range a.Model.Inputs {
-		if _, ok := now[in.Stack]; !ok {
-			continue
-		}
-		in.Hook(func(t *nn.Tape, r *model.Rows) {
-			now[in.Stack] = a.Encoder.Forward(t)
-			if c.Placement == inDecoder {
-				r.Shift(a.Geometry.Tokens)
-			}
-		})
-	}
+	p.Attach()
 	return nil
 }

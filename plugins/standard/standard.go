@@ -30,6 +30,7 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/boft"
 	_ "github.com/peftkit/peftkit/plugins/bottleneck"
 	_ "github.com/peftkit/peftkit/plugins/c3a"
+	_ "github.com/peftkit/peftkit/plugins/cartridge"
 	_ "github.com/peftkit/peftkit/plugins/compacter"
 	_ "github.com/peftkit/peftkit/plugins/delora"
 	_ "github.com/peftkit/peftkit/plugins/fourierft"
