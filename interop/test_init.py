@@ -40,6 +40,7 @@ PROMPTS = {
     "adaption": (peft.AdaptionPromptConfig, "adaption-prompt", {"adapter_len": 5, "adapter_layers": 2}),
     "prefix": (peft.PrefixTuningConfig, "prefix-tuning", {"num_virtual_tokens": 8, "prefix_projection": False}),
     "prefix-projection": (peft.PrefixTuningConfig, "prefix-tuning", {"num_virtual_tokens": 8, "prefix_projection": True}),
+    "cartridge": (peft.CartridgeConfig, "cartridge", {"num_virtual_tokens": 8}),
     "p-mlp": (peft.PromptEncoderConfig, "p-tuning", {"num_virtual_tokens": 8, "encoder_hidden_size": 64}),
     "p-lstm": (peft.PromptEncoderConfig, "p-tuning", {"num_virtual_tokens": 8, "encoder_hidden_size": 64, "encoder_reparameterization_type": "LSTM"}),
     "gaussian": (peft.LoraConfig, "lora", {"r": 4, "init_lora_weights": "gaussian", "target_modules": ["q_proj", "down_proj"]}),
@@ -51,7 +52,7 @@ CASES = {**{f"lora-{k}": v for k, v in lora.CASES.items() if v.model in ("llama"
          **{k: Case(config, given, "mistral", method=method) for k, (config, method, given) in PROMPTS.items()}}
 #: Options whose defaults differ on purpose, and one that PEFT does not have.
 SAID = {"lokr": {"decompose_factor": -1}, "fourierft": {"init_weights": False}}
-SAID_HERE = {"prefix-tuning": ["--set", "init_weights=normal"]}
+SAID_HERE = {"prefix-tuning": ["--set", "init_weights=normal"], "cartridge": ["--set", "start=normal"]}
 
 
 def roles(tensors: dict, sample: dict) -> None:

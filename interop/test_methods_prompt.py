@@ -70,6 +70,7 @@ KINDS = {
     "p-mlp": (peft.PromptEncoderConfig, {}),
     "p-lstm": (peft.PromptEncoderConfig, {"encoder_reparameterization_type": "LSTM", "encoder_hidden_size": 20}),
     "multitask": (peft.MultitaskPromptTuningConfig, {"num_ranks": 2}),
+    "cartridge": (peft.CartridgeConfig, {"num_frozen_tokens": 2}),
     "adaption": (peft.AdaptionPromptConfig, {"adapter_len": 5, "adapter_layers": 2}),
 }
 TOKENS = 6
@@ -193,7 +194,7 @@ def pairs():
                 continue
             if kind == "p-lstm" and name not in ("llama", "bert", "bart"):
                 continue
-            if kind == "prefix-projection" and name not in ("llama", "gpt2", "bert", "bart", "t5"):
+            if kind in ("prefix-projection", "cartridge") and name not in ("llama", "gpt2", "bert", "bart", "t5"):
                 continue
             yield pytest.param(kind, name, id=f"{kind}-{name}")
 
@@ -217,7 +218,7 @@ def test_peftkit_reads_peft(made, tmp_path, kind, name):
 
 METHOD = {"prompt": ["prompt-tuning"], "prefix": ["prefix-tuning", "--prefix-projection", "false"], "prefix-projection": ["prefix-tuning", "--prefix-projection", "true"],
           "p-mlp": ["p-tuning"], "p-lstm": ["p-tuning", "--prompt-encoder", "LSTM"], "multitask": ["multitask-prompt-tuning"],
-          "adaption": ["adaption-prompt", "--adapter-len", "5", "--adapter-layers", "2"]}
+          "cartridge": ["cartridge", "--set", "num_frozen_tokens=2"], "adaption": ["adaption-prompt", "--adapter-len", "5", "--adapter-layers", "2"]}
 
 
 @pytest.mark.parametrize("kind, name", pairs())
@@ -266,7 +267,7 @@ def with_encoder(got, folder):
     if not hasattr(got, "prompt_encoder"):
         return
     state = {k: v for k, v in got.prompt_encoder["default"].state_dict().items() if not k.startswith("prefix_task")}
-    if set(state) == {"embedding.weight"}:
+    if set(state) in ({"embedding.weight"}, {"frozen_embedding", "trainable_embedding"}):
         return
     file = load_file(folder / "adapter_model.safetensors")
     save_file(file | {f"prompt_encoder.{k}": v.contiguous() for k, v in state.items()}, folder / "adapter_model.safetensors", {"format": "pt"})
@@ -350,3 +351,25 @@ def test_text_start(made, tmp_path):
     mine = load_file(out / "adapter_model.safetensors")["prompt_embeddings"]
     compare.close("embeddings", mine, got.prompt_encoder["default"].embedding.weight.detach(), 1e-6)
     load(base(), out)
+
+
+def test_cartridge_start(made, tmp_path):
+    """A cartridge that begins from a text has the keys and values that PEFT takes from it, and its first rows stay."""
+    from peft.tuners.cartridge.utils import initialize_kv_prefix_from_text
+
+    text = "The quick brown fox jumps over the lazy dog and 14 cats watch."
+    for name in ("llama", "gpt2"):
+        folder, base = made(name)
+        got = peft.get_peft_model(base(), peft.CartridgeConfig(task_type="CAUSAL_LM", num_virtual_tokens=7))
+        want = initialize_kv_prefix_from_text(got, tokenizers_.small(), text=text, use_chat_template=False)
+        for rate in (1e-9, 1e-1):
+            out = tmp_path / f"{name}-{rate}"
+            peftkit.run("train", "-m", folder, "-d", texts(tmp_path / "data.jsonl"), "-o", out, "--max-steps", 1, "--lr", rate, "--schedule", "constant", "--warmup", 0,
+                        "--method", "cartridge", "--virtual-tokens", 7, "--set", f"start_text={text}")
+            mine = load_file(out / "adapter_model.safetensors")["prompt_embeddings"]
+            compare.close("the first row", mine[:1], want[:1], 1e-5)
+            if rate < 1e-6:
+                compare.close("the others", mine[1:], want[1:], 1e-5)
+            else:
+                assert (mine[1:] - want[1:]).abs().max() > 0.05, "nothing was trained"
+            load(base(), out)
