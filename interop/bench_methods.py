@@ -45,6 +45,7 @@ METHODS = {
     "unilora": ("UniLoraConfig", {"r": 16, "theta_d_length": 100000}),
     "vblora": ("VBLoRAConfig", {"r": 8, "num_vectors": 256, "vector_length": 128}),
     "peanut": ("PeanutConfig", {"r": 14, "depth": 1}),
+    "poly": ("PolyConfig", {"r": 4}),
     "randlora": ("RandLoraConfig", {"r": 16, "randlora_alpha": 320}),
     "oft": ("OFTConfig", {"oft_block_size": 64}),
     "boft": ("BOFTConfig", {"boft_block_size": 32}),
@@ -129,7 +130,7 @@ def peft_steps(model: Path, texts: Path, method: str, args) -> dict:
     if method == "adalora":
         more["total_step"] = args.steps
     tuned = peft.get_peft_model(base, kind(**more))
-    tasks = {"task_ids": torch.zeros(BATCH, dtype=torch.long)} if method == "multitask-prompt-tuning" else {}
+    tasks = {"task_ids": torch.zeros(BATCH, dtype=torch.long)} if method in ("multitask-prompt-tuning", "poly") else {}
     batches = token_batches(tokenizer, texts, args.steps, args.length, **tasks)
     rank = tuned.base_model.update_and_allocate if method == "adalora" else None
     seconds, losses, begin = [], [], time.perf_counter()

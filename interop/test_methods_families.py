@@ -26,6 +26,7 @@ from peft import (
     MissConfig,
     OFTConfig,
     PeanutConfig,
+    PolyConfig,
     RandLoraConfig,
     RoadConfig,
     ShiraConfig,
@@ -38,6 +39,7 @@ from peft import (
 
 from peers import methods, models, peftkit, tokenizers_
 from peers.methods import Case
+from test_methods_poly import drawn, tasked  # noqa: F401 (a fixture)
 from test_methods_prompt import build
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -73,6 +75,7 @@ METHODS = {
     "fourierft": (FourierFTConfig, {"n_frequency": 60, "scaling": 30.0}, {"fill": 1.0}),
     "miss": (MissConfig, {"r": 8}, {}),
     "peanut": (PeanutConfig, {"r": 4, "depth": 1}, {"noise": 0.3}),
+    "poly": (PolyConfig, {"r": 4}, {"noise": 0.3, "mergeable": False}),
     "randlora": (RandLoraConfig, {"r": 10, "randlora_alpha": 10}, {"fill": 1.0, "lr": 1e-3, "unsaved": SHARED}),
     "unilora": (UniLoraConfig, {"r": 4}, {"fill": 5.0, "noise": 0.1, "unsaved": SHARED}),
     "vblora": (VBLoRAConfig, {"num_vectors": 20, "vector_length": 16, "init_vector_bank_bound": 0.3}, {"fill": 1.0, "unsaved": SHARED}),
@@ -149,7 +152,9 @@ def test_peft_reads(case, bases, tmp_path):
 
 
 def hooks(tuned):
-    """What AdaLoRA does beside the gradients: the loss of orthogonality, the cutting of ranks."""
+    """What AdaLoRA does beside the gradients, the loss of orthogonality and the cutting of ranks, and the mixtures that Poly draws."""
+    if tuned.active_peft_config.peft_type == "POLY":
+        return drawn(tuned)
     if tuned.active_peft_config.peft_type != "ADALORA":
         return {}
 

@@ -30,7 +30,7 @@ func addModelFlags(f *flags) *modelFlags {
 	m.model = f.text("model", "m", "MODEL", "", "GGUF file or Hugging Face folder")
 	m.loras = f.texts("lora", "", "ADAPTER[:SCALE]", "adapter to apply; may be repeated")
 	m.task = addTaskFlags(f)
-	m.taskID = f.text("task-id", "", "N", "", "task of the texts, by number or name, for an adapter of several tasks (multitask-prompt-tuning); default: what the data say, else 0")
+	m.taskID = f.text("task-id", "", "N", "", "task of the texts, by number or name, for an adapter of several tasks (multitask-prompt-tuning, poly); default: what the data say, else 0")
 	m.threads = threadsFlag(f)
 	return m
 }

@@ -39,6 +39,7 @@ var unfit = []struct {
 	{"xlora", "it weighs LoRA adapters that exist", nil},
 	{"lily", "PEFT has it for linear layers and not for Conv1D", []string{"gpt2"}},
 	{"peanut", "PEFT has it for linear layers and not for Conv1D", []string{"gpt2"}},
+	{"poly", "PEFT has it for linear layers and not for Conv1D", []string{"gpt2"}},
 	{"unipelt", "its gate reads what a query projection of its own reads", []string{"phi3"}},
 }
 
@@ -58,7 +59,7 @@ func unfitting(method, family string) (string, bool) {
 
 // identities are the methods whose fresh adapter leaves every model as it is.
 var identities = []string{
-	"adalora", "adamss", "adaption-prompt", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "trainabletokens", "delora", "full", "ia3", "last-layer", "lily", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "peanut", "road", "vera",
+	"adalora", "adamss", "adaption-prompt", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "trainabletokens", "delora", "full", "ia3", "last-layer", "lily", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "peanut", "poly", "road", "vera",
 	"adalora", "adaption-prompt", "beft", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "supertuning", "trainabletokens", "delora", "full", "ia3", "last-layer", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "road", "vera",
 }
 

@@ -50,6 +50,7 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/multitaskprompt"
 	_ "github.com/peftkit/peftkit/plugins/oft"
 	_ "github.com/peftkit/peftkit/plugins/peanut"
+	_ "github.com/peftkit/peftkit/plugins/poly"
 	_ "github.com/peftkit/peftkit/plugins/prefixtuning"
 	_ "github.com/peftkit/peftkit/plugins/prompttuning"
 	_ "github.com/peftkit/peftkit/plugins/ptuning"
