@@ -43,6 +43,7 @@ METHODS = {
     "lokr": ("LoKrConfig", {"r": 128, "alpha": 128, "decompose_factor": 4}),
     "vera": ("VeraConfig", {"r": 256}),
     "unilora": ("UniLoraConfig", {"r": 16, "theta_d_length": 100000}),
+    "pvera": ("PveraConfig", {"r": 256}),
     "vblora": ("VBLoRAConfig", {"r": 8, "num_vectors": 256, "vector_length": 128}),
     "peanut": ("PeanutConfig", {"r": 14, "depth": 1}),
     "poly": ("PolyConfig", {"r": 4}),

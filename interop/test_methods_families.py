@@ -27,6 +27,7 @@ from peft import (
     OFTConfig,
     PeanutConfig,
     PolyConfig,
+    PveraConfig,
     RandLoraConfig,
     RoadConfig,
     ShiraConfig,
@@ -41,12 +42,13 @@ from peers import methods, models, peftkit, tokenizers_
 from peers.methods import Case
 from test_methods_poly import drawn, tasked  # noqa: F401 (a fixture)
 from test_methods_prompt import build
+from test_methods_pvera import drawing
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 #: Every layer of PEFT's state repeats the shared matrices; files hold them once.
 SHARED = tuple(f"{layer}.{matrix}" for layer in ("query", "value", "dense", "q", "v", "wo", "q_proj", "v_proj", "fc2")
-               for matrix in ("vera_A", "vera_B", "randlora_A", "randlora_B", "unilora_theta_d", "vblora_vector_bank"))
+               for matrix in ("vera_A", "vera_B", "pvera_A", "pvera_B", "randlora_A", "randlora_B", "unilora_theta_d", "vblora_vector_bank"))
 #: The layers that IA3 scales: what attention reads, and the second of the network behind it.
 SCALED = {"bert": ["key", "value", "output.dense"], "t5": ["k", "v", "wo"], "roberta-tokens": ["key", "value", "output.dense"], "bart": ["k_proj", "v_proj", "fc2"]}
 NORMS = {"bert": ["LayerNorm"], "t5": ["layer_norm"], "roberta-tokens": ["LayerNorm"], "bart": ["self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm", "layernorm_embedding"]}
@@ -76,6 +78,7 @@ METHODS = {
     "miss": (MissConfig, {"r": 8}, {}),
     "peanut": (PeanutConfig, {"r": 4, "depth": 1}, {"noise": 0.3}),
     "poly": (PolyConfig, {"r": 4}, {"noise": 0.3, "mergeable": False}),
+    "pvera": (PveraConfig, {"r": 16, "generator_seed": 3}, {"fill": 1.0, "noise": 0.3, "unsaved": SHARED, "batch": 1}),
     "randlora": (RandLoraConfig, {"r": 10, "randlora_alpha": 10}, {"fill": 1.0, "lr": 1e-3, "unsaved": SHARED}),
     "unilora": (UniLoraConfig, {"r": 4}, {"fill": 5.0, "noise": 0.1, "unsaved": SHARED}),
     "vblora": (VBLoRAConfig, {"num_vectors": 20, "vector_length": 16, "init_vector_bank_bound": 0.3}, {"fill": 1.0, "unsaved": SHARED}),
@@ -155,6 +158,8 @@ def hooks(tuned):
     """What AdaLoRA does beside the gradients, the loss of orthogonality and the cutting of ranks, and the mixtures that Poly draws."""
     if tuned.active_peft_config.peft_type == "POLY":
         return drawn(tuned)
+    if tuned.active_peft_config.peft_type == "PVERA":
+        return drawing(tuned)
     if tuned.active_peft_config.peft_type != "ADALORA":
         return {}
 

@@ -24,17 +24,17 @@ func both(b *model.Batch) {
 
 func TestConformance(t *testing.T) {
 	o := func(more ...any) peft.Options {
-		out := peft.Options{"rank": 3, "n_tasks": 3, "init_weights": false, "sample": false}
+		out := peft.Options{"rank": 3, "n_tasks": 3, "init_weights": false}
 		for i := 0; i < len(more); i += 2 {
 			out[more[i].(string)] = more[i+1]
 		}
 		return out
 	}
 	pefttest.Run(t, poly.Method, []pefttest.Case{
-		{Name: "defaults", Identity: true, Options: peft.Options{"sample": false}},
+		{Name: "defaults", Identity: true},
 		{Name: "tasks", Options: o(), Batch: both},
 		{Name: "splits", Options: o("n_splits", 4, "n_skills", 3, "target_modules", "q_proj,down_proj"), Batch: both},
-		{Name: "one skill", Options: o("n_skills", 1), Batch: both},
+		{Name: "one skill, not sampled", Options: o("n_skills", 1, "sample", false), Batch: both},
 		{Name: "many rows", Options: o(), Batch: pefttest.Many},
 		{Name: "bert", Model: testmodel.BERT(2), Build: model.Options{Task: model.SequenceClassification}, Options: o("target_modules", "query,pooler.dense"), Batch: both},
 		{Name: "seq2seq", Model: testmodel.BART(), Options: o("target_modules", "q_proj,k_proj,v_proj,fc1"), Batch: both},

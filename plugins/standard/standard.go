@@ -54,6 +54,7 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/prefixtuning"
 	_ "github.com/peftkit/peftkit/plugins/prompttuning"
 	_ "github.com/peftkit/peftkit/plugins/ptuning"
+	_ "github.com/peftkit/peftkit/plugins/pvera"
 	_ "github.com/peftkit/peftkit/plugins/randlora"
 	_ "github.com/peftkit/peftkit/plugins/road"
 	_ "github.com/peftkit/peftkit/plugins/shira"

@@ -3,7 +3,6 @@ package vera
 import (
 	"github.com/peftkit/peftkit/kernels"
 	"github.com/peftkit/peftkit/nn"
-	"github.com/peftkit/peftkit/peft/tuner"
 )
 
 // Attach implements tuner.Site. The gradient of neither shared matrix is computed.
@@ -13,8 +12,7 @@ import (
 // gradients with A x, which all modules with the same input share. For few rows the
 // inner vector scales activations, the outer one the rows of B.
 func (s *site) Attach(scale float32) error {
-	a := s.cfg.first(s.in)
-	b := tuner.Constant(s.cfg.b.V.Data[:s.out*s.cfg.R], s.out, s.cfg.R)
+	a, b := s.cfg.First(s.in), s.cfg.Top(s.out)
 	s.layer.AddLowRank(func(t *nn.Tape, x *nn.Var) nn.LowRank {
 		// In products of the rank: A x, its product with the outputs' gradients and the
 		// matrix twice, against A x, B, and the three products of their backward.

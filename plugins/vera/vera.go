@@ -9,12 +9,9 @@ package vera
 
 import (
 	"fmt"
-	"math"
 	"math/rand/v2"
-	"slices"
 	"sync"
 
-	"github.com/peftkit/peftkit/internal/torchrng"
 	"github.com/peftkit/peftkit/kernels"
 	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
@@ -46,19 +43,15 @@ var Method = &tuner.Method{
 }
 
 type config struct {
+	tuner.Projection
 	R       int     `json:"r"`
-	Key     uint64  `json:"projection_prng_key"`
-	Save    bool    `json:"save_projection"`
 	Dropout float64 `json:"vera_dropout"`
 	D       float64 `json:"d_initial"`
 	Init    bool    `json:"init_weights"`
-
-	a, b   *nn.Param       // [r, largest in], [largest out, r]
-	narrow map[int]*nn.Var // a's first columns
 }
 
 func configure(c *peft.Config) (tuner.Tuner, error) {
-	cfg := &config{R: 256, Save: true, D: 0.1, Init: true, narrow: map[int]*nn.Var{}}
+	cfg := &config{Projection: tuner.Projection{Save: true}, R: 256, D: 0.1, Init: true}
 	if err := c.Decode(cfg); err != nil {
 		return nil, err
 	}
@@ -80,73 +73,10 @@ func (c *config) Site(p *tuner.Place) (tuner.Site, error) {
 	return &site{cfg: c, layer: l, out: p.Out, in: p.In, lb: p.Param("vera_lambda_b", p.Out), ld: p.Param("vera_lambda_d", c.R)}, nil
 }
 
-// Finish implements tuner.Finisher: the shared matrices are as large as the
-// largest module.
+// Finish implements tuner.Finisher.
 func (c *config) Finish(a *tuner.Adapter) error {
-	a.SetFanInFanOut()
-	in, out := 0, 0
-	for _, p := range a.Places {
-		in, out = max(in, p.In), max(out, p.Out)
-	}
-	c.a = a.Places[0].Shared("vera_A", false, c.R, in)
-	c.b = a.Places[0].Shared("vera_B", false, out, c.R)
-	if !c.Save {
-		a.Drop(c.a)
-		a.Drop(c.b)
-		c.draw(c.a.V.Data, c.b.V.Data)
-	}
+	c.Declare(a, "vera", c.R, c.R)
 	return nil
-}
-
-// draw fills the matrices as PEFT does: uniform for the variance of He et al. 2015.
-func (c *config) draw(a, b []float32) {
-	rng := torchrng.New(c.Key)
-	for _, m := range []struct {
-		data []float32
-		cols int
-	}{{a, c.a.V.Cols}, {b, c.b.V.Cols}} {
-		bound := math.Sqrt(3) * (math.Sqrt(2) / math.Sqrt(float64(m.cols)))
-		rng.Uniform(m.data, -bound, bound)
-	}
-}
-
-// InitShared implements tuner.Initialiser.
-func (c *config) InitShared(uint64) error {
-	c.draw(c.a.V.Data, c.b.V.Data)
-	return nil
-}
-
-// Loading implements tuner.Loader: matrices that the configuration says are not
-// in the file may only be there if they are the ones that it says to draw.
-func (c *config) Loading(_ *tuner.Adapter, set *peft.TensorSet) error {
-	for _, p := range []*nn.Param{c.a, c.b} {
-		if c.Save || !set.Has(p.Name) {
-			continue
-		}
-		got, err := set.Take(p.Name).AllFloats()
-		if err != nil {
-			return err
-		}
-		if !slices.Equal(got, p.V.Data) {
-			return fmt.Errorf("%s is in the file, but not what projection_prng_key %d gives, and save_projection is false; set that to true to use the file's: %w", p.Name, c.Key, peft.ErrTensors)
-		}
-	}
-	return nil
-}
-
-// first returns the first in columns of the shared A.
-func (c *config) first(in int) *nn.Var {
-	if in == c.a.V.Cols {
-		return c.a.V
-	}
-	if c.narrow[in] == nil {
-		v := tuner.Constant(make([]float32, c.R*in), c.R, in)
-		for r := range c.R {
-			copy(v.Data[r*in:(r+1)*in], c.a.V.Data[r*c.a.V.Cols:])
-		}
-		c.narrow[in] = v
-	}
-	return c.narrow[in]
 }
 
 // site adds diag(lb)·B·diag(ld)·A, B and A cut to the module's size.
@@ -180,13 +110,13 @@ func (s *site) MergeRows(w kernels.Mat, r0, r1 int, scale float32) {
 	s.once.Do(func() {
 		s.rows = kernels.NewMat(s.cfg.R, s.in)
 		for r := range s.cfg.R {
-			copy(s.rows.Row(r), s.cfg.a.V.Data[r*s.cfg.a.V.Cols:])
+			copy(s.rows.Row(r), s.cfg.A.V.Data[r*s.cfg.A.V.Cols:])
 			kernels.Scale(s.rows.Row(r), s.ld.V.Data[r])
 		}
 	})
 	b := kernels.NewMat(r1-r0, s.cfg.R)
 	for r := r0; r < r1; r++ {
-		copy(b.Row(r-r0), s.cfg.b.V.Data[r*s.cfg.R:])
+		copy(b.Row(r-r0), s.cfg.B.V.Data[r*s.cfg.R:])
 		kernels.Scale(b.Row(r-r0), s.lb.V.Data[r])
 	}
 	tuner.AddProduct(w, b, s.rows, scale)
