@@ -1,0 +1,40 @@
+"""PEANuT, against Hugging Face PEFT: files, logits, losses, merges."""
+
+import pytest
+from peft import PeanutConfig
+
+from peers import methods
+from peers.methods import Case, bases  # noqa: F401 (a fixture)
+
+
+
+CASES = {
+    "peanut": Case(PeanutConfig, {"r": 4}, noise=0.3),
+    "peanut-scaled": Case(PeanutConfig, {"r": 4, "scaling": 2.5}, noise=0.3),
+    "peanut-random": Case(PeanutConfig, {"r": 4, "init_weights": False}),
+    "peanut-deep": Case(PeanutConfig, {"r": 4, "depth": 1, "act_fn": "silu"}, noise=0.3),
+    "peanut-deeper": Case(PeanutConfig, {"r": 6, "depth": 3}, noise=0.3),
+    **{f"peanut-{act}": Case(PeanutConfig, {"r": 4, "depth": 2, "act_fn": act}, noise=0.3)
+       for act in ("gelu", "gelu_new", "gelu_fast", "gelu_python", "gelu_pytorch_tanh", "swish", "tanh", "sigmoid")},
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request) -> Case:
+    return CASES[request.param]
+
+
+def test_peftkit_reads(case, bases, tmp_path):  # noqa: F811
+    methods.reads(case, bases(case.model), tmp_path)
+
+
+def test_peft_reads(case, bases, tmp_path):  # noqa: F811
+    methods.writes(case, bases(case.model), tmp_path)
+
+
+def test_same_losses(case, bases, tmp_path):  # noqa: F811
+    methods.trains(case, bases(case.model), tmp_path)
+
+
+def test_merge(case, bases, tmp_path):  # noqa: F811
+    methods.merges(case, bases(case.model), tmp_path)
