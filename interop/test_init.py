@@ -45,7 +45,7 @@ CASES = {**{f"lora-{k}": v for k, v in lora.CASES.items() if v.model in ("llama"
          **{k: v for k, v in more.CASES.items() if k not in ("adalora", "adalora-gpt2")}, **others.CASES, **deft.CASES, **peanut.CASES,
          **{k: Case(config, given, "mistral", method=method) for k, (config, method, given) in PROMPTS.items()}}
 #: Options whose defaults differ on purpose, and one that PEFT does not have.
-SAID = {"lokr": {"decompose_factor": -1}, "fourierft": {"init_weights": False}}
+SAID = {"deft": {"alpha": None}, "lokr": {"decompose_factor": -1}, "fourierft": {"init_weights": False}}
 SAID_HERE = {"prefix-tuning": ["--set", "init_weights=normal"]}
 
 

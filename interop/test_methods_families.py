@@ -70,7 +70,7 @@ METHODS = {
     "vblora": (VBLoRAConfig, {"num_vectors": 20, "vector_length": 16, "init_vector_bank_bound": 0.3}, {"fill": 1.0, "unsaved": SHARED}),
     "c3a": (C3AConfig, {"block_size": 16}, {"fill": 30.0, "lr": 0.02}),
     "road": (RoadConfig, {"group_size": 8}, {}),
-    "deft": (DeftConfig, {"r": 4, "alpha": 6}, {"noise": 0.3}),
+    "deft": (DeftConfig, {"r": 4, "alpha": 6}, {"noise": 0.3, "lr": 1e-3}),  # at 1e-2 steps of Adam on gradients near zero set T5 apart
     "delora": (DeloraConfig, {"r": 4, "delora_lambda": 2}, {"noise": 0.3}),
     "hira": (HiraConfig, {"r": 4}, {"noise": 0.3, "fill": 1}),
     "gralora": (GraloraConfig, {"r": 4, "alpha": 6}, {}),
