@@ -22,6 +22,9 @@ import test_methods_lora as lora
 import test_methods_peanut as peanut
 import test_methods_poly as poly
 import test_methods_pvera as pvera
+import test_methods_deft as deft
+import test_methods_lora as lora
+import test_methods_peanut as peanut
 import test_methods_reparam_a as more
 import test_methods_reparam_b as others
 import test_methods_unilora as unilora
@@ -55,6 +58,11 @@ CASES = {**{f"lora-{k}": v for k, v in lora.CASES.items() if v.model in ("llama"
 #: Options whose defaults differ on purpose, and one that PEFT does not have.
 SAID = {"lokr": {"decompose_factor": -1}, "fourierft": {"init_weights": False}}
 SAID_HERE = {"prefix-tuning": ["--set", "init_weights=normal"], "cartridge": ["--set", "start=normal"]}
+         **{k: v for k, v in more.CASES.items() if k not in ("adalora", "adalora-gpt2")}, **others.CASES, **deft.CASES, **peanut.CASES,
+         **{k: Case(config, given, "mistral", method=method) for k, (config, method, given) in PROMPTS.items()}}
+#: Options whose defaults differ on purpose, and one that PEFT does not have.
+SAID = {"deft": {"alpha": None}, "lokr": {"decompose_factor": -1}, "fourierft": {"init_weights": False}}
+SAID_HERE = {"prefix-tuning": ["--set", "init_weights=normal"]}
 
 
 def roles(tensors: dict, sample: dict) -> None:

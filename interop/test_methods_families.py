@@ -12,6 +12,7 @@ from peft import (
     BeftConfig,
     BOFTConfig,
     C3AConfig,
+    DeftConfig,
     DeloraConfig,
     FourierFTConfig,
     GraloraConfig,
@@ -84,9 +85,11 @@ METHODS = {
     "vblora": (VBLoRAConfig, {"num_vectors": 20, "vector_length": 16, "init_vector_bank_bound": 0.3}, {"fill": 1.0, "unsaved": SHARED}),
     "c3a": (C3AConfig, {"block_size": 16}, {"fill": 30.0, "lr": 0.02}),
     "road": (RoadConfig, {"group_size": 8}, {}),
+    "deft": (DeftConfig, {"r": 4, "alpha": 6}, {"noise": 0.3, "lr": 1e-3}),  # at 1e-2 steps of Adam on gradients near zero set T5 apart
     "delora": (DeloraConfig, {"r": 4, "delora_lambda": 2}, {"noise": 0.3}),
     "hira": (HiraConfig, {"r": 4}, {"noise": 0.3, "fill": 1}),
     "gralora": (GraloraConfig, {"r": 4, "alpha": 6}, {}),
+    "peanut": (PeanutConfig, {"r": 4, "depth": 1, "act_fn": "silu"}, {"noise": 0.3}),
     "shira": (ShiraConfig, {"r": 3}, {}),
     "supertuning": (SupertuningConfig, {"sparsity": 0.9, "r": 2}, {"fill": 1.0}),
     "beft": (BeftConfig, {}, lambda model: {"mergeable": model != "t5"}),  # which has no biases

@@ -47,6 +47,9 @@ type Case struct {
 	// Hold fixes what the method takes for a constant of its gradient (DoRA's norm),
 	// which finite differences must not see move. nil for most methods.
 	Hold func(ad peft.Adapter)
+	// Steer moves the parameters to where the loss has no bend (ReLU) and no jump within
+	// a step of the differences that gradients are compared with. nil for most methods.
+	Steer func(ad peft.Adapter)
 	// Rewritten says that the file holds the adapter in another form, whose output
 	// differs by rounding.
 	Rewritten bool
@@ -174,6 +177,9 @@ func gradients(t *testing.T, m peft.Method, c Case) {
 	ad, err := m.New(mod, c.Options, 42)
 	require.NoError(t, err)
 	stir(ad)
+	if c.Steer != nil {
+		c.Steer(ad)
+	}
 	b := batchOf(mod, c)
 	tape := nn.NewTape()
 	tape.Train = true

@@ -168,3 +168,10 @@ func gcd(a, b int) int {
 	}
 	return a
 }
+
+// Turned returns the same weight as the linear map back, from outputs to inputs: a
+// product with it is one with the weight's transpose, and its gradients go to the
+// weight.
+func Turned(w *nn.Weight) *nn.Weight {
+	return &nn.Weight{Name: w.Name, Out: w.In, In: w.Out, Transposed: !w.Transposed, Frozen: w.Frozen, P: w.P}
+}

@@ -152,9 +152,6 @@ func (c *config) Site(p *tuner.Place) (tuner.Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	if l.W.Conv1D {
-		return nil, fmt.Errorf("its weight is of a Conv1D, which the method (as PEFT has it) does not change: choose other target_modules, or lora: %w", peft.ErrNoFit)
-	}
 	w := withBias(p, l)
 	s := &site{layer: l, cfg: c, in: p.In, out: p.Out}
 	q, k := min(c.R, w.Rows, w.Cols), min(c.Subspaces, p.Out)

@@ -90,9 +90,6 @@ func (c *config) Site(p *tuner.Place) (tuner.Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	if l.W.Conv1D {
-		return nil, fmt.Errorf("its weight is of a Conv1D, which the method (as PEFT has it) does not change: choose other target_modules, or lora: %w", peft.ErrNoFit)
-	}
 	p.Model.WholeText = true
 	s := &site{cfg: c, layer: l}
 	kind := c.kind(p)

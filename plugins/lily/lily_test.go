@@ -19,6 +19,7 @@ func TestConformance(t *testing.T) {
 		{Name: "random", WholeText: true, Options: peft.Options{"rank": 3, "init_weights": false, "target_modules": "q_proj,down_proj"}},
 		{Name: "many rows", WholeText: true, Options: peft.Options{"rank": 3, "init_weights": false}, Batch: pefttest.Many},
 		{Name: "regular expression", WholeText: true, Options: peft.Options{"rank": 3, "init_weights": false, "target_modules": `regex:.*\.(q|v)_proj`}},
+		{Name: "gpt2", Model: testmodel.GPT2(), WholeText: true, Options: peft.Options{"rank": 4, "init_weights": false}},
 		{Name: "bert", Identity: true, WholeText: true, Model: testmodel.BERT(2), Build: model.Options{Task: model.SequenceClassification}, Options: peft.Options{"rank": 4}},
 	})
 }
@@ -32,12 +33,6 @@ func TestRefuses(t *testing.T) {
 		_, err = lily.Method.New(m, o, 1)
 		require.ErrorIs(t, err, peft.ErrConfig, "%v", o)
 	}
-	ck, err = model.FromFile(testmodel.GPT2().HF())
-	require.NoError(t, err)
-	m, err := model.Build(ck, model.Options{})
-	require.NoError(t, err)
-	_, err = lily.Method.New(m, nil, 1)
-	require.ErrorIs(t, err, peft.ErrNoFit)
 }
 
 // Layers share what the options say, and the number of parameters counts it once.

@@ -99,9 +99,6 @@ func (c *config) Site(p *tuner.Place) (tuner.Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	if l.W.Conv1D {
-		return nil, fmt.Errorf("its weight is of a Conv1D, which the method (as PEFT has it) does not change: choose other target_modules, or lora: %w", peft.ErrNoFit)
-	}
 	if p.In%c.Splits != 0 || p.Out%c.Splits != 0 {
 		return nil, fmt.Errorf("its weight [%d %d] has no %d equal parts: choose another n_splits: %w", p.Out, p.In, c.Splits, peft.ErrConfig)
 	}

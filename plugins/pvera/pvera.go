@@ -77,6 +77,7 @@ func (c *config) Site(p *tuner.Place) (tuner.Site, error) {
 	s := &site{cfg: c, layer: l, out: p.Out, in: p.In, key: h.Sum64(), lb: p.Param("pvera_lambda_b", p.Out), ld: p.Param("pvera_lambda_d", 2*c.R)}
 	if c.Generator != nil {
 		s.rng = torchrng.New(*c.Generator)
+		p.Model.WholeText = true // PyTorch draws for the last token too
 	}
 	return s, nil
 }

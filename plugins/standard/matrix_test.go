@@ -35,11 +35,7 @@ var unfit = []struct {
 	{"bitfit", "no layer has a bias", []string{"llama", "llama-classifier", "qwen3", "gemma2", "phi3", "t5", "t5-gated"}},
 	{"adaption-prompt", "defined for the attention of Llama, Qwen 2 and GPT-2", []string{"qwen3", "gemma2", "phi3", "bert", "roberta", "distilbert", "bert-tokens",
 		"bert-bare", "t5", "t5-gated", "bart", "marian"}},
-	{"adamss", "PEFT has it for linear layers and not for Conv1D", []string{"gpt2"}},
 	{"xlora", "it weighs LoRA adapters that exist", nil},
-	{"lily", "PEFT has it for linear layers and not for Conv1D", []string{"gpt2"}},
-	{"peanut", "PEFT has it for linear layers and not for Conv1D", []string{"gpt2"}},
-	{"poly", "PEFT has it for linear layers and not for Conv1D", []string{"gpt2"}},
 	{"unipelt", "its gate reads what a query projection of its own reads", []string{"phi3"}},
 }
 
@@ -61,6 +57,7 @@ func unfitting(method, family string) (string, bool) {
 var identities = []string{
 	"adalora", "adamss", "adaption-prompt", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "trainabletokens", "delora", "full", "ia3", "last-layer", "lily", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "peanut", "poly", "pvera", "road", "vera",
 	"adalora", "adaption-prompt", "beft", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "supertuning", "trainabletokens", "delora", "full", "ia3", "last-layer", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "road", "vera",
+	"adalora", "adaption-prompt", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "trainabletokens", "deft", "delora", "full", "ia3", "last-layer", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "peanut", "road", "vera",
 }
 
 // constants are the methods that by definition take something they compute from
