@@ -25,6 +25,7 @@ from peft import (
     RandLoraConfig,
     RoadConfig,
     ShiraConfig,
+    TinyLoraConfig,
     TrainableTokensConfig,
     VBLoRAConfig,
     VeraConfig,
@@ -38,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 #: Every layer of PEFT's state repeats the shared matrices; files hold them once.
 SHARED = tuple(f"{layer}.{matrix}" for layer in ("query", "value", "dense", "q", "v", "wo", "q_proj", "v_proj", "fc2")
-               for matrix in ("vera_A", "vera_B", "randlora_A", "randlora_B", "vblora_vector_bank"))
+               for matrix in ("vera_A", "vera_B", "randlora_A", "randlora_B", "vblora_vector_bank", "tinylora_v"))
 #: The layers that IA3 scales: what attention reads, and the second of the network behind it.
 SCALED = {"bert": ["key", "value", "output.dense"], "t5": ["k", "v", "wo"], "roberta-tokens": ["key", "value", "output.dense"], "bart": ["k_proj", "v_proj", "fc2"]}
 NORMS = {"bert": ["LayerNorm"], "t5": ["layer_norm"], "roberta-tokens": ["LayerNorm"], "bart": ["self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm", "layernorm_embedding"]}
@@ -72,6 +73,7 @@ METHODS = {
     "hira": (HiraConfig, {"r": 4}, {"noise": 0.3, "fill": 1}),
     "gralora": (GraloraConfig, {"r": 4, "alpha": 6}, {}),
     "shira": (ShiraConfig, {"r": 3}, {}),
+    "tinylora": (TinyLoraConfig, {"r": 3, "u": 11, "weight_tying": 0.5, "save_projection": False}, {"fill": 3, "noise": 1, "unsaved": SHARED}),
     "ia3": (IA3Config, lambda model: {"target_modules": SCALED[model], "feedforward_modules": SCALED[model][2:]}, {}),
     "ln-tuning": (LNTuningConfig, lambda model: {"target_modules": NORMS[model]}, {}),
     "tokens": (TrainableTokensConfig, lambda model: {"token_indices": TOKENS, "target_modules": WORDS[model]}, {"fill": 3}),

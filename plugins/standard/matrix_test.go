@@ -49,7 +49,7 @@ func unfitting(method, family string) (string, bool) {
 
 // identities are the methods whose fresh adapter leaves every model as it is.
 var identities = []string{
-	"adalora", "adaption-prompt", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "trainabletokens", "delora", "full", "ia3", "last-layer", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "road", "vera",
+	"adalora", "adaption-prompt", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "tinylora", "trainabletokens", "delora", "full", "ia3", "last-layer", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "road", "vera",
 }
 
 // constants are the methods that by definition take something they compute from

@@ -51,6 +51,7 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/randlora"
 	_ "github.com/peftkit/peftkit/plugins/road"
 	_ "github.com/peftkit/peftkit/plugins/shira"
+	_ "github.com/peftkit/peftkit/plugins/tinylora"
 	_ "github.com/peftkit/peftkit/plugins/trainabletokens"
 	_ "github.com/peftkit/peftkit/plugins/unipelt"
 	_ "github.com/peftkit/peftkit/plugins/vblora"
