@@ -47,6 +47,7 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/oft"
 	_ "github.com/peftkit/peftkit/plugins/prefixtuning"
 	_ "github.com/peftkit/peftkit/plugins/prompttuning"
+	_ "github.com/peftkit/peftkit/plugins/psoft"
 	_ "github.com/peftkit/peftkit/plugins/ptuning"
 	_ "github.com/peftkit/peftkit/plugins/randlora"
 	_ "github.com/peftkit/peftkit/plugins/road"
