@@ -22,6 +22,7 @@ from peft import (
     LoraConfig,
     MissConfig,
     OFTConfig,
+    PsoftConfig,
     RandLoraConfig,
     RoadConfig,
     ShiraConfig,
@@ -74,6 +75,7 @@ METHODS = {
     "gralora": (GraloraConfig, {"r": 4, "alpha": 6}, {}),
     "shira": (ShiraConfig, {"r": 3}, {}),
     "tinylora": (TinyLoraConfig, {"r": 3, "u": 11, "weight_tying": 0.5, "save_projection": False}, {"fill": 3, "noise": 1, "unsaved": SHARED}),
+    "psoft": (PsoftConfig, {"r": 8, "psoft_alpha": 12}, {"fill": 0.5, "merged": 1e-4}),  # PEFT decomposes in float32
     "ia3": (IA3Config, lambda model: {"target_modules": SCALED[model], "feedforward_modules": SCALED[model][2:]}, {}),
     "ln-tuning": (LNTuningConfig, lambda model: {"target_modules": NORMS[model]}, {}),
     "tokens": (TrainableTokensConfig, lambda model: {"token_indices": TOKENS, "target_modules": WORDS[model]}, {"fill": 3}),

@@ -10,12 +10,14 @@ from peft import PsoftConfig
 from peers import methods
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
+#: PEFT decomposes in float32: its own logits move by up to 1.5e-4 when that is done in float64.
+ATOL = 3e-4
 SERIES = {"use_cayley_neumann": True}
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def soft(options: dict, model: str = "llama", fill: float = 1, **more) -> Case:
-    return Case(PsoftConfig, options, model, fill=fill, **more)
+def soft(options: dict, model: str = "llama", fill: float = 0.5, **more) -> Case:
+    return Case(PsoftConfig, options, model, fill=fill, merged=1e-4, **more)  # PEFT decomposes in float32
 
 
 CASES = {
@@ -46,11 +48,11 @@ def case(request) -> Case:
 
 
 def test_peftkit_reads(case, bases, tmp_path):  # noqa: F811
-    methods.reads(case, bases(case.model), tmp_path)
+    methods.reads(case, bases(case.model), tmp_path, ATOL)
 
 
 def test_peft_reads(case, bases, tmp_path):  # noqa: F811
-    methods.writes(case, bases(case.model), tmp_path)
+    methods.writes(case, bases(case.model), tmp_path, ATOL)
 
 
 def test_same_losses(case, bases, tmp_path):  # noqa: F811

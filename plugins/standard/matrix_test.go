@@ -22,6 +22,7 @@ var small = map[string]peft.Options{
 	"fourierft":   {"n_frequency": 100},
 	"miss":        {"r": 8},
 	"olora":       {"r": 8},
+	"psoft":       {"r": 8},
 	"road":        {"group_size": 8},
 	"shira":       {"r": 8},
 }
@@ -49,7 +50,7 @@ func unfitting(method, family string) (string, bool) {
 
 // identities are the methods whose fresh adapter leaves every model as it is.
 var identities = []string{
-	"adalora", "adaption-prompt", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "tinylora", "trainabletokens", "delora", "full", "ia3", "last-layer", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "road", "vera",
+	"adalora", "adaption-prompt", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "psoft", "randlora", "rslora", "shira", "tinylora", "trainabletokens", "delora", "full", "ia3", "last-layer", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "road", "vera",
 }
 
 // constants are the methods that by definition take something they compute from
