@@ -110,7 +110,7 @@ func (c *config) Site(p *tuner.Place) (tuner.Site, error) {
 		return nil, err
 	}
 	if c.R > min(p.Out, p.In) {
-		return nil, fmt.Errorf("r is %d, which exceeds the smaller side of a weight [%d,%d]: %w", c.R, p.Out, p.In, peft.ErrConfig)
+		return nil, fmt.Errorf("the rank r is %d, which exceeds the smaller side of a weight [%d,%d]; give a smaller one: %w", c.R, p.Out, p.In, peft.ErrConfig)
 	}
 	s := &site{cfg: c, at: p}
 	if c.Orth {
