@@ -18,7 +18,9 @@ import (
 // gesdd as far as it decides them. The matrix is made bidiagonal; a bidiagonal matrix
 // is cut at its middle row, where vectors of the two halves are joined such that the
 // left one is negative. A vector that does not reach that row is one of a half,
-// and keeps its sign; what is left over is small and iterated in float32.
+// and keeps its sign; what is left over is small and iterated in float32. The last
+// vectors of matrices whose smaller side is at most 25 depend on the rounding of that,
+// and may come out with the other sign; so may vectors of values that all but repeat.
 func TorchSVD(a []float32, rows, cols, rank int) (u, s, vt []float32, err error) {
 	if u, s, vt, err = TruncatedSVD(a, rows, cols, rank); err != nil {
 		return nil, nil, nil, err
