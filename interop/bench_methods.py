@@ -65,6 +65,8 @@ METHODS = {
     "beft": ("BeftConfig", {}),
     "ia3": ("IA3Config", {"feedforward_modules": ["down_proj"], "target_modules": ["k_proj", "v_proj", "down_proj"]}),
     "ln-tuning": ("LNTuningConfig", {"target_modules": ["input_layernorm", "post_attention_layernorm", "norm"]}),
+    "psoft": ("PsoftConfig", {"r": 160, "psoft_alpha": 160}),
+    "tinylora": ("TinyLoraConfig", {"r": 2, "u": 64}),
     "trainabletokens": ("TrainableTokensConfig", {"token_indices": list(range(64)), "target_modules": ["embed_tokens"]}),
     "prompt-tuning": ("PromptTuningConfig", {"num_virtual_tokens": 20, "prompt_tuning_init": "RANDOM"}),
     "prefix-tuning": ("PrefixTuningConfig", {"num_virtual_tokens": 20, "prefix_projection": False}),

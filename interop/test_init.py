@@ -29,6 +29,10 @@ import test_methods_reparam_a as more
 import test_methods_reparam_b as others
 import test_methods_unilora as unilora
 import test_methods_supertuning as supertuning
+import test_methods_psoft as soft
+import test_methods_reparam_a as more
+import test_methods_reparam_b as others
+import test_methods_tinylora as tiny
 from peers import compare, methods, models, peftkit
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 from test_methods_adapters import folder, hub  # noqa: F401 (fixtures)
@@ -54,6 +58,8 @@ PROMPTS = {
 CASES = {**{f"lora-{k}": v for k, v in lora.CASES.items() if v.model in ("llama", "gpt2") and not k.startswith(("pissa", "olora"))},
          **{k: v for k, v in more.CASES.items() if k not in ("adalora", "adalora-gpt2")}, **others.CASES, **clusters.CASES, **lily.CASES, **poly.CASES, **pvera.CASES, **{k: peanut.CASES[k] for k in ("peanut", "peanut-deep", "peanut-random")}, **{k: v for k, v in unilora.CASES.items() if k != "unilora-indices"},
          **{k: v for k, v in more.CASES.items() if k not in ("adalora", "adalora-gpt2")}, **others.CASES, **beft.CASES, **supertuning.CASES,
+         **{k: v for k, v in more.CASES.items() if k not in ("adalora", "adalora-gpt2")}, **others.CASES,
+         **soft.CASES, **tiny.CASES,
          **{k: Case(config, given, "mistral", method=method) for k, (config, method, given) in PROMPTS.items()}}
 #: Options whose defaults differ on purpose, and one that PEFT does not have.
 SAID = {"lokr": {"decompose_factor": -1}, "fourierft": {"init_weights": False}}

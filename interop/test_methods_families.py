@@ -33,6 +33,11 @@ from peft import (
     RoadConfig,
     ShiraConfig,
     SupertuningConfig,
+    PsoftConfig,
+    RandLoraConfig,
+    RoadConfig,
+    ShiraConfig,
+    TinyLoraConfig,
     TrainableTokensConfig,
     UniLoraConfig,
     VBLoRAConfig,
@@ -50,6 +55,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 #: Every layer of PEFT's state repeats the shared matrices; files hold them once.
 SHARED = tuple(f"{layer}.{matrix}" for layer in ("query", "value", "dense", "q", "v", "wo", "q_proj", "v_proj", "fc2")
                for matrix in ("vera_A", "vera_B", "pvera_A", "pvera_B", "randlora_A", "randlora_B", "unilora_theta_d", "vblora_vector_bank"))
+               for matrix in ("vera_A", "vera_B", "randlora_A", "randlora_B", "vblora_vector_bank", "tinylora_v"))
 #: The layers that IA3 scales: what attention reads, and the second of the network behind it.
 SCALED = {"bert": ["key", "value", "output.dense"], "t5": ["k", "v", "wo"], "roberta-tokens": ["key", "value", "output.dense"], "bart": ["k_proj", "v_proj", "fc2"]}
 NORMS = {"bert": ["LayerNorm"], "t5": ["layer_norm"], "roberta-tokens": ["LayerNorm"], "bart": ["self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm", "layernorm_embedding"]}
@@ -93,6 +99,8 @@ METHODS = {
     "shira": (ShiraConfig, {"r": 3}, {}),
     "supertuning": (SupertuningConfig, {"sparsity": 0.9, "r": 2}, {"fill": 1.0}),
     "beft": (BeftConfig, {}, lambda model: {"mergeable": model != "t5"}),  # which has no biases
+    "tinylora": (TinyLoraConfig, {"r": 3, "u": 11, "weight_tying": 0.5, "save_projection": False}, {"fill": 3, "noise": 1, "unsaved": SHARED}),
+    "psoft": (PsoftConfig, {"r": 8, "psoft_alpha": 12}, {"fill": 0.5, "merged": 1e-4}),  # PEFT decomposes in float32
     "ia3": (IA3Config, lambda model: {"target_modules": SCALED[model], "feedforward_modules": SCALED[model][2:]}, {}),
     "ln-tuning": (LNTuningConfig, lambda model: {"target_modules": NORMS[model]}, {}),
     "tokens": (TrainableTokensConfig, lambda model: {"token_indices": TOKENS, "target_modules": WORDS[model]}, {"fill": 3}),

@@ -22,6 +22,7 @@ var small = map[string]peft.Options{
 	"fourierft":   {"n_frequency": 100},
 	"miss":        {"r": 8},
 	"olora":       {"r": 8},
+	"psoft":       {"r": 8},
 	"road":        {"group_size": 8},
 	"shira":       {"r": 8},
 }
@@ -58,6 +59,7 @@ var identities = []string{
 	"adalora", "adamss", "adaption-prompt", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "trainabletokens", "delora", "full", "ia3", "last-layer", "lily", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "peanut", "poly", "pvera", "road", "vera",
 	"adalora", "adaption-prompt", "beft", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "supertuning", "trainabletokens", "delora", "full", "ia3", "last-layer", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "road", "vera",
 	"adalora", "adaption-prompt", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "trainabletokens", "deft", "delora", "full", "ia3", "last-layer", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "peanut", "road", "vera",
+	"adalora", "adaption-prompt", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "psoft", "randlora", "rslora", "shira", "tinylora", "trainabletokens", "delora", "full", "ia3", "last-layer", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "road", "vera",
 }
 
 // constants are the methods that by definition take something they compute from
