@@ -34,7 +34,7 @@ func TestRefuses(t *testing.T) {
 	require.NoError(t, err)
 	for want, o := range map[string]peft.Options{
 		"r is 0": {"rank": 0}, "depth is -1": {"depth": -1}, "depth is 1025": {"depth": 1025}, "depth times r times r": {"depth": 2, "rank": 65536},
-		`act_fn is "mish"`: {"act_fn": "xielu"}, "bias": {"bias": "all"},
+		`act_fn is "xielu"`: {"act_fn": "xielu"}, "bias": {"bias": "all"},
 		"linear layers": {"target_modules": "norm"}, "embed_tokens": {"target_modules": "embed_tokens"},
 	} {
 		m, err := model.Build(ck, model.Options{})
