@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 import test_methods_adapters as hubs
+import test_methods_glora as glora
+import test_methods_lily as lily
 import test_methods_lora as lora
 import test_methods_reparam_a as more
 import test_methods_reparam_b as others
@@ -40,7 +42,7 @@ PROMPTS = {
 }
 #: What is left out: PiSSA and OLoRA are saved as LoRA of twice the rank, and have tests of their own; AdaLoRA's other cases need more steps.
 CASES = {**{f"lora-{k}": v for k, v in lora.CASES.items() if v.model in ("llama", "gpt2") and not k.startswith(("pissa", "olora"))},
-         **{k: v for k, v in more.CASES.items() if k not in ("adalora", "adalora-gpt2")}, **others.CASES,
+         **{k: v for k, v in more.CASES.items() if k not in ("adalora", "adalora-gpt2")}, **others.CASES, **glora.CASES, **lily.CASES,
          **{k: Case(config, given, "mistral", method=method) for k, (config, method, given) in PROMPTS.items()}}
 #: Options whose defaults differ on purpose, and one that PEFT does not have.
 SAID = {"lokr": {"decompose_factor": -1}, "fourierft": {"init_weights": False}}

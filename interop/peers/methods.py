@@ -45,6 +45,7 @@ class Case:
     copies: tuple = ()  # ends of names of the base's own weights, which PEFT saves beside the adapter and peftkit does not
     implied: tuple = ()  # options that peftkit finds out by itself
     steps: int = 4  # of the run that makes a file for PEFT
+    batch: int = 2  # texts of a step; 1 where padding changes PEFT's numbers
     untrainable: str = ""  # a saved adapter cannot be trained on: what peftkit says then
     unsaved: tuple = ()  # parts of names of PEFT's state that PEFT does not save
     task_type: str = ""  # PEFT's task of a model that is not in TASKS
@@ -242,7 +243,7 @@ def trains(case: Case, folder: Path, tmp: Path, steps: int = 10, rtol: float = 1
     hooks(tuned) gives what the method does beside the gradients, as arguments of training.train.
     """
     start, out, data = started(case, folder, tmp / "start"), tmp / "out", records(texts(tmp / "data.jsonl"), case.task)
-    run = Run(steps=steps, lr=case.lr)
+    run = Run(steps=steps, batch=case.batch, lr=case.lr)
     if case.untrainable:
         with pytest.raises(peftkit.Failed, match=case.untrainable):
             peftkit.run("train", "-m", folder, "-d", data, "-o", out, "--init-adapter", start, *run.arguments())

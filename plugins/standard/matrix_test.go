@@ -49,7 +49,7 @@ func unfitting(method, family string) (string, bool) {
 
 // identities are the methods whose fresh adapter leaves every model as it is.
 var identities = []string{
-	"adalora", "adaption-prompt", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "trainabletokens", "delora", "full", "ia3", "last-layer", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "road", "vera",
+	"adalora", "adaption-prompt", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "trainabletokens", "delora", "full", "glora", "ia3", "last-layer", "lily", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "road", "vera",
 }
 
 // constants are the methods that by definition take something they compute from
@@ -59,7 +59,7 @@ var constants = []string{"dora"}
 
 // wholeText are the methods whose effect on a token depends on the tokens after
 // it (gates that are means over a text), so that no cache gives the same.
-var wholeText = []string{"unipelt"}
+var wholeText = []string{"lily", "unipelt"}
 
 // Every method on every family with nothing but its defaults: it fits and does
 // all that a method promises, or it says what would fit.
