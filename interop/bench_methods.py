@@ -51,7 +51,7 @@ METHODS = {
     "glora": ("GloraConfig", {"r": 8}),
     "gralora": ("GraloraConfig", {"r": 16, "alpha": 32, "gralora_k": 2}),
     "hira": ("HiraConfig", {"r": 16}),
-    "lily": ("LilyConfig", {"r": 48, "stride_A": 2, "num_B": 2, "scaling": 2.0}),
+    "lily": ("LilyConfig", {"r": 40, "stride_A": 2, "num_B": 2, "scaling": 2.0}),
     "shira": ("ShiraConfig", {"r": 16}),
     "fourierft": ("FourierFTConfig", {"n_frequency": 16000, "scaling": 150}),
     "c3a": ("C3AConfig", {"block_size": 16}),

@@ -51,6 +51,19 @@ def test_merge(case, bases, tmp_path):  # noqa: F811
     methods.merges(case, bases(case.model), tmp_path)
 
 
+@pytest.mark.parametrize("name", ["glora-biases", "glora-biases-vector"])
+def test_scale(name, bases, tmp_path):  # noqa: F811
+    """Half an adapter is the same in front of the weights and in them."""
+    case, half = CASES[name], f"{tmp_path / 'theirs'}:0.5"
+    folder = bases(case.model)
+    methods.filled(case, folder, tmp_path / "theirs")
+    ids = methods.ids_of(folder)
+    got = methods.ours(case, folder, ids, half)
+    assert abs(got - methods.ours(case, folder, ids, tmp_path / "theirs")).max() > 1e-2
+    peftkit.run("merge-lora", "-m", folder, "--lora", half, "-o", tmp_path / "merged")
+    compare.close("logits", got, models.logits(models.load(tmp_path / "merged"), ids), 1e-4)
+
+
 def test_conv1d(bases, tmp_path):  # noqa: F811
     """PEFT still refuses the layers of GPT-2; peftkit trains and merges them alike."""
     case, folder = Case(GloraConfig, {"r": 4}, "gpt2"), bases("gpt2")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from peft import LilyConfig
 
-from peers import methods, models, peftkit
+from peers import compare, methods, models, peftkit
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
 REGEX = r".*\.self_attn\.[qkvo]_proj"
@@ -71,6 +71,16 @@ def test_all_linear(bases, tmp_path):  # noqa: F811
     """What peftkit means by all-linear is said in the file by names that PEFT groups alike."""
     case = lily(r=4, stride_A=2, target_modules="all-linear")
     methods.writes(case, bases("llama"), tmp_path)
+
+
+def test_scale(bases, tmp_path):  # noqa: F811
+    """An adapter at half its strength is one of half the scaling."""
+    folder = bases("llama")
+    methods.filled(lily(r=4), folder, tmp_path / "one")
+    methods.filled(lily(r=4, scaling=1.0), folder, tmp_path / "half")
+    ids = methods.ids_of(folder)
+    got = methods.ours(CASES["lily"], folder, ids, f"{tmp_path / 'one'}:0.5")
+    compare.close("logits", got, methods.ours(CASES["lily"], folder, ids, tmp_path / "half"), 1e-5)
 
 
 def test_conv1d(bases, tmp_path):  # noqa: F811

@@ -58,7 +58,7 @@ func (c *config) Loading(_ *tuner.Adapter, set *peft.TensorSet) error {
 			first[x.of] = want
 		}
 		if !slices.Equal(got, want) {
-			return fmt.Errorf("%s and %s differ, and by target_modules and stride_A %d they are one; was the file made with others? %w", x.of.Name, x.name, c.Stride, peft.ErrTensors)
+			return fmt.Errorf("%s and %s differ, and by target_modules and stride_A %d they are one: set both to what the file was made with: %w", x.of.Name, x.name, c.Stride, peft.ErrTensors)
 		}
 	}
 	return nil
