@@ -63,13 +63,15 @@ func (s *site) Attach(scale float32) error {
 		return nil
 	}
 	s.layer.Wrap(func(t *nn.Tape, x *nn.Var, next func(*nn.Tape, *nn.Var) *nn.Var) *nn.Var {
-		y := nn.MulRow(t, next(t, x), nn.AddConst(t, nn.Scale(t, s.a.row(t, s.out), scale), 1))
+		scaled := nn.MulRow(t, next(t, x), nn.AddConst(t, nn.Scale(t, s.a.row(t, s.out), scale), 1))
 		// Each row of B is one number: what it adds is that times the sum of the inputs.
 		terms := []nn.LowRank{{A: ones(1, x.Cols), B: nn.View(t, s.b.row(t, s.out), s.out, 1), Scale: scale}}
 		if s.layer.Bias != nil {
 			terms = append(terms, shift(t, x))
 		}
-		return nn.Add(t, y, nn.LinearOp(t, x, nil, nil, terms...))
+		y := nn.Add(t, scaled, nn.LinearOp(t, x, nil, nil, terms...))
+		t.Discard(scaled)
+		return y
 	})
 	return nil
 }
