@@ -18,6 +18,8 @@ import test_methods_adapters as hubs
 import test_methods_clusters as clusters
 import test_methods_lily as lily
 import test_methods_beft as beft
+import test_methods_glora as glora
+import test_methods_lily as lily
 import test_methods_lora as lora
 import test_methods_peanut as peanut
 import test_methods_poly as poly
@@ -60,6 +62,7 @@ CASES = {**{f"lora-{k}": v for k, v in lora.CASES.items() if v.model in ("llama"
          **{k: v for k, v in more.CASES.items() if k not in ("adalora", "adalora-gpt2")}, **others.CASES, **beft.CASES, **supertuning.CASES,
          **{k: v for k, v in more.CASES.items() if k not in ("adalora", "adalora-gpt2")}, **others.CASES,
          **soft.CASES, **tiny.CASES,
+         **{k: v for k, v in more.CASES.items() if k not in ("adalora", "adalora-gpt2")}, **others.CASES, **glora.CASES, **lily.CASES,
          **{k: Case(config, given, "mistral", method=method) for k, (config, method, given) in PROMPTS.items()}}
 #: Options whose defaults differ on purpose, and one that PEFT does not have.
 SAID = {"lokr": {"decompose_factor": -1}, "fourierft": {"init_weights": False}}

@@ -15,6 +15,7 @@ from peft import (
     DeftConfig,
     DeloraConfig,
     FourierFTConfig,
+    GloraConfig,
     GraloraConfig,
     HiraConfig,
     HRAConfig,
@@ -94,6 +95,7 @@ METHODS = {
     "deft": (DeftConfig, {"r": 4, "alpha": 6}, {"noise": 0.3, "lr": 1e-3}),  # at 1e-2 steps of Adam on gradients near zero set T5 apart
     "delora": (DeloraConfig, {"r": 4, "delora_lambda": 2}, {"noise": 0.3}),
     "hira": (HiraConfig, {"r": 4}, {"noise": 0.3, "fill": 1}),
+    "glora": (GloraConfig, {"r": 4, "config_D_E": "vector"}, {"fill": 1, "noise": 0.3}),
     "gralora": (GraloraConfig, {"r": 4, "alpha": 6}, {}),
     "peanut": (PeanutConfig, {"r": 4, "depth": 1, "act_fn": "silu"}, {"noise": 0.3}),
     "shira": (ShiraConfig, {"r": 3}, {}),
@@ -101,6 +103,8 @@ METHODS = {
     "beft": (BeftConfig, {}, lambda model: {"mergeable": model != "t5"}),  # which has no biases
     "tinylora": (TinyLoraConfig, {"r": 3, "u": 11, "weight_tying": 0.5, "save_projection": False}, {"fill": 3, "noise": 1, "unsaved": SHARED}),
     "psoft": (PsoftConfig, {"r": 8, "psoft_alpha": 12}, {"fill": 0.5, "merged": 1e-4}),  # PEFT decomposes in float32
+    # PEFT's mixtures are means over padding too
+    "lily": (LilyConfig, {"r": 4, "stride_A": 2, "scaling": 2.0}, {"batch": 1, "fill": 1, "noise": 0.3, "mergeable": False}),
     "ia3": (IA3Config, lambda model: {"target_modules": SCALED[model], "feedforward_modules": SCALED[model][2:]}, {}),
     "ln-tuning": (LNTuningConfig, lambda model: {"target_modules": NORMS[model]}, {}),
     "tokens": (TrainableTokensConfig, lambda model: {"token_indices": TOKENS, "target_modules": WORDS[model]}, {"fill": 3}),

@@ -36,6 +36,7 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/delora"
 	_ "github.com/peftkit/peftkit/plugins/fourierft"
 	_ "github.com/peftkit/peftkit/plugins/full"
+	_ "github.com/peftkit/peftkit/plugins/glora"
 	_ "github.com/peftkit/peftkit/plugins/gralora"
 	_ "github.com/peftkit/peftkit/plugins/hira"
 	_ "github.com/peftkit/peftkit/plugins/hra"
