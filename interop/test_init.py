@@ -15,26 +15,21 @@ import torch
 from safetensors.torch import load_file
 
 import test_methods_adapters as hubs
-import test_methods_clusters as clusters
-import test_methods_lily as lily
-import test_methods_beft as beft
-import test_methods_glora as glora
-import test_methods_lily as lily
-import test_methods_lora as lora
-import test_methods_peanut as peanut
-import test_methods_poly as poly
-import test_methods_pvera as pvera
-import test_methods_deft as deft
-import test_methods_lora as lora
-import test_methods_peanut as peanut
-import test_methods_reparam_a as more
-import test_methods_reparam_b as others
-import test_methods_unilora as unilora
-import test_methods_supertuning as supertuning
-import test_methods_psoft as soft
-import test_methods_reparam_a as more
-import test_methods_reparam_b as others
-import test_methods_tinylora as tiny
+import test_methods_beft
+import test_methods_clusters
+import test_methods_deft
+import test_methods_glora
+import test_methods_lily
+import test_methods_lora
+import test_methods_peanut
+import test_methods_poly
+import test_methods_psoft
+import test_methods_pvera
+import test_methods_reparam_a
+import test_methods_reparam_b
+import test_methods_supertuning
+import test_methods_tinylora
+import test_methods_unilora
 from peers import compare, methods, models, peftkit
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 from test_methods_adapters import folder, hub  # noqa: F401 (fixtures)
@@ -56,22 +51,18 @@ PROMPTS = {
     "p-lstm": (peft.PromptEncoderConfig, "p-tuning", {"num_virtual_tokens": 8, "encoder_hidden_size": 64, "encoder_reparameterization_type": "LSTM"}),
     "gaussian": (peft.LoraConfig, "lora", {"r": 4, "init_lora_weights": "gaussian", "target_modules": ["q_proj", "down_proj"]}),
 }
-#: What is left out: PiSSA and OLoRA are saved as LoRA of twice the rank, and have tests of their own; AdaLoRA's other cases need more steps.
-CASES = {**{f"lora-{k}": v for k, v in lora.CASES.items() if v.model in ("llama", "gpt2") and not k.startswith(("pissa", "olora"))},
-         **{k: v for k, v in more.CASES.items() if k not in ("adalora", "adalora-gpt2")}, **others.CASES, **clusters.CASES, **lily.CASES, **poly.CASES, **pvera.CASES, **{k: peanut.CASES[k] for k in ("peanut", "peanut-deep", "peanut-random")}, **{k: v for k, v in unilora.CASES.items() if k != "unilora-indices"},
-         **{k: v for k, v in more.CASES.items() if k not in ("adalora", "adalora-gpt2")}, **others.CASES, **beft.CASES, **supertuning.CASES,
-         **{k: v for k, v in more.CASES.items() if k not in ("adalora", "adalora-gpt2")}, **others.CASES,
-         **soft.CASES, **tiny.CASES,
-         **{k: v for k, v in more.CASES.items() if k not in ("adalora", "adalora-gpt2")}, **others.CASES, **glora.CASES, **lily.CASES,
-         **{k: Case(config, given, "mistral", method=method) for k, (config, method, given) in PROMPTS.items()}}
-#: Options whose defaults differ on purpose, and one that PEFT does not have.
-SAID = {"lokr": {"decompose_factor": -1}, "fourierft": {"init_weights": False}}
-SAID_HERE = {"prefix-tuning": ["--set", "init_weights=normal"], "cartridge": ["--set", "start=normal"]}
-         **{k: v for k, v in more.CASES.items() if k not in ("adalora", "adalora-gpt2")}, **others.CASES, **deft.CASES, **peanut.CASES,
+#: Files of cases of PEFT's methods.
+FILES = [test_methods_reparam_a, test_methods_reparam_b, test_methods_beft, test_methods_clusters, test_methods_deft, test_methods_glora, test_methods_lily, test_methods_peanut,
+         test_methods_poly, test_methods_psoft, test_methods_pvera, test_methods_supertuning, test_methods_tinylora, test_methods_unilora]
+#: What is left out: PiSSA and OLoRA are saved as LoRA of twice the rank, and have tests of their own; AdaLoRA's other cases need more steps;
+#: Uni-LoRA's indices are compared where they are read; PEANuT's activations change no start.
+LEFT_OUT = ("pissa", "olora"), {"adalora", "adalora-gpt2", "unilora-indices"}
+CASES = {**{f"lora-{k}": v for k, v in test_methods_lora.CASES.items() if v.model in ("llama", "gpt2") and not k.startswith(LEFT_OUT[0])},
+         **{k: v for file in FILES for k, v in file.CASES.items() if k not in LEFT_OUT[1] and not (v.name == "peanut" and k != "peanut" and "act_fn" in v.options)},
          **{k: Case(config, given, "mistral", method=method) for k, (config, method, given) in PROMPTS.items()}}
 #: Options whose defaults differ on purpose, and one that PEFT does not have.
 SAID = {"deft": {"alpha": None}, "lokr": {"decompose_factor": -1}, "fourierft": {"init_weights": False}}
-SAID_HERE = {"prefix-tuning": ["--set", "init_weights=normal"]}
+SAID_HERE = {"prefix-tuning": ["--set", "init_weights=normal"], "cartridge": ["--set", "start=normal"]}
 
 
 def roles(tensors: dict, sample: dict) -> None:

@@ -29,15 +29,12 @@ from peft import (
     OFTConfig,
     PeanutConfig,
     PolyConfig,
+    PsoftConfig,
     PveraConfig,
     RandLoraConfig,
     RoadConfig,
     ShiraConfig,
     SupertuningConfig,
-    PsoftConfig,
-    RandLoraConfig,
-    RoadConfig,
-    ShiraConfig,
     TinyLoraConfig,
     TrainableTokensConfig,
     UniLoraConfig,
@@ -55,8 +52,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 #: Every layer of PEFT's state repeats the shared matrices; files hold them once.
 SHARED = tuple(f"{layer}.{matrix}" for layer in ("query", "value", "dense", "q", "v", "wo", "q_proj", "v_proj", "fc2")
-               for matrix in ("vera_A", "vera_B", "pvera_A", "pvera_B", "randlora_A", "randlora_B", "unilora_theta_d", "vblora_vector_bank"))
-               for matrix in ("vera_A", "vera_B", "randlora_A", "randlora_B", "vblora_vector_bank", "tinylora_v"))
+               for matrix in ("vera_A", "vera_B", "pvera_A", "pvera_B", "randlora_A", "randlora_B", "unilora_theta_d", "vblora_vector_bank", "tinylora_v"))
 #: The layers that IA3 scales: what attention reads, and the second of the network behind it.
 SCALED = {"bert": ["key", "value", "output.dense"], "t5": ["k", "v", "wo"], "roberta-tokens": ["key", "value", "output.dense"], "bart": ["k_proj", "v_proj", "fc2"]}
 NORMS = {"bert": ["LayerNorm"], "t5": ["layer_norm"], "roberta-tokens": ["LayerNorm"], "bart": ["self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm", "layernorm_embedding"]}
@@ -75,7 +71,7 @@ METHODS = {
                 # with noise 1 PyTorch's own float32 and float64 part within ten steps on T5
                 {"fill": 1.0, "noise": 0.3, "unsaved": ("ranknum",), "implied": ("total_step",), "steps": 10}),
     "adamss": (AdamssConfig, {"r": 12}, {"noise": 0.3}),
-    "lily": (LilyConfig, {"r": 4}, {"noise": 0.3, "mergeable": False, "batch": 1}),  # its mixture is a mean over padding too
+    "lily": (LilyConfig, {"r": 4, "stride_A": 2, "scaling": 2.0}, {"noise": 0.3, "mergeable": False, "batch": 1}),  # its mixture is a mean over padding too
     "loha": (LoHaConfig, {"r": 2, "alpha": 3}, {"fill": 1.0}),
     "lokr": (LoKrConfig, {"r": 2, "alpha": 3}, {}),
     "vera": (VeraConfig, {"r": 16}, {"fill": 1.0, "unsaved": SHARED}),
@@ -84,7 +80,6 @@ METHODS = {
     "hra": (HRAConfig, {"r": 4}, {}),
     "fourierft": (FourierFTConfig, {"n_frequency": 60, "scaling": 30.0}, {"fill": 1.0}),
     "miss": (MissConfig, {"r": 8}, {}),
-    "peanut": (PeanutConfig, {"r": 4, "depth": 1}, {"noise": 0.3}),
     "poly": (PolyConfig, {"r": 4}, {"noise": 0.3, "mergeable": False}),
     "pvera": (PveraConfig, {"r": 16, "generator_seed": 3}, {"fill": 1.0, "noise": 0.3, "unsaved": SHARED, "batch": 1}),
     "randlora": (RandLoraConfig, {"r": 10, "randlora_alpha": 10}, {"fill": 1.0, "lr": 1e-3, "unsaved": SHARED}),
@@ -103,8 +98,6 @@ METHODS = {
     "beft": (BeftConfig, {}, lambda model: {"mergeable": model != "t5"}),  # which has no biases
     "tinylora": (TinyLoraConfig, {"r": 3, "u": 11, "weight_tying": 0.5, "save_projection": False}, {"fill": 3, "noise": 1, "unsaved": SHARED}),
     "psoft": (PsoftConfig, {"r": 8, "psoft_alpha": 12}, {"fill": 0.5, "merged": 1e-4}),  # PEFT decomposes in float32
-    # PEFT's mixtures are means over padding too
-    "lily": (LilyConfig, {"r": 4, "stride_A": 2, "scaling": 2.0}, {"batch": 1, "fill": 1, "noise": 0.3, "mergeable": False}),
     "ia3": (IA3Config, lambda model: {"target_modules": SCALED[model], "feedforward_modules": SCALED[model][2:]}, {}),
     "ln-tuning": (LNTuningConfig, lambda model: {"target_modules": NORMS[model]}, {}),
     "tokens": (TrainableTokensConfig, lambda model: {"token_indices": TOKENS, "target_modules": WORDS[model]}, {"fill": 3}),

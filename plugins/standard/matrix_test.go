@@ -56,11 +56,9 @@ func unfitting(method, family string) (string, bool) {
 
 // identities are the methods whose fresh adapter leaves every model as it is.
 var identities = []string{
-	"adalora", "adamss", "adaption-prompt", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "trainabletokens", "delora", "full", "ia3", "last-layer", "lily", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "peanut", "poly", "pvera", "road", "vera",
-	"adalora", "adaption-prompt", "beft", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "supertuning", "trainabletokens", "delora", "full", "ia3", "last-layer", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "road", "vera",
-	"adalora", "adaption-prompt", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "trainabletokens", "deft", "delora", "full", "ia3", "last-layer", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "peanut", "road", "vera",
-	"adalora", "adaption-prompt", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "psoft", "randlora", "rslora", "shira", "tinylora", "trainabletokens", "delora", "full", "ia3", "last-layer", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "road", "vera",
-	"adalora", "adaption-prompt", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "trainabletokens", "delora", "full", "glora", "ia3", "last-layer", "lily", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "road", "vera",
+	"adalora", "adamss", "adaption-prompt", "beft", "bitfit", "deft", "delora", "dora", "full", "glora", "gralora", "hira", "ia3", "last-layer", "lily", "ln-tuning",
+	"loha", "lokr", "lora", "lora-fa", "loraplus", "miss", "oft", "olora", "parallel", "peanut", "pissa", "poly", "psoft", "pvera", "randlora", "road", "rslora", "shira",
+	"supertuning", "tinylora", "trainabletokens", "vera",
 }
 
 // constants are the methods that by definition take something they compute from
@@ -70,7 +68,6 @@ var constants = []string{"dora"}
 
 // wholeText are the methods whose effect on a token depends on the tokens after
 // it (gates and mixtures that are means over a text), so that no cache gives the same.
-// it (gates that are means over a text), so that no cache gives the same.
 var wholeText = []string{"lily", "unipelt"}
 
 // Every method on every family with nothing but its defaults: it fits and does
