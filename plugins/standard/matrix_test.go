@@ -66,6 +66,10 @@ var identities = []string{
 // of the loss do not.
 var constants = []string{"dora"}
 
+// drawing are the methods that draw numbers while they train: the loss of a few steps says
+// more of the draws than of what is learned.
+var drawing = []string{"poly", "pvera"}
+
 // wholeText are the methods whose effect on a token depends on the tokens after
 // it (gates and mixtures that are means over a text), so that no cache gives the same.
 var wholeText = []string{"lily", "unipelt"}
@@ -102,7 +106,11 @@ func cell(t *testing.T, method peft.Method, f family) {
 		require.LessOrEqual(t, maxDiff(t, before, logits(m)), 1e-4, "a fresh adapter changes the output")
 	}
 
-	seen := losses(t, m, ad, min(info.LearningRate, 0.02), info.WeightDecay, 6)
+	steps := 6
+	if slices.Contains(drawing, info.Name) {
+		steps = 40
+	}
+	seen := losses(t, m, ad, min(info.LearningRate, 0.02), info.WeightDecay, steps)
 	require.Less(t, seen[len(seen)-1], seen[0], "training does not lower the loss: %v", seen)
 	if !slices.Contains(wholeText, info.Name) {
 		inPieces(t, m)
