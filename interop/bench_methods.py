@@ -45,6 +45,7 @@ METHODS = {
     "unilora": ("UniLoraConfig", {"r": 16, "theta_d_length": 100000}),
     "pvera": ("PveraConfig", {"r": 256}),
     "vblora": ("VBLoRAConfig", {"r": 8, "num_vectors": 256, "vector_length": 128}),
+    "osf": ("OSFConfig", {"effective_rank": 367}),
     "poly": ("PolyConfig", {"r": 4}),
     "randlora": ("RandLoraConfig", {"r": 16, "randlora_alpha": 320}),
     "oft": ("OFTConfig", {"oft_block_size": 64}),

@@ -21,6 +21,7 @@ import test_methods_deft
 import test_methods_glora
 import test_methods_lily
 import test_methods_lora
+import test_methods_osf
 import test_methods_peanut
 import test_methods_poly
 import test_methods_psoft
@@ -52,7 +53,7 @@ PROMPTS = {
     "gaussian": (peft.LoraConfig, "lora", {"r": 4, "init_lora_weights": "gaussian", "target_modules": ["q_proj", "down_proj"]}),
 }
 #: Files of cases of PEFT's methods.
-FILES = [test_methods_reparam_a, test_methods_reparam_b, test_methods_beft, test_methods_clusters, test_methods_deft, test_methods_glora, test_methods_lily, test_methods_peanut,
+FILES = [test_methods_reparam_a, test_methods_reparam_b, test_methods_beft, test_methods_clusters, test_methods_deft, test_methods_glora, test_methods_lily, test_methods_osf, test_methods_peanut,
          test_methods_poly, test_methods_psoft, test_methods_pvera, test_methods_supertuning, test_methods_tinylora, test_methods_unilora]
 #: What is left out: PiSSA and OLoRA are saved as LoRA of twice the rank, and have tests of their own; AdaLoRA's other cases need more steps;
 #: Uni-LoRA's indices are compared where they are read; PEANuT's activations change no start.

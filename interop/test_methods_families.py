@@ -27,6 +27,7 @@ from peft import (
     LoraConfig,
     MissConfig,
     OFTConfig,
+    OSFConfig,
     PeanutConfig,
     PolyConfig,
     PsoftConfig,
@@ -80,6 +81,7 @@ METHODS = {
     "hra": (HRAConfig, {"r": 4}, {}),
     "fourierft": (FourierFTConfig, {"n_frequency": 60, "scaling": 30.0}, {"fill": 1.0}),
     "miss": (MissConfig, {"r": 8}, {}),
+    "osf": (OSFConfig, {"effective_rank": 0.8}, {"lr": 1e-3, "merged": 1e-4}),  # PEFT decomposes in float32
     "poly": (PolyConfig, {"r": 4}, {"noise": 0.3, "mergeable": False}),
     "pvera": (PveraConfig, {"r": 16, "generator_seed": 3}, {"fill": 1.0, "noise": 0.3, "unsaved": SHARED, "batch": 1}),
     "randlora": (RandLoraConfig, {"r": 10, "randlora_alpha": 10}, {"fill": 1.0, "lr": 1e-3, "unsaved": SHARED}),

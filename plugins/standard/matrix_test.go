@@ -57,14 +57,14 @@ func unfitting(method, family string) (string, bool) {
 // identities are the methods whose fresh adapter leaves every model as it is.
 var identities = []string{
 	"adalora", "adamss", "adaption-prompt", "beft", "bitfit", "deft", "delora", "dora", "full", "glora", "gralora", "hira", "ia3", "last-layer", "lily", "ln-tuning",
-	"loha", "lokr", "lora", "lora-fa", "loraplus", "miss", "oft", "olora", "parallel", "peanut", "pissa", "poly", "psoft", "pvera", "randlora", "road", "rslora", "shira",
+	"loha", "lokr", "lora", "lora-fa", "loraplus", "miss", "oft", "osf", "olora", "parallel", "peanut", "pissa", "poly", "psoft", "pvera", "randlora", "road", "rslora", "shira",
 	"supertuning", "tinylora", "trainabletokens", "vera",
 }
 
 // constants are the methods that by definition take something they compute from
-// their parameters as a constant of the gradient (DoRA's norms), which differences
+// their parameters as a constant of the gradient (DoRA's norms) or project it (OSF), which differences
 // of the loss do not.
-var constants = []string{"dora"}
+var constants = []string{"dora", "osf"}
 
 // drawing are the methods that draw numbers while they train: the loss of a few steps says
 // more of the draws than of what is learned.

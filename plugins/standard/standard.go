@@ -51,6 +51,7 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/miss"
 	_ "github.com/peftkit/peftkit/plugins/multitaskprompt"
 	_ "github.com/peftkit/peftkit/plugins/oft"
+	_ "github.com/peftkit/peftkit/plugins/osf"
 	_ "github.com/peftkit/peftkit/plugins/peanut"
 	_ "github.com/peftkit/peftkit/plugins/poly"
 	_ "github.com/peftkit/peftkit/plugins/prefixtuning"
