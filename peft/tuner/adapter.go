@@ -71,6 +71,12 @@ func (a *Adapter) Export() ([]formats.OutTensor, error) {
 // Config implements peft.Adapter. all-linear becomes the names of the modules
 // that it chose.
 func (a *Adapter) Config() (json.RawMessage, error) {
+	if a.byPath {
+		for _, key := range []string{"exclude_modules", "layers_to_transform", "layers_pattern"} {
+			a.Cfg.Remove(key)
+		}
+		a.Cfg.SetTargets(peft.Targets{List: a.paths()})
+	}
 	if a.Cfg.TargetModules.IsAllLinear() {
 		a.Cfg.SetTargets(peft.Targets{List: peft.ShortNames(a.paths())})
 	}

@@ -30,6 +30,10 @@ type Method struct {
 	// Aim, when not nil, may change c.TargetModules, as it was read or chosen, into
 	// the paths of modules of the model; the saved key stays.
 	Aim func(c *peft.Config, m *model.Model) error
+	// NoExclude and NoLayers say that PEFT's configuration of the method has no
+	// exclude_modules, or no layers_to_transform and layers_pattern: it would pass over
+	// such a key, so the modules that it leaves are saved by their paths instead.
+	NoExclude, NoLayers bool
 }
 
 // Tuner is a configured method.
@@ -190,6 +194,7 @@ type Adapter struct {
 	Places []*Place
 
 	facts  peft.Info
+	byPath bool        // target_modules are saved as paths
 	params []*nn.Param // trained
 	saved  []*nn.Param // in the file
 	whole  []*nn.Param // biases and whole modules, the last of saved
@@ -369,6 +374,7 @@ func (m *Method) build(mod *model.Model, cfg *peft.Config) (*Adapter, error) {
 		return nil, err
 	}
 	ad := &Adapter{Cfg: cfg, Tuner: t, facts: m.Facts}
+	ad.byPath = m.NoExclude && !cfg.ExcludeModules.Empty() || m.NoLayers && len(cfg.Layers) > 0
 	if cfg.TargetModules.Empty() {
 		return nil, fmt.Errorf("target_modules is empty: name modules, or use %s: %w", peft.AllLinear, peft.ErrConfig)
 	}

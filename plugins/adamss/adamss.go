@@ -53,6 +53,7 @@ var Method peft.Method = method{&tuner.Method{
 			peft.Option{Key: "random_seed", Default: 0, Doc: "seed of the decomposition"},
 		),
 	},
+	NoExclude: true,
 	Configure: configure,
 	Targets:   tuner.QueryValue,
 	Aim:       fit,

@@ -28,6 +28,7 @@ var Method = &tuner.Method{
 	},
 	Configure: configure,
 	Targets:   values,
+	NoExclude: true, NoLayers: true,
 }
 
 // projections are the value projections of model types; others have v_proj. Types

@@ -34,6 +34,7 @@ var Method = &tuner.Method{
 			peft.Option{Key: "init_weights", Default: "xavier_uniform", Doc: "xavier_uniform, kaiming_uniform or gaussian; true starts from no change"},
 		),
 	},
+	NoExclude: true,
 	Configure: configure,
 	Targets:   tuner.TargetTable(map[string][]string{"gpt2": {"mlp.c_proj"}}),
 }

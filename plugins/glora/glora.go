@@ -39,6 +39,7 @@ var Method = &tuner.Method{
 	},
 	Configure: configure,
 	Targets:   tuner.QueryValue,
+	NoExclude: true, NoLayers: true,
 }
 
 // The forms that a part may have.

@@ -35,6 +35,7 @@ var Method = &tuner.Method{
 			tuner.BiasOption("gralora"),
 		),
 	},
+	NoExclude: true,
 	Configure: configure,
 	Targets:   tuner.QueryValue,
 }

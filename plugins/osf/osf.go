@@ -40,6 +40,7 @@ var Method = &tuner.Method{
 	},
 	Configure: configure,
 	Targets:   tuner.TargetTable(nil),
+	NoExclude: true, NoLayers: true,
 }
 
 type config struct {

@@ -42,6 +42,7 @@ var Method = &tuner.Method{
 			peft.Option{Key: "sample", Default: true, Doc: "draw mixtures while training; false trains with what is used later"},
 		),
 	},
+	NoLayers:  true,
 	Configure: configure,
 	Targets:   tuner.QueryValue,
 }

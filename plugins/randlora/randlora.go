@@ -46,6 +46,7 @@ var Method = &tuner.Method{
 			peft.Option{Key: "init_weights", Default: true, Doc: "start from no change; false draws the weights"},
 		),
 	},
+	NoExclude: true,
 	Configure: configure,
 	Targets:   tuner.QueryValue,
 }

@@ -29,6 +29,7 @@ var Method = &tuner.Method{
 			peft.Option{Key: "init_weights", Default: true, Doc: "start without effect; false draws normal numbers"},
 		),
 	},
+	NoExclude: true, NoLayers: true,
 	Configure: configure,
 }
 

@@ -29,6 +29,7 @@ var Method = &tuner.Method{
 	},
 	Configure: configure,
 	Targets:   tuner.QueryValue,
+	NoExclude: true, NoLayers: true,
 }
 
 type config struct {

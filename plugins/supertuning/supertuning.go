@@ -35,6 +35,7 @@ var Method = &tuner.Method{
 			peft.Option{Key: "save_precomputed_indices", Default: true, Doc: "keep the choice of elements in the file; false chooses again on loading, which takes the very same base"},
 		),
 	},
+	NoExclude: true, NoLayers: true,
 	Configure: configure,
 	Targets:   tuner.QueryValue,
 }

@@ -42,6 +42,7 @@ var Method = &tuner.Method{
 			tuner.BiasOption("tinylora"),
 		),
 	},
+	NoExclude: true,
 	Configure: configure,
 	Targets:   tuner.QueryValue,
 }
