@@ -24,13 +24,13 @@ import (
 func init() { peft.Register(Method) }
 
 // Method is WaveFT with PEFT's defaults and targets, and the learning rate of
-// PEFT's method comparison.
+// PEFT's example.
 var Method = &tuner.Method{
 	Facts: peft.Info{
 		Name: "waveft", PeftType: "WAVEFT", Group: peft.Reparametrisation,
 		Doc:          "adds the inverse wavelet transform of a few trained coefficients to the weights it targets",
 		Reference:    "Bilican et al. 2025, arXiv 2505.12532",
-		LearningRate: 1e-3,
+		LearningRate: 3e-4,
 		Options: tuner.Options("",
 			peft.Option{Key: "n_frequency", Default: 2592, Doc: "number of trained coefficients of a module"},
 			peft.Option{Key: "scaling", Flag: "alpha", Default: 25.0, Doc: "scale of the update"},
