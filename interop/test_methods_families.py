@@ -80,7 +80,7 @@ METHODS = {
     "boft": (BOFTConfig, {"boft_block_size": 4}, {}),
     "hra": (HRAConfig, {"r": 4}, {}),
     "fourierft": (FourierFTConfig, {"n_frequency": 60, "scaling": 30.0}, {"fill": 1.0}),
-    "waveft": (WaveFTConfig, {"n_frequency": 60, "scaling": 20.0}, {"fill": 1.0}),
+    "waveft": (WaveFTConfig, {"n_frequency": 60, "scaling": 20.0}, {"fill": 1.0, "lr": 1e-3}),  # at 1e-2 steps of Adam on gradients near zero set T5 apart
     "miss": (MissConfig, {"r": 8}, {}),
     "poly": (PolyConfig, {"r": 4}, {"noise": 0.3, "mergeable": False}),
     "pvera": (PveraConfig, {"r": 16, "generator_seed": 3}, {"fill": 1.0, "noise": 0.3, "unsaved": SHARED, "batch": 1}),

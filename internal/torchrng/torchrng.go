@@ -13,6 +13,7 @@ package torchrng
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 const (
@@ -141,7 +142,7 @@ func (g *Generator) RandpermFirst(n, k int64) []int64 {
 		panic(fmt.Sprintf("torchrng: the first %d of a permutation of %d", k, n))
 	}
 	if n >= math.MaxUint32/20 {
-		return g.Randperm(n)[:k]
+		return slices.Clone(g.Randperm(n)[:k]) // the rest is large
 	}
 	moved := map[int64]int64{}
 	at := func(i int64) int64 {

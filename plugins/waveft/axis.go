@@ -43,12 +43,12 @@ func (a *axis) analyse(dst, src, room []float32) {
 	width := a.half + a.pad
 	even, odd := room[:width], room[width:2*width]
 	clear(room)
-	for i, v := range src {
-		if i%2 == 0 {
-			even[a.pad+i/2] = v
-		} else {
-			odd[a.pad+i/2] = v
-		}
+	e, o := even[a.pad:], odd[a.pad:]
+	for i := range len(src) / 2 {
+		e[i], o[i] = src[2*i], src[2*i+1]
+	}
+	if n := len(src); n%2 == 1 {
+		e[n/2] = src[n-1]
 	}
 	clear(dst)
 	for h, f := range a.f {

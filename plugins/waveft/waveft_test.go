@@ -143,6 +143,50 @@ func check(t *testing.T, low []float64, out, in, n int) {
 			require.InDelta(t, want[r][c], v[0], 1e-5)
 		}
 	}
+
+	// The gradient of y = x·Δᵀ for a gradient dy of y, by both ways.
+	const tokens = 260 // more than are looked at at once
+	x, dy := kernels.NewMat(tokens, in), kernels.NewMat(tokens, out)
+	for i := range x.Data {
+		x.Data[i] = float32(math.Cos(float64(3*i))) / tokens
+	}
+	for i := range dy.Data {
+		dy.Data[i] = float32(math.Sin(float64(5 * i)))
+	}
+	gradient := kernels.NewMat(out, in)
+	kernels.Gemm(gradient, false, kernels.Term{A: dy, TransA: true, B: x})
+	gradients := make([]float64, n)
+	for k := range n {
+		for r, row := range transform(low, []float32{1}, rows[k:k+1], cols[k:k+1], out, in) {
+			for c, v := range row {
+				gradients[k] += 2 * v * float64(gradient.Row(r)[c])
+			}
+		}
+	}
+	tape := nn.NewTape()
+	tape.Train = true
+	w.grad(tape, x, dy, 2)
+	requireClose(t, gradients, w.V.V.Grad)
+
+	tape, w.V.V.Grad = nn.NewTape(), nil
+	tape.Train = true
+	d := w.operation(tape, 2)
+	for r := range out {
+		for c := range in {
+			require.InDelta(t, 2*want[r][c], d.Mat().Row(r)[c], 1e-5)
+		}
+	}
+	g, _ := tape.Grad(d)
+	copy(g.Data, gradient.Data)
+	tape.Backward()
+	requireClose(t, gradients, w.V.V.Grad)
+}
+
+func requireClose(t *testing.T, want []float64, got []float32) {
+	t.Helper()
+	for i := range want {
+		require.InDelta(t, want[i], got[i], 1e-5)
+	}
 }
 
 // permuted returns the numbers below n in another order.
