@@ -62,6 +62,7 @@ METHODS = {
     "shira": ("ShiraConfig", {"r": 16}),
     "supertuning": ("SupertuningConfig", {"sparsity": 0.934}),
     "fourierft": ("FourierFTConfig", {"n_frequency": 16000, "scaling": 150}),
+    "waveft": ("WaveFTConfig", {"n_frequency": 16000, "scaling": 25}),
     "c3a": ("C3AConfig", {"block_size": 16}),
     "beft": ("BeftConfig", {}),
     "ia3": ("IA3Config", {"feedforward_modules": ["down_proj"], "target_modules": ["k_proj", "v_proj", "down_proj"]}),

@@ -31,6 +31,7 @@ import test_methods_reparam_b
 import test_methods_supertuning
 import test_methods_tinylora
 import test_methods_unilora
+import test_methods_waveft
 from peers import compare, methods, models, peftkit
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 from test_methods_adapters import folder, hub  # noqa: F401 (fixtures)
@@ -54,7 +55,7 @@ PROMPTS = {
 }
 #: Files of cases of PEFT's methods.
 FILES = [test_methods_reparam_a, test_methods_reparam_b, test_methods_beft, test_methods_clusters, test_methods_deft, test_methods_glora, test_methods_lily, test_methods_osf, test_methods_peanut,
-         test_methods_poly, test_methods_psoft, test_methods_pvera, test_methods_supertuning, test_methods_tinylora, test_methods_unilora]
+         test_methods_poly, test_methods_psoft, test_methods_pvera, test_methods_supertuning, test_methods_tinylora, test_methods_unilora, test_methods_waveft]
 #: What is left out: PiSSA and OLoRA are saved as LoRA of twice the rank, and have tests of their own; AdaLoRA's other cases need more steps;
 #: Uni-LoRA's indices are compared where they are read; PEANuT's activations change no start.
 LEFT_OUT = ("pissa", "olora"), {"adalora", "adalora-gpt2", "unilora-indices"}

@@ -41,6 +41,7 @@ from peft import (
     UniLoraConfig,
     VBLoRAConfig,
     VeraConfig,
+    WaveFTConfig,
 )
 
 from peers import methods, models, peftkit, tokenizers_
@@ -80,6 +81,7 @@ METHODS = {
     "boft": (BOFTConfig, {"boft_block_size": 4}, {}),
     "hra": (HRAConfig, {"r": 4}, {}),
     "fourierft": (FourierFTConfig, {"n_frequency": 60, "scaling": 30.0}, {"fill": 1.0}),
+    "waveft": (WaveFTConfig, {"n_frequency": 60, "scaling": 20.0}, {"fill": 1.0, "lr": 1e-3}),  # at 1e-2 steps of Adam on gradients near zero set T5 apart
     "miss": (MissConfig, {"r": 8}, {}),
     "osf": (OSFConfig, {"effective_rank": 0.8}, {"lr": 1e-3, "merged": 1e-4}),  # PEFT decomposes in float32
     "poly": (PolyConfig, {"r": 4}, {"noise": 0.3, "mergeable": False}),

@@ -103,8 +103,7 @@ func TestEveryMethodTrains(t *testing.T) {
 func TestEveryMethodAlone(t *testing.T) {
 	base := tiny(t)
 	pairs := write(t, filepath.Join(t.TempDir(), "p.jsonl"), evenOdd(20))
-	refused := map[string]string{"bitfit": "ln-tuning", "fourierft": "n_frequency", "miss": "r is 64", "olora": "rank 32 exceeds", "road": "group_size", "shira": "r 32", "xlora": "adapters is empty"}
-	refused := map[string]string{"bitfit": "ln-tuning", "fourierft": "n_frequency", "miss": "r is 64", "olora": "rank 32 exceeds", "psoft": "r is 32", "road": "group_size", "shira": "r 32"}
+	refused := map[string]string{"bitfit": "ln-tuning", "fourierft": "n_frequency", "miss": "r is 64", "olora": "rank 32 exceeds", "psoft": "r is 32", "road": "group_size", "shira": "r 32", "waveft": "n_frequency", "xlora": "adapters is empty"}
 	for _, m := range peft.Methods() {
 		name := m.Info().Name
 		t.Run(name, func(t *testing.T) {

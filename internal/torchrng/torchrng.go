@@ -13,6 +13,7 @@ package torchrng
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 const (
@@ -131,6 +132,35 @@ func (g *Generator) Randperm(n int64) []int64 {
 		p[i], p[j] = p[j], p[i]
 	}
 	return p
+}
+
+// RandpermFirst returns the first k elements of torch.randperm(n, generator=g) and
+// leaves the generator elsewhere than that. PyTorch shuffles forward while n is small
+// enough for that, so that they are known after k swaps. k > n panics.
+func (g *Generator) RandpermFirst(n, k int64) []int64 {
+	if k < 0 || k > n {
+		panic(fmt.Sprintf("torchrng: the first %d of a permutation of %d", k, n))
+	}
+	if n >= math.MaxUint32/20 {
+		return slices.Clone(g.Randperm(n)[:k]) // the rest is large
+	}
+	moved := map[int64]int64{}
+	at := func(i int64) int64 {
+		if v, ok := moved[i]; ok {
+			return v
+		}
+		return i
+	}
+	out := make([]int64, k)
+	for i := range k {
+		j := i
+		if i < n-1 {
+			j += int64(uint64(g.Uint32()) % uint64(n-i))
+		}
+		out[i] = at(j)
+		moved[j] = at(i)
+	}
+	return out
 }
 
 // fma32 returns a*b+c rounded once.

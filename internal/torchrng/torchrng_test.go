@@ -116,3 +116,14 @@ func TestRandpermIsOne(t *testing.T) {
 	}
 	require.Panics(t, func() { New(5).Randperm(-1) })
 }
+
+func TestRandpermFirst(t *testing.T) {
+	for _, n := range []int64{0, 1, 2, 1000} {
+		for _, k := range []int64{0, 1, n / 2, n} {
+			if k <= n {
+				require.Equal(t, New(5).Randperm(n)[:k], New(5).RandpermFirst(n, k), "%d of %d", k, n)
+			}
+		}
+	}
+	require.Panics(t, func() { New(5).RandpermFirst(3, 4) })
+}

@@ -18,29 +18,23 @@ type Sparse struct {
 	// Rows and Cols say which elements of [out, in] are meant, one for each number.
 	Rows, Cols []int32
 
-	order   order // by stored rows
-	merged  order // by rows of [out, in]
-	merging sync.Once
+	order  Order // by stored rows
+	byRow  Order // by rows of [out, in]
+	sorted sync.Once
 }
 
 // Attach hooks the change into the layer, multiplied by scale. Rows and Cols must
 // not change any more.
 func (s *Sparse) Attach(scale float32) {
 	if s.Place.Mod.Weight().Transposed {
-		s.order = sorted(s.Cols, s.Rows, s.Place.In, s.Place.Out)
+		s.order = NewOrder(s.Cols, s.Rows, s.Place.In, s.Place.Out)
 	} else {
-		s.order = sorted(s.Rows, s.Cols, s.Place.Out, s.Place.In)
+		s.order = NewOrder(s.Rows, s.Cols, s.Place.Out, s.Place.In)
 	}
 	e := Elements{
 		Layer: s.Place.Mod.Linear, Params: []*nn.Var{s.V.V},
-		Change: func(v []float32, row, col int) { s.order.add(v, row, col, s.V.V.Data, scale) },
-		Grad: func(t *nn.Tape, w *nn.Weight, x, dy kernels.Mat) {
-			if len(s.Rows) > w.Out*w.In/dense {
-				s.gradOfMany(t, w, x, dy, scale)
-				return
-			}
-			s.grad(t, x, dy, scale)
-		},
+		Change: func(v []float32, row, col int) { s.order.Add(v, row, col, s.V.V.Data, scale) },
+		Grad:   func(t *nn.Tape, _ *nn.Weight, x, dy kernels.Mat) { s.AddGrad(t, x, dy, scale) },
 		Dense: func(t *nn.Tape) *nn.Var {
 			index := make([]int32, len(s.Rows))
 			for k := range index {
@@ -54,21 +48,37 @@ func (s *Sparse) Attach(scale float32) {
 
 // MergeRows is that of a [RowMerging].
 func (s *Sparse) MergeRows(w kernels.Mat, r0, r1 int, scale float32) {
-	s.merging.Do(func() { s.merged = sorted(s.Rows, s.Cols, s.Place.Out, s.Place.In) })
+	o := s.rows(s.Place.Out, s.Place.In)
 	for r := r0; r < r1; r++ {
-		s.merged.add(w.Row(r-r0), r, 0, s.V.V.Data, scale)
+		o.Add(w.Row(r-r0), r, 0, s.V.V.Data, scale)
 	}
 }
 
-// order lists elements by rows of a matrix.
-type order struct {
+// AddGrad adds to the gradient of the numbers scale times the elements of dyᵀ·x, of
+// inputs x and a gradient dy of outputs, that Rows and Cols say.
+func (s *Sparse) AddGrad(t *nn.Tape, x, dy kernels.Mat, scale float32) {
+	if len(s.Rows) > x.Cols*dy.Cols/dense {
+		s.gradOfMany(t, x, dy, scale)
+	} else {
+		s.grad(t, x, dy, scale)
+	}
+}
+
+// rows is the order by rows of a matrix [out, in].
+func (s *Sparse) rows(out, in int) *Order {
+	s.sorted.Do(func() { s.byRow = NewOrder(s.Rows, s.Cols, out, in) })
+	return &s.byRow
+}
+
+// Order lists elements by rows of a matrix.
+type Order struct {
 	start  []int32 // where each row begins, and where the last one ends
 	col    []int32 // ascending within a row
 	number []int32 // of the element in the file
 }
 
-// sorted orders the elements of a matrix [nRows, nCols].
-func sorted(rows, cols []int32, nRows, nCols int) order {
+// NewOrder orders the elements of a matrix [nRows, nCols].
+func NewOrder(rows, cols []int32, nRows, nCols int) Order {
 	all := make([]int32, len(rows))
 	for k := range all {
 		all[k] = int32(k)
@@ -78,7 +88,7 @@ func sorted(rows, cols []int32, nRows, nCols int) order {
 	for i, k := range number {
 		all[i] = cols[k]
 	}
-	return order{start: start, col: all, number: number}
+	return Order{start: start, col: all, number: number}
 }
 
 // counted sorts a list by its elements' keys, which are below n, and leaves equal
@@ -101,13 +111,20 @@ func counted(list, key []int32, n int) (out, start []int32) {
 	return out, start
 }
 
-// add adds scale times the values to elements col to col+len(v) of a stored row.
-func (o *order) add(v []float32, row, col int, values []float32, scale float32) {
-	from := int(o.start[row])
-	at := o.col[from:o.start[row+1]]
-	first := sort.Search(len(at), func(i int) bool { return int(at[i]) >= col })
-	for i := first; i < len(at) && int(at[i]) < col+len(v); i++ {
-		v[int(at[i])-col] += float32(scale * values[o.number[from+i]])
+// In returns the elements from column col on, n columns wide, of a row: their columns,
+// which ascend, and their numbers.
+func (o *Order) In(row, col, n int) (cols, numbers []int32) {
+	cols, numbers = o.col[o.start[row]:o.start[row+1]], o.number[o.start[row]:o.start[row+1]]
+	first := sort.Search(len(cols), func(i int) bool { return int(cols[i]) >= col })
+	end := first + sort.Search(len(cols)-first, func(i int) bool { return int(cols[first+i]) >= col+n })
+	return cols[first:end], numbers[first:end]
+}
+
+// Add adds scale times the values to elements col to col+len(v) of a row.
+func (o *Order) Add(v []float32, row, col int, values []float32, scale float32) {
+	cols, numbers := o.In(row, col, len(v))
+	for i, c := range cols {
+		v[int(c)-col] += float32(scale * values[numbers[i]])
 	}
 }
 
@@ -135,25 +152,21 @@ func (s *Sparse) grad(t *nn.Tape, x, dy kernels.Mat, scale float32) {
 // columns reach about a fifth of a matrix product's rate.
 const dense = 4
 
-// gradOfMany computes the gradient of the whole weight, some stored rows at a time,
-// and keeps that of the chosen elements.
-func (s *Sparse) gradOfMany(t *nn.Tape, w *nn.Weight, x, dy kernels.Mat, scale float32) {
-	const chunk = 256 // stored rows
-	d := s.gradient(t)
-	a, b := dy, x
-	if w.Transposed {
-		a, b = x, dy
-	}
-	part := t.New(min(chunk, a.Cols), b.Cols)
-	for from := 0; from < a.Cols; from += chunk {
-		n := min(chunk, a.Cols-from)
+// gradOfMany computes the gradient of the whole weight, some rows at a time, and keeps
+// that of the chosen elements.
+func (s *Sparse) gradOfMany(t *nn.Tape, x, dy kernels.Mat, scale float32) {
+	const chunk = 256 // rows
+	d, o := s.gradient(t), s.rows(dy.Cols, x.Cols)
+	part := t.New(min(chunk, dy.Cols), x.Cols)
+	for from := 0; from < dy.Cols; from += chunk {
+		n := min(chunk, dy.Cols-from)
 		g := part.Mat().RowsOf(0, n)
-		cols := kernels.Mat{Data: a.Data[from:], Rows: a.Rows, Cols: n, Stride: a.Stride}
-		kernels.Gemm(g, false, kernels.Term{A: cols, TransA: true, B: b})
+		cols := kernels.Mat{Data: dy.Data[from:], Rows: dy.Rows, Cols: n, Stride: dy.Stride}
+		kernels.Gemm(g, false, kernels.Term{A: cols, TransA: true, B: x})
 		for r := range n {
 			row := g.Row(r)
-			for i := s.order.start[from+r]; i < s.order.start[from+r+1]; i++ {
-				d[s.order.number[i]] += scale * row[s.order.col[i]]
+			for i := o.start[from+r]; i < o.start[from+r+1]; i++ {
+				d[o.number[i]] += scale * row[o.col[i]]
 			}
 		}
 	}

@@ -19,7 +19,7 @@ func (s *site) draw() {
 		if s.cfg.Seed != nil {
 			seed = *s.cfg.Seed
 		}
-		chosen = firstOf(torchrng.New(seed), shape[0]*shape[1], s.V.V.Cols)
+		chosen = torchrng.New(seed).RandpermFirst(int64(shape[0]*shape[1]), int64(s.V.V.Cols))
 		slices.Sort(chosen)
 		s.cfg.chosen[shape] = chosen
 	}
@@ -27,29 +27,4 @@ func (s *site) draw() {
 	for k, at := range chosen {
 		s.Rows[k], s.Cols[k] = int32(at/int64(s.Place.In)), int32(at%int64(s.Place.In))
 	}
-}
-
-// firstOf returns the first k elements of torch.randperm(n). PyTorch shuffles
-// forward while n is small enough for that, so that they are known after k swaps.
-func firstOf(g *torchrng.Generator, n, k int) []int64 {
-	if n >= (1<<32-1)/20 {
-		return g.Randperm(int64(n))[:k]
-	}
-	moved := map[int64]int64{}
-	at := func(i int64) int64 {
-		if v, ok := moved[i]; ok {
-			return v
-		}
-		return i
-	}
-	out := make([]int64, k)
-	for i := range int64(k) {
-		j := i
-		if i < int64(n)-1 {
-			j += int64(uint64(g.Uint32()) % uint64(int64(n)-i))
-		}
-		out[i] = at(j)
-		moved[j] = at(i)
-	}
-	return out
 }

@@ -25,6 +25,7 @@ var small = map[string]peft.Options{
 	"psoft":       {"r": 8},
 	"road":        {"group_size": 8},
 	"shira":       {"r": 8},
+	"waveft":      {"n_frequency": 100},
 }
 
 // unfit lists the pairs of method and family that are expected not to fit, by
@@ -58,7 +59,7 @@ func unfitting(method, family string) (string, bool) {
 var identities = []string{
 	"adalora", "adamss", "adaption-prompt", "beft", "bitfit", "deft", "delora", "dora", "full", "glora", "gralora", "hira", "ia3", "last-layer", "lily", "ln-tuning",
 	"loha", "lokr", "lora", "lora-fa", "loraplus", "miss", "oft", "osf", "olora", "parallel", "peanut", "pissa", "poly", "psoft", "pvera", "randlora", "road", "rslora", "shira",
-	"supertuning", "tinylora", "trainabletokens", "vera",
+	"supertuning", "tinylora", "trainabletokens", "vera", "waveft",
 }
 
 // constants are the methods that by definition take something they compute from

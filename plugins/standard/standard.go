@@ -69,5 +69,6 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/unipelt"
 	_ "github.com/peftkit/peftkit/plugins/vblora"
 	_ "github.com/peftkit/peftkit/plugins/vera"
+	_ "github.com/peftkit/peftkit/plugins/waveft"
 	_ "github.com/peftkit/peftkit/plugins/xlora"
 )
