@@ -1,4 +1,8 @@
-"""OSF, which trains beside the singular directions that stay, against Hugging Face PEFT: files, logits, losses, merges."""
+"""OSF against Hugging Face PEFT: files, logits, losses, merges.
+
+A file does not hold what was trained as it was at first: PEFT and peftkit each compute it from the base.
+PEFT changes plain linear layers alone, not GPT-2's.
+"""
 
 import pytest
 from peft import OSFConfig
@@ -6,11 +10,22 @@ from peft import OSFConfig
 from peers import methods
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
+ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def behind(options: dict, model: str = "llama", **more) -> Case:
+    return Case(OSFConfig, options, model, lr=1e-3, **more)
+
+
 CASES = {
-    "osf": Case(OSFConfig, {}, lr=1e-3, merged=1e-4),  # PEFT decomposes in float32
-    "osf-number": Case(OSFConfig, {"effective_rank": 20}, lr=1e-3, merged=1e-4),
-    "osf-shares": Case(OSFConfig, {"effective_rank": 0.9, "rank_pattern": {"v_proj": 5, r"layers\.1\..*down": 0.5}}, lr=1e-3, merged=1e-4),
-    "osf-random": Case(OSFConfig, {"effective_rank": 28, "init_weights": False, "target_modules": ["v_proj"]}, lr=1e-3, merged=1e-4),
+    "osf": behind({}),
+    "osf-all": behind({"target_modules": ALL}),
+    "osf-number": behind({"effective_rank": 40, "target_modules": ALL}),
+    "osf-share": behind({"effective_rank": 0.3, "target_modules": ["q_proj", "up_proj"]}),
+    "osf-one": behind({"effective_rank": 1, "target_modules": ["q_proj", "k_proj", "down_proj"]}),
+    "osf-patterns": behind({"effective_rank": 8, "rank_pattern": {"layers.0.*v_": 0.75, "q_pr": 5}, "target_modules": ["q_proj", "v_proj", "o_proj"]}),
+    "osf-random": behind({"effective_rank": 0.9, "init_weights": False, "target_modules": ["q_proj", "v_proj"]}),
+    "osf-qwen2": behind({"effective_rank": 12, "target_modules": ["q_proj", "o_proj", "up_proj"]}, "qwen2"),
 }
 
 

@@ -77,7 +77,9 @@ type Option struct {
 	Key     string // as in adapter_config.json: "r"
 	Flag    string // as on the command line: "rank"; "" when only --set reaches it
 	Default any
-	Doc     string
+	// Needed is an example of the value of an option that has to be given.
+	Needed string
+	Doc    string
 }
 
 // Options are configuration values by key or flag name, as a user gave them:

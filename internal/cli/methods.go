@@ -263,6 +263,9 @@ func orElse(s, other string) string {
 func (r *methodRow) example() string {
 	line := "peftkit train -m MODEL -d DATA -o adapters --method " + r.Name
 	for _, o := range r.Options {
+		if o.Needed != "" {
+			return fmt.Sprintf("%s --set %s=%s", line, o.Key, o.Needed)
+		}
 		switch o.Default.(type) {
 		case int, float64, bool:
 			if o.Flag != "" {

@@ -105,7 +105,7 @@ func TestExamplesOfMethods(t *testing.T) {
 				}
 				// Not the example's fault: no such option, no such value would be.
 				require.NotContains(t, o.errors, "unknown", o.errors)
-				require.Regexp(t, "does not fit|choose another|positions|divid|multiple|larger|at most|the layer has|asks for|number of elements|token_indices|rank", o.errors)
+				require.Regexp(t, "does not fit|choose another|positions|divid|multiple|larger|at most|the layer has|asks for|number of elements|token_indices|rank|lora-1", o.errors)
 			}
 			if !fitted {
 				t.Log("fits no test model: ", line)

@@ -45,6 +45,7 @@ type optionInfo struct {
 	Key     string `json:"key"`
 	Flag    string `json:"flag,omitempty"`
 	Default any    `json:"default"`
+	Needed  string `json:"needed,omitempty"`
 	Doc     string `json:"doc"`
 }
 

@@ -1,23 +1,23 @@
 // Package osf is orthogonal subspace fine-tuning (Nayak et al. 2025, arXiv 2504.07097)
-// as a peftkit method: the largest singular directions of each weight stay as they are,
-// and the rest is trained in full at right angles to them, so that what the model knows
-// is kept. Files are those of Hugging Face PEFT's OSF.
+// as a peftkit method: of the singular vectors of each weight the first are frozen and
+// the rest is trained, with gradients that leave the frozen ones' space alone. Files are
+// those of Hugging Face PEFT's OSF.
 //
-// By default half of the directions of a weight are trained, which is as many numbers as
-// the weight has: OSF spares what is known, not parameters. A model begins with a
-// decomposition of every weight.
+// A file holds the trained part. What it was at first is not in it and is computed from
+// the base again, a whole singular value decomposition of each weight: that takes minutes
+// where weights are large. Signs of vectors do not matter. PEFT rounds what it computes to
+// the type of the base, peftkit has it in float32: on a base of 16 bits the two differ by
+// that rounding. PEFT leaves layers that are not plain linear layers (GPT-2's) as they are
+// without a word; here they are trained as all others, and PEFT does not read such a file.
 package osf
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 
-	"github.com/dlclark/regexp2"
-
-	"github.com/peftkit/peftkit/internal/linalg"
 	"github.com/peftkit/peftkit/kernels"
+	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/peft/tuner"
@@ -25,36 +25,41 @@ import (
 
 func init() { peft.Register(Method) }
 
-// Method is OSF. The learning rate is that of PEFT's method comparison.
+// Method is OSF. The learning rate is that of PEFT's method comparison (MetaMathQA).
 var Method = &tuner.Method{
 	Facts: peft.Info{
 		Name: "osf", PeftType: "OSF", Group: peft.Reparametrisation,
-		Doc:          "trains the smaller singular directions of weights, at right angles to the larger ones",
+		Doc:          "trains weights but for their first singular vectors",
 		Reference:    "Nayak et al. 2025, arXiv 2504.07097",
 		LearningRate: 5e-5,
 		Options: tuner.Options(peft.AllLinear,
-			peft.Option{Key: "effective_rank", Doc: "singular directions of a weight that stay: a number, or a share such as 0.9 (default half)"},
-			peft.Option{Key: "rank_pattern", Doc: "an object of regular expressions that are found in modules' paths, and numbers or shares for those"},
-			peft.Option{Key: "init_weights", Default: true, Doc: "start without effect; false draws all trained numbers"},
+			peft.Option{Key: "effective_rank", Flag: "rank", Doc: "singular vectors that stay frozen: a number, or a share below 1 of the smaller side; half of them when it is not given"},
+			peft.Option{Key: "rank_pattern", Doc: `effective_rank of single modules: {"expression found in the path": number or share}`},
+			peft.Option{Key: "init_weights", Default: true, Doc: "start without effect; false draws normal numbers"},
 		),
 	},
-	Configure: configure,
-	Targets:   tuner.TargetTable(nil),
 	NoExclude: true, NoLayers: true,
+	Configure: configure,
+	Targets:   targets,
+}
+
+// targets chooses what PEFT's OSF chooses.
+func targets(c *peft.Config, m *model.Model) error {
+	all := peft.Targets{Regex: peft.AllLinear}
+	if m.Type() == "gpt2" {
+		all = peft.Targets{List: []string{"c_attn", "c_proj"}}
+	}
+	c.SetTargets(all)
+	return nil
 }
 
 type config struct {
-	Rank json.RawMessage `json:"effective_rank"`
-	Init *bool           `json:"init_weights"`
+	Init *bool `json:"init_weights"`
 
-	patterns []pattern
-	sites    []*site
-}
-
-// pattern gives the modules in whose path it is found a rank.
-type pattern struct {
-	expr *regexp2.Regexp
-	rank json.RawMessage
+	ranks ranks
+	sites []*site
+	once  sync.Once
+	err   error
 }
 
 func configure(c *peft.Config) (tuner.Tuner, error) {
@@ -62,59 +67,17 @@ func configure(c *peft.Config) (tuner.Tuner, error) {
 	if err := c.Decode(cfg); err != nil {
 		return nil, err
 	}
-	list, err := peft.Patterns(c.Raw("rank_pattern"))
-	if err != nil {
-		return nil, tuner.Invalid("rank_pattern: %w", err)
-	}
-	var values map[string]json.RawMessage
-	if len(list) > 0 {
-		if err := json.Unmarshal(c.Raw("rank_pattern"), &values); err != nil {
-			return nil, tuner.Invalid("rank_pattern: %w", err)
-		}
-	}
-	for _, p := range list {
-		expr, err := regexp2.Compile(p.Key, regexp2.None)
-		if err != nil {
-			return nil, tuner.Invalid("rank_pattern: %q: %w", p.Key, err)
-		}
-		cfg.patterns = append(cfg.patterns, pattern{expr, values[p.Key]})
-	}
-	return cfg, nil
+	var err error
+	cfg.ranks, err = readRanks(c.Raw("effective_rank"), c.Raw("rank_pattern"))
+	return cfg, err
 }
 
 // Describe implements tuner.Describer.
 func (c *config) Describe() string {
-	if len(c.Rank) == 0 || string(c.Rank) == "null" {
-		return "OSF that keeps half of the directions"
+	if c.ranks.rest.given {
+		return fmt.Sprintf("OSF behind rank %s", c.ranks.rest)
 	}
-	return fmt.Sprintf("OSF that keeps %s directions", c.Rank)
-}
-
-// rank returns how many directions of a module stay. As in PEFT a number with a point
-// from 0 to 1 is a share.
-func (c *config) rank(path string, all int) (int, error) {
-	raw := bytes.TrimSpace(c.Rank)
-	for _, p := range c.patterns {
-		found, err := p.expr.MatchString(path)
-		if err != nil {
-			return 0, tuner.Invalid("rank_pattern: %w", err)
-		}
-		if found {
-			raw = bytes.TrimSpace(p.rank)
-			break
-		}
-	}
-	if len(raw) == 0 || string(raw) == "null" {
-		return all / 2, nil
-	}
-	var v float64
-	if err := json.Unmarshal(raw, &v); err != nil {
-		return 0, tuner.Invalid("effective_rank is %.40s, expected a number", raw)
-	}
-	if bytes.ContainsAny(raw, ".eE") && v > 0 && v <= 1 {
-		v *= float64(all)
-	}
-	return min(all, int(v)), nil
+	return "OSF behind half of the ranks"
 }
 
 // Site implements tuner.Tuner.
@@ -123,95 +86,113 @@ func (c *config) Site(p *tuner.Place) (tuner.Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := min(p.In, p.Out)
-	keep, err := c.rank(p.Path, all)
+	least := min(p.Out, p.In)
+	frozen, err := c.ranks.of(p.Path, least)
 	if err != nil {
 		return nil, err
 	}
-	if keep < 1 || keep >= all {
-		return nil, tuner.Invalid("effective_rank keeps %d of its weight's %d singular directions, expected 1 to %d: one at least is to be trained", keep, all, all-1)
-	}
-	r := all - keep
+	r := least - frozen
 	s := &site{
-		place: p, layer: l, keep: keep,
-		u: p.Param("osf_svd_params.U_low", p.Out, r), s: p.Param("osf_svd_params.S_low", r), v: p.Param("osf_svd_params.V_low", r, p.In),
+		cfg: c, at: p, layer: l, rank: r,
+		u: p.Param("osf_svd_params.U_low", p.Out, r),
+		s: p.Param("osf_svd_params.S_low", r),
+		v: p.Param("osf_svd_params.V_low", r, p.In),
 	}
 	c.sites = append(c.sites, s)
 	return s, nil
+}
+
+// Finish implements tuner.Finisher. As in PEFT a module may be frozen whole, where an
+// effective_rank for larger ones exceeds it, but not every one.
+func (c *config) Finish(*tuner.Adapter) error {
+	most := 0
+	for _, s := range c.sites {
+		if s.rank > 0 {
+			return nil
+		}
+		most = max(most, min(s.at.Out, s.at.In))
+	}
+	return tuner.Invalid("effective_rank and rank_pattern freeze all singular vectors of every module, %d at most: give a smaller effective_rank", most)
 }
 
 // Check implements tuner.Checker: decompositions need no check.
 func (c *config) Check() error { return nil }
 
 // InitShared implements tuner.Initialiser.
-func (c *config) InitShared(uint64) error { return c.decompose(c.Init == nil || *c.Init) }
+func (c *config) InitShared(uint64) error { return c.decompose() }
 
-// Loading implements tuner.Loader.
-func (c *config) Loading(*tuner.Adapter, *peft.TensorSet) error { return c.decompose(false) }
+// Loading implements tuner.Loader. To train and to run, weights are decomposed when the
+// sites are attached; a merge decomposes them one by one, and has no way to fail then.
+func (c *config) Loading(*tuner.Adapter, *peft.TensorSet) error {
+	for _, s := range c.sites {
+		if err := s.finite(); err != nil {
+			return fmt.Errorf("%s: %w", s.at.Path, err)
+		}
+	}
+	return nil
+}
 
-// decompose finds the singular directions of all weights, and begins from them.
-func (c *config) decompose(begin bool) error {
-	errs := make([]error, len(c.sites))
-	kernels.Parallel(len(c.sites), 1, func(lo, hi int) {
-		for i := lo; i < hi; i++ {
-			errs[i] = c.sites[i].decompose(begin)
+// decompose splits the weights of all modules, once.
+func (c *config) decompose() error {
+	c.once.Do(func() {
+		errs := make([]error, len(c.sites))
+		kernels.Parallel(len(c.sites), 1, func(lo, hi int) {
+			for i := lo; i < hi; i++ {
+				if s := c.sites[i]; s.rank > 0 {
+					s.was, errs[i] = split(s.at, s.rank)
+				}
+			}
+		})
+		for i, err := range errs {
+			if err != nil {
+				c.err = fmt.Errorf("%s: %w", c.sites[i].at.Path, err)
+				return
+			}
 		}
 	})
-	for i, err := range errs {
-		if err != nil {
-			return fmt.Errorf("%s: %w", c.sites[i].place.Path, err)
-		}
-	}
-	return nil
+	return c.err
 }
 
-type site struct {
-	place   *tuner.Place
-	layer   *nn.LinearLayer
-	keep    int
-	u, s, v *nn.Param // [out, r], [r] and [r, in]
-	// high are the directions that stay, of the outputs [out, keep] and of the inputs
-	// [keep, in]; low is what the others gave at first, U S and V.
-	highU, highV kernels.Mat
-	lowU, lowV   *nn.Var
-}
-
-func (s *site) decompose(begin bool) error {
-	w := s.place.Weight()
-	u, values, vt, err := linalg.SVD(w.Data, w.Rows, w.Cols)
-	if err != nil {
-		return err
-	}
-	all, r := len(values), len(values)-s.keep
-	s.highU, s.highV = kernels.NewMat(w.Rows, s.keep), kernels.MatOf(vt[:s.keep*w.Cols], s.keep, w.Cols)
-	s.lowU = tuner.Constant(make([]float32, w.Rows*r), w.Rows, r)
-	s.lowV = tuner.Constant(vt[s.keep*w.Cols:], r, w.Cols)
-	for i := range w.Rows {
-		row := u[i*all : (i+1)*all]
-		copy(s.highU.Row(i), row)
-		if begin {
-			copy(s.u.V.Data[i*r:], row[s.keep:])
-		}
-		for k, x := range row[s.keep:] {
-			s.lowU.Data[i*r+k] = x * values[s.keep+k]
-		}
-	}
-	if begin {
-		copy(s.s.V.Data, values[s.keep:])
-		copy(s.v.V.Data, s.lowV.Data)
-	}
-	return nil
-}
-
-// Init implements tuner.Site: what was not begun from the weight is drawn.
+// Init implements tuner.Site.
 func (s *site) Init(rng *rand.Rand) error {
-	for _, x := range s.s.V.Data {
-		if x != 0 {
-			return nil
+	if s.rank == 0 {
+		return nil
+	}
+	if s.cfg.Init != nil && !*s.cfg.Init {
+		for _, p := range []*nn.Param{s.u, s.s, s.v} {
+			tuner.Normal(p.V.Data, 1, rng.NormFloat64)
+		}
+		return nil
+	}
+	copy(s.u.V.Data, s.was.u.Data)
+	copy(s.s.V.Data, s.was.s.Data)
+	copy(s.v.V.Data, s.was.v.Data)
+	return nil
+}
+
+// Check implements tuner.Checker.
+func (s *site) Check() error { return nil }
+
+// finite refuses weights that have no singular values.
+func (s *site) finite() error {
+	w := s.at.Mod.Weight()
+	rows, cols := stored(w.Transposed, s.at.Out, s.at.In)
+	row := make([]float32, cols)
+	for r := range rows {
+		w.Row(row, r)
+		for i, x := range row {
+			if x-x != 0 {
+				return fmt.Errorf("element [%d,%d] of the base weight is %v: such a weight has no singular vectors, leave the module out (exclude_modules): %w", r, i, x, peft.ErrConfig)
+			}
 		}
 	}
-	for _, p := range []*nn.Param{s.u, s.s, s.v} {
-		tuner.Normal(p.V.Data, 1, rng.NormFloat64)
-	}
 	return nil
+}
+
+// stored is the stored shape of a weight.
+func stored(transposed bool, out, in int) (rows, cols int) {
+	if transposed {
+		return in, out
+	}
+	return out, in
 }

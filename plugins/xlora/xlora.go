@@ -45,7 +45,7 @@ func (method) Info() peft.Info {
 		NotMergeable: "how much of each adapter is used depends on the text",
 		LearningRate: 1e-3,
 		Options: []peft.Option{
-			{Key: "adapters", Doc: "folders of LoRA adapters of this model: FOLDER,FOLDER"},
+			{Key: "adapters", Needed: "lora-1,lora-2", Doc: "folders of LoRA adapters of this model; has to be given"},
 			{Key: "xlora_depth", Default: 1, Doc: "layers of the classifier"},
 			{Key: "xlora_size", Default: 2048, Doc: "width of its hidden layers"},
 			{Key: "xlora_dropout_p", Flag: "dropout", Default: 0.2, Doc: "dropout behind its hidden layers"},
