@@ -55,6 +55,7 @@ METHODS = {
     "hira": ("HiraConfig", {"r": 16}),
     "shira": ("ShiraConfig", {"r": 16}),
     "supertuning": ("SupertuningConfig", {"sparsity": 0.934}),
+    "frod": ("FrodConfig", {"sparse_rate": 0.0586, "progressbar": False}),
     "fourierft": ("FourierFTConfig", {"n_frequency": 16000, "scaling": 150}),
     "c3a": ("C3AConfig", {"block_size": 16}),
     "beft": ("BeftConfig", {}),

@@ -57,7 +57,7 @@ func unfitting(method, family string) (string, bool) {
 
 // identities are the methods whose fresh adapter leaves every model as it is.
 var identities = []string{
-	"adalora", "adamss", "adaption-prompt", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "trainabletokens", "delora", "full", "ia3", "last-layer", "lily", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "road", "vera",
+	"adalora", "adamss", "adaption-prompt", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "trainabletokens", "delora", "frod", "full", "ia3", "last-layer", "lily", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "road", "vera",
 	"adalora", "adaption-prompt", "beft", "bitfit", "dora", "gralora", "hira", "loraplus", "lora-fa", "olora", "pissa", "randlora", "rslora", "shira", "supertuning", "trainabletokens", "delora", "full", "ia3", "last-layer", "ln-tuning", "loha", "lokr", "lora", "miss", "oft", "parallel", "road", "vera",
 }
 

@@ -33,6 +33,7 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/compacter"
 	_ "github.com/peftkit/peftkit/plugins/delora"
 	_ "github.com/peftkit/peftkit/plugins/fourierft"
+	_ "github.com/peftkit/peftkit/plugins/frod"
 	_ "github.com/peftkit/peftkit/plugins/full"
 	_ "github.com/peftkit/peftkit/plugins/gralora"
 	_ "github.com/peftkit/peftkit/plugins/hira"
