@@ -46,7 +46,7 @@ PROMPTS = {
 }
 #: What is left out: PiSSA and OLoRA are saved as LoRA of twice the rank, and have tests of their own; AdaLoRA's other cases need more steps.
 CASES = {**{f"lora-{k}": v for k, v in lora.CASES.items() if v.model in ("llama", "gpt2") and not k.startswith(("pissa", "olora"))},
-         **{k: v for k, v in more.CASES.items() if k not in ("adalora", "adalora-gpt2")}, **others.CASES, **clusters.CASES, **frod.CASES, **lily.CASES, **{k: v for k, v in unilora.CASES.items() if k != "unilora-indices"},
+         **{k: v for k, v in more.CASES.items() if k not in ("adalora", "adalora-gpt2")}, **others.CASES, **clusters.CASES, **frod.STARTS, **lily.CASES, **{k: v for k, v in unilora.CASES.items() if k != "unilora-indices"},
          **{k: v for k, v in more.CASES.items() if k not in ("adalora", "adalora-gpt2")}, **others.CASES, **beft.CASES, **supertuning.CASES,
          **{k: Case(config, given, "mistral", method=method) for k, (config, method, given) in PROMPTS.items()}}
 #: Options whose defaults differ on purpose, and one that PEFT does not have.
