@@ -1,8 +1,10 @@
 """FRoD against Hugging Face PEFT: files, logits, losses, merges."""
 
 import dataclasses
+import shutil
 
 import pytest
+import torch
 from peft import FrodConfig
 from safetensors.torch import load_file, save_file
 
@@ -82,3 +84,16 @@ def test_no_projection(bases, tmp_path):  # noqa: F811
     start = methods.started(CASES["frod"], folder, tmp_path / "start", save_projection=False)
     with pytest.raises(peftkit.Failed, match="save_projection is false"):
         peftkit.logits(folder, methods.ids_of(folder), start)
+
+
+@pytest.mark.parametrize("check", [methods.reads, methods.writes, methods.merges])
+def test_dead_inputs(check, bases, tmp_path):  # noqa: F811
+    """Inputs that no block reads leave V without inverse: both sides take a pseudo-inverse."""
+    model = models.load(bases("llama"))
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.q_proj.weight[:, [3, 7, 20]] = 0
+    model.save_pretrained(tmp_path / "base")
+    for file in bases("llama").glob("*token*"):
+        shutil.copy(file, tmp_path / "base")
+    check(dataclasses.replace(CASES["frod-dense"], options={**CASES["frod-dense"].options, "target_modules": ["q_proj"]}), tmp_path / "base", tmp_path)

@@ -155,7 +155,7 @@ func meanInverse(q []float32, places []*tuner.Place, n int, alpha float64) (kern
 		}
 		inverse, err := linalg.Solve(g.Data, n, one, n)
 		if err != nil {
-			return sum, fmt.Errorf("regularization_alpha %g is too small: %w: %w", alpha, err, peft.ErrConfig)
+			return sum, fmt.Errorf("regularization_alpha %g leaves a matrix without inverse: %w: %w", alpha, err, peft.ErrConfig)
 		}
 		kernels.Axpy(1/float32(len(places)), inverse, sum.Data)
 	}
@@ -205,10 +205,14 @@ func (c *config) fit() error {
 		k.order()
 		k.turned = tuner.Constant(make([]float32, k.in*k.in), k.in, k.in)
 		kernels.Transpose(k.turned.Mat(), k.v.V.Mat())
-	}
-	for _, s := range c.sites {
-		if err := s.fit(); err != nil {
-			return fmt.Errorf("%s: %w", s.at.Path, err)
+		v := linalg.NewSolver(k.v.V.Data, k.in)
+		for _, s := range c.sites {
+			if s.cat != k {
+				continue
+			}
+			if err := s.fit(v); err != nil {
+				return fmt.Errorf("%s: %w", s.at.Path, err)
+			}
 		}
 	}
 	return nil

@@ -61,6 +61,11 @@ func (c *config) Loading(_ *tuner.Adapter, set *peft.TensorSet) error {
 		if err != nil {
 			return err
 		}
+		for i, x := range v {
+			if x-x != 0 {
+				return fmt.Errorf("%s: element [%d,%d] is %g, expected a finite number: the file is broken: %w", t.Name, i/k.in, i%k.in, x, peft.ErrTensors)
+			}
+		}
 		copy(k.v.V.Data, v)
 		if err := k.read(set); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package frod_test
 
 import (
+	"math"
 	"path/filepath"
 	"testing"
 
@@ -53,11 +54,29 @@ func TestBrokenFile(t *testing.T) {
 	require.NoError(t, err)
 	dir := filepath.Join(t.TempDir(), "a")
 	require.NoError(t, peft.Save(t.Context(), dir, ad, nil))
-	for name, change := range map[string]func(*tensor.Tensor) *tensor.Tensor{
-		"base_model.frod_V.self_attn_q_proj":         func(*tensor.Tensor) *tensor.Tensor { return nil },
-		"base_model.frod_s_size.self_attn_q_proj":    func(x *tensor.Tensor) *tensor.Tensor { return tensor.FromFloats(x.Name, []int{2}, []float32{3, 3}) },
-		"base_model.frod_s_indices.self_attn_q_proj": func(x *tensor.Tensor) *tensor.Tensor { return tensor.FromFloats(x.Name, []int{2, 1}, []float32{1, 2}) },
+	filled := func(v float32) func(*tensor.Tensor) *tensor.Tensor {
+		return func(x *tensor.Tensor) *tensor.Tensor {
+			list := make([]float32, x.Shape[0]*x.Shape[len(x.Shape)-1])
+			for i := range list {
+				list[i] = v
+			}
+			return tensor.FromFloats(x.Name, x.Shape, list)
+		}
+	}
+	const v, size, indices = "base_model.frod_V.self_attn_q_proj", "base_model.frod_s_size.self_attn_q_proj", "base_model.frod_s_indices.self_attn_q_proj"
+	for _, c := range []struct {
+		name   string
+		change func(*tensor.Tensor) *tensor.Tensor
+	}{
+		{v, func(*tensor.Tensor) *tensor.Tensor { return nil }},
+		{v, func(x *tensor.Tensor) *tensor.Tensor { return tensor.FromFloats(x.Name, []int{2}, []float32{1, 2}) }},
+		{v, filled(float32(math.NaN()))},
+		{size, func(*tensor.Tensor) *tensor.Tensor { return nil }},
+		{size, func(x *tensor.Tensor) *tensor.Tensor { return tensor.FromFloats(x.Name, []int{2}, []float32{3, 3}) }},
+		{indices, filled(1000)},
+		{indices, func(x *tensor.Tensor) *tensor.Tensor { return tensor.FromFloats(x.Name, []int{2, 1}, []float32{1, 2}) }},
 	} {
+		name, change := c.name, c.change
 		a, err := formats.OpenAdapter(dir)
 		require.NoError(t, err)
 		var kept []*tensor.Tensor

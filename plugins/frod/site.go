@@ -10,12 +10,12 @@ import (
 )
 
 // fit sets U and l0: the columns of W V⁻ᵀ and their lengths.
-func (s *site) fit() error {
+func (s *site) fit(v *linalg.Solver) error {
 	in, out := s.at.In, s.at.Out
 	w := s.at.Weight()
 	turned := kernels.NewMat(in, out)
 	kernels.Transpose(turned, w)
-	x, err := linalg.Solve(s.cat.v.V.Data, in, turned.Data, out) // V⁻¹Wᵀ
+	x, err := v.Solve(turned.Data, out) // V⁻¹Wᵀ
 	if err != nil {
 		if x, err = pseudo(s.cat.v.V.Mat(), turned); err != nil {
 			return err
