@@ -1,7 +1,7 @@
-// Package frod is FRoD (Full-Rank Efficient Fine-Tuning with Rotational Degrees,
-// AAAI 2026, doi 10.1609/aaai.v40i31.39813) as a peftkit method. The weights with one
-// role in all blocks share a basis V, W = U diag(l) Vᵀ; trained are l and a sparse
-// matrix S beside it: U (diag(l) + S) Vᵀ. Files are those of Hugging Face PEFT's FROD.
+// Package frod is FRoD (Wan et al. 2025, arXiv 2512.23485: full-rank fine-tuning with
+// rotational degrees) as a peftkit method. The weights with one role in all blocks share
+// a basis V, W = U diag(l) Vᵀ; trained are l and a sparse matrix S beside it:
+// U (diag(l) + S) Vᵀ. Files are those of Hugging Face PEFT's FROD.
 //
 // A file holds V and S and not U, which is W V⁻ᵀ with columns of length one. V comes out
 // of decompositions in float32 whose signs, and where singular values lie close whose
@@ -33,7 +33,7 @@ var Method = &tuner.Method{
 	Facts: peft.Info{
 		Name: "frod", PeftType: "FROD", Group: peft.Reparametrisation,
 		Doc:          "scales and sparsely mixes the directions of a basis that like weights share",
-		Reference:    "FRoD 2026, AAAI, doi 10.1609/aaai.v40i31.39813",
+		Reference:    "Wan et al. 2025, arXiv 2512.23485",
 		LearningRate: 1e-3,
 		Options: tuner.Options("",
 			peft.Option{Key: "sparse_rate", Default: 0.01, Doc: "share of the elements of the mixing matrix that are trained"},
