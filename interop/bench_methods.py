@@ -61,6 +61,7 @@ METHODS = {
     "peanut": ("PeanutConfig", {"r": 15, "scaling": 2.0}),
     "shira": ("ShiraConfig", {"r": 16}),
     "supertuning": ("SupertuningConfig", {"sparsity": 0.934}),
+    "frod": ("FrodConfig", {"sparse_rate": 0.0586, "progressbar": False}),
     "fourierft": ("FourierFTConfig", {"n_frequency": 16000, "scaling": 150}),
     "waveft": ("WaveFTConfig", {"n_frequency": 16000, "scaling": 25}),
     "c3a": ("C3AConfig", {"block_size": 16}),

@@ -18,6 +18,7 @@ import test_methods_adapters as hubs
 import test_methods_beft
 import test_methods_clusters
 import test_methods_deft
+import test_methods_frod
 import test_methods_glora
 import test_methods_lily
 import test_methods_lora
@@ -54,13 +55,13 @@ PROMPTS = {
     "gaussian": (peft.LoraConfig, "lora", {"r": 4, "init_lora_weights": "gaussian", "target_modules": ["q_proj", "down_proj"]}),
 }
 #: Files of cases of PEFT's methods.
-FILES = [test_methods_reparam_a, test_methods_reparam_b, test_methods_beft, test_methods_clusters, test_methods_deft, test_methods_glora, test_methods_lily, test_methods_osf, test_methods_peanut,
+FILES = [test_methods_reparam_a, test_methods_reparam_b, test_methods_beft, test_methods_clusters, test_methods_deft, test_methods_frod, test_methods_glora, test_methods_lily, test_methods_osf, test_methods_peanut,
          test_methods_poly, test_methods_psoft, test_methods_pvera, test_methods_supertuning, test_methods_tinylora, test_methods_unilora, test_methods_waveft]
 #: What is left out: PiSSA and OLoRA are saved as LoRA of twice the rank, and have tests of their own; AdaLoRA's other cases need more steps;
 #: Uni-LoRA's indices are compared where they are read; PEANuT's activations change no start.
 LEFT_OUT = ("pissa", "olora"), {"adalora", "adalora-gpt2", "unilora-indices"}
 CASES = {**{f"lora-{k}": v for k, v in test_methods_lora.CASES.items() if v.model in ("llama", "gpt2") and not k.startswith(LEFT_OUT[0])},
-         **{k: v for file in FILES for k, v in file.CASES.items() if k not in LEFT_OUT[1] and not (v.name == "peanut" and k != "peanut" and "act_fn" in v.options)},
+         **{k: v for file in FILES for k, v in getattr(file, "STARTS", file.CASES).items() if k not in LEFT_OUT[1] and not (v.name == "peanut" and k != "peanut" and "act_fn" in v.options)},
          **{k: Case(config, given, "mistral", method=method) for k, (config, method, given) in PROMPTS.items()}}
 #: Options whose defaults differ on purpose, and one that PEFT does not have.
 SAID = {"deft": {"alpha": None}, "lokr": {"decompose_factor": -1}, "fourierft": {"init_weights": False}}

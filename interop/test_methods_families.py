@@ -15,6 +15,7 @@ from peft import (
     DeftConfig,
     DeloraConfig,
     FourierFTConfig,
+    FrodConfig,
     GloraConfig,
     GraloraConfig,
     HiraConfig,
@@ -80,6 +81,7 @@ METHODS = {
     "oft": (OFTConfig, {"oft_block_size": 8}, {"fill": 0.6}),
     "boft": (BOFTConfig, {"boft_block_size": 4}, {}),
     "hra": (HRAConfig, {"r": 4}, {}),
+    "frod": (FrodConfig, {"sparse_rate": 0.05}, {}),
     "fourierft": (FourierFTConfig, {"n_frequency": 60, "scaling": 30.0}, {"fill": 1.0}),
     "waveft": (WaveFTConfig, {"n_frequency": 60, "scaling": 20.0}, {"fill": 1.0, "lr": 1e-3}),  # at 1e-2 steps of Adam on gradients near zero set T5 apart
     "miss": (MissConfig, {"r": 8}, {}),

@@ -116,6 +116,9 @@ func (l *LinearLayer) Wrap(f func(t *Tape, x *Var, next func(*Tape, *Var) *Var) 
 // Hooked reports whether anything is attached.
 func (l *LinearLayer) Hooked() bool { return len(l.low)+len(l.views)+len(l.wraps) > 0 }
 
+// Single reports whether one thing alone is attached.
+func (l *LinearLayer) Single() bool { return len(l.low)+len(l.views)+len(l.wraps) == 1 }
+
 // Detach removes all that is attached.
 func (l *LinearLayer) Detach() { l.low, l.views, l.wraps = nil, nil, nil }
 

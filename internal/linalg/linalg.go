@@ -52,7 +52,7 @@ func SVD(a []float32, rows, cols int) (u, s, vt []float32, err error) {
 func finite(a []float32, cols int) error {
 	for i, v := range a {
 		if v-v != 0 {
-			return fmt.Errorf("linalg: element [%d,%d] of a matrix is %v: it has no singular values", i/cols, i%cols, v)
+			return fmt.Errorf("linalg: element [%d,%d] of a matrix is %v: it has neither inverse nor singular values", i/cols, i%cols, v)
 		}
 	}
 	return nil
@@ -127,11 +127,34 @@ func thinQR(a *mat.Dense) (q, r *mat.Dense) {
 // Solve returns x of a·x = b for a [n, n] and b [n, cols]. It returns an error
 // when a is singular to working precision.
 func Solve(a []float32, n int, b []float32, cols int) ([]float32, error) {
-	var f mat.LU
-	f.Factorize(dense(a, n, n))
+	return NewSolver(a, n).Solve(b, cols)
+}
+
+// Solver solves for one matrix and many right sides.
+type Solver struct {
+	lu  mat.LU
+	n   int
+	err error
+}
+
+// NewSolver factorises a, [n, n].
+func NewSolver(a []float32, n int) *Solver {
+	s := &Solver{n: n, err: finite(a, n)}
+	if s.err != nil {
+		return s
+	}
+	s.lu.Factorize(dense(a, n, n))
+	return s
+}
+
+// Solve is [Solve] for another b. It may be called from several goroutines.
+func (s *Solver) Solve(b []float32, cols int) ([]float32, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
 	var x mat.Dense
-	if err := f.SolveTo(&x, false, dense(b, n, cols)); err != nil {
-		return nil, fmt.Errorf("linalg: solving for a matrix [%d,%d]: %w", n, n, err)
+	if err := s.lu.SolveTo(&x, false, dense(b, s.n, cols)); err != nil {
+		return nil, fmt.Errorf("linalg: solving for a matrix [%d,%d]: %w", s.n, s.n, err)
 	}
 	return floats(&x, false), nil
 }

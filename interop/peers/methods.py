@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
+from peft.tuners.frod.layer import FrodLayer
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
@@ -129,7 +130,16 @@ def started(case: Case, folder: Path, out: Path, **more) -> Path:
 
 def load(case: Case, folder: Path, adapter: Path, trainable: bool = False) -> PeftModel:
     """PEFT on an adapter, every tensor of the file used and none of the adapter's left out."""
-    return adapters.load(models.load(folder), adapter, trainable, ignore=case.unsaved)
+    return paired(adapters.load(models.load(folder), adapter, trainable, ignore=case.unsaved))
+
+
+def paired(tuned: PeftModel) -> PeftModel:
+    """Gives FRoD's layers the U that belongs to the file's V: PEFT 0.21.2 reads V and keeps the U of the V that it found itself."""
+    for module in tuned.modules():
+        if isinstance(module, FrodLayer):
+            weight = module.get_base_layer().weight
+            module.frod_U["default"] = module._calculate_frod_u_and_lambda(module.frod_V["default"], weight.T if module.fan_in_fan_out else weight)[0]
+    return tuned
 
 
 def ids_of(folder: Path) -> list[int]:

@@ -19,7 +19,7 @@ import (
 var combinations = []string{
 	"lora+prompt-tuning", "bitfit+houlsby+prompt-tuning", "lora+ia3", "prefix-tuning+parallel", "lora+bitfit", "ln-tuning+pfeiffer",
 	"prompt-tuning+prefix-tuning", "p-tuning+lora", "compacter+bitfit+ia3", "houlsby+parallel", "oft+lora", "full+prompt-tuning",
-	"last-layer+lora", "vera+lokr+prefix-tuning", "attention-prefix+lora",
+	"last-layer+lora", "vera+lokr+prefix-tuning", "attention-prefix+lora", "frod+lora",
 }
 
 // A combination is one thing: trained, saved in one folder, loaded, and merged as

@@ -57,7 +57,7 @@ func unfitting(method, family string) (string, bool) {
 
 // identities are the methods whose fresh adapter leaves every model as it is.
 var identities = []string{
-	"adalora", "adamss", "adaption-prompt", "beft", "bitfit", "deft", "delora", "dora", "full", "glora", "gralora", "hira", "ia3", "last-layer", "lily", "ln-tuning",
+	"adalora", "adamss", "adaption-prompt", "beft", "bitfit", "deft", "delora", "dora", "frod", "full", "glora", "gralora", "hira", "ia3", "last-layer", "lily", "ln-tuning",
 	"loha", "lokr", "lora", "lora-fa", "loraplus", "miss", "oft", "osf", "olora", "parallel", "peanut", "pissa", "poly", "psoft", "pvera", "randlora", "road", "rslora", "shira",
 	"supertuning", "tinylora", "trainabletokens", "vera", "waveft",
 }

@@ -35,6 +35,7 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/deft"
 	_ "github.com/peftkit/peftkit/plugins/delora"
 	_ "github.com/peftkit/peftkit/plugins/fourierft"
+	_ "github.com/peftkit/peftkit/plugins/frod"
 	_ "github.com/peftkit/peftkit/plugins/full"
 	_ "github.com/peftkit/peftkit/plugins/glora"
 	_ "github.com/peftkit/peftkit/plugins/gralora"
