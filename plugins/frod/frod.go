@@ -45,6 +45,7 @@ var Method = &tuner.Method{
 			peft.Option{Key: "init_weights", Default: true, Doc: "start without effect; false adds normal numbers"},
 		),
 	},
+	NoExclude: true,
 	Configure: configure,
 	Targets:   tuner.QueryValue,
 }
