@@ -15,7 +15,9 @@ func (d *Dataset) Batch(examples []int) *model.Batch { return d.batch(examples, 
 
 // BatchFor is Batch for a model: for one whose method reads whole texts, tokens that
 // nothing is predicted from, the last ones, are in it too.
-func (d *Dataset) BatchFor(m *model.Model, examples []int) *model.Batch { return d.batch(examples, m.WholeText) }
+func (d *Dataset) BatchFor(m *model.Model, examples []int) *model.Batch {
+	return d.batch(examples, m.WholeText)
+}
 
 func (d *Dataset) batch(examples []int, whole bool) *model.Batch {
 	switch d.Task {

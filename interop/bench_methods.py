@@ -96,6 +96,9 @@ PROMPTS = {"prompt-tuning", "prefix-tuning", "cartridge", "p-tuning", "multitask
 #: LoRA under other names or with another optimizer: the same work in each step.
 SAME_WORK = {"rslora", "pissa", "olora", "loraplus", "lora-fa", "eva", "loftq"}
 
+#: Not a method by itself: a classifier over other adapters, that have to be trained first.
+NOT_ALONE = {"xlora"}
+
 
 def options(method: str) -> dict:
     """The configuration as both sides get it."""
@@ -254,7 +257,7 @@ def known(binary: Path) -> list[str]:
     theirs = set(json.loads(subprocess.run(
         [sys.executable, "-c", "import json, peft; print(json.dumps([t.value for t in peft.PeftType]))"],
         capture_output=True, text=True, check=True).stdout.splitlines()[-1]))
-    missing = [n for n, t in types.items() if t in theirs and n not in METHODS and n not in SAME_WORK]
+    missing = [n for n, t in types.items() if t in theirs and n not in {*METHODS, *SAME_WORK, *NOT_ALONE}]
     if missing:
         sys.exit(f"methods without a configuration here: {', '.join(missing)}")
     return [n for n in (*METHODS, *OWN) if n in types]
