@@ -145,7 +145,6 @@ type adapter struct {
 	cfg             *peft.Config
 	c               config
 	weights, biases []*nn.Param // of the classifier's layers
-	whole           []*nn.Param
 	layers          []*layer
 
 	// What the pass under way weighs the adapters with, [rows, adapters] or with a
