@@ -35,12 +35,17 @@ func (d *Dataset) batch(examples []int, whole bool) *model.Batch {
 		if last < 1 {
 			continue // nothing to train
 		}
+		end := last // of the tokens
 		if whole {
-			lay(b, ex.Tokens)
-			b.Labels = append(append(b.Labels, ex.Labels[1:]...), Ignore)
-		} else {
-			lay(b, ex.Tokens[:last])
-			b.Labels = append(b.Labels, ex.Labels[1:last+1]...)
+			end = len(ex.Tokens)
+			if d.Task == model.Seq2SeqLM { // the decoder gets the target shifted, without its last token
+				end--
+			}
+		}
+		lay(b, ex.Tokens[:end])
+		b.Labels = append(b.Labels, ex.Labels[1:min(end+1, len(ex.Labels))]...)
+		if end == len(ex.Labels) {
+			b.Labels = append(b.Labels, Ignore)
 		}
 		label := Ignore
 		if ex.TrainFirst {

@@ -41,7 +41,7 @@ def test_left_out(name, bases, tmp_path):  # noqa: F811
     left = chosen(out)
     assert left and not any("v_proj" in m for m in left) and (not layers or all("layers.1." in m for m in left)), left
     shared = [f"{m}.{t}" for m in ("q_proj", "k_proj", "down_proj") for t in ("vera_A", "vera_B", "pvera_A", "pvera_B", "randlora_A", "randlora_B", "vblora_vector_bank", "unilora_theta_d", "tinylora_v")]
-    tuned = adapters.load(models.load(folder), out, ignore=("ranknum", *shared))
+    tuned = methods.paired(adapters.load(models.load(folder), out, ignore=("ranknum", *shared)))
     if name == "poly":
         import torch
         for module in tuned.modules():

@@ -148,10 +148,10 @@ func (s *Tokens) lookup(layer *nn.EmbeddingLayer, scale float32) func(*nn.Tape, 
 				from[i], hit = int32(len(ids)+k), true
 			}
 		}
-		if !hit {
+		rows := s.Delta.V
+		if !hit && !rows.Needs { // trained rows are part of every pass, as in PyTorch: their gradient is 0 without a hit, and an optimizer steps
 			return y
 		}
-		rows := s.Delta.V
 		if scale != 1 {
 			rows = nn.Sum(t, nn.Scale(t, rows, scale), nn.Scale(t, s.base, 1-scale))
 		}
