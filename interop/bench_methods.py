@@ -61,7 +61,7 @@ METHODS = {
     "peanut": ("PeanutConfig", {"r": 15, "scaling": 2.0}),
     "shira": ("ShiraConfig", {"r": 16}),
     "supertuning": ("SupertuningConfig", {"sparsity": 0.934}),
-    "frod": ("FrodConfig", {"sparse_rate": 0.0586, "progressbar": False}),
+    "frod": ("FrodConfig", {"sparse_rate": 0.0586}),
     "fourierft": ("FourierFTConfig", {"n_frequency": 16000, "scaling": 150}),
     "waveft": ("WaveFTConfig", {"n_frequency": 16000, "scaling": 25}),
     "c3a": ("C3AConfig", {"block_size": 16}),
@@ -222,7 +222,8 @@ def peftkit_steps(binary: Path, model: Path, texts: Path, out: Path, method: str
         return {"error": err.strip()[-300:] or f"exit {code}"}
     last = json.loads(told.splitlines()[-1])
     steps = [s for s in map(json.loads, (out / "metrics.jsonl").read_text().splitlines()) if "loss" in s]
-    if any(s["tokens"] != BATCH * args.length for s in steps):
+    whole = BATCH * (args.length + 1)  # methods that read the whole text have its last token too, as PyTorch
+    if any(s["tokens"] not in (BATCH * args.length, whole) for s in steps):
         return {"error": f"steps of {[s['tokens'] for s in steps]} tokens, expected {BATCH * args.length}"}
     return {"rates": [s["tokens_per_second"] for s in steps], "losses": [s["loss"] for s in steps], "peak": peak,
             "params": last["trainable_parameters"]}

@@ -18,9 +18,9 @@ func Inverse(t *Tape, x *Var, n int) *Var {
 	out.Needs = x.Needs
 	xm, o := x.Mat(), out.Mat()
 	kernels.Parallel(n, 1, func(lo, hi int) {
-		work := make([]float64, 2*b*b)
+		work, pivots := make([]float64, b*b), make([]int, b)
 		for i := lo; i < hi; i++ {
-			invert(o.RowsOf(i*b, (i+1)*b), xm.RowsOf(i*b, (i+1)*b), work)
+			invert(o.RowsOf(i*b, (i+1)*b), xm.RowsOf(i*b, (i+1)*b), work, pivots)
 		}
 	})
 	t.record(out, func() {
@@ -38,18 +38,16 @@ func Inverse(t *Tape, x *Var, n int) *Var {
 	return out
 }
 
-// invert is Gauss-Jordan elimination with partial pivoting on [x | 1].
-func invert(dst, x kernels.Mat, work []float64) {
+// invert is Gauss-Jordan elimination with partial pivoting, in place: the columns of
+// the inverse take those of x one by one.
+func invert(dst, x kernels.Mat, a []float64, pivots []int) {
 	n := x.Rows
-	a, inv := work[:n*n], work[n*n:]
-	clear(inv)
+	row := func(r int) []float64 { return a[r*n : (r+1)*n] }
 	for r := range n {
 		for c, v := range x.Row(r) {
 			a[r*n+c] = float64(v)
 		}
-		inv[r*n+r] = 1
 	}
-	row := func(m []float64, r int) []float64 { return m[r*n : (r+1)*n] }
 	for c := range n {
 		p := c
 		for r := c + 1; r < n; r++ {
@@ -57,42 +55,56 @@ func invert(dst, x kernels.Mat, work []float64) {
 				p = r
 			}
 		}
+		pivots[c] = p
 		if a[p*n+c] == 0 {
 			for i := range n {
 				poisonFill(dst.Row(i))
 			}
 			return
 		}
+		ac := row(c)
 		if p != c {
-			for i := range n {
-				a[p*n+i], a[c*n+i] = a[c*n+i], a[p*n+i]
-				inv[p*n+i], inv[c*n+i] = inv[c*n+i], inv[p*n+i]
+			for i, v := range row(p) {
+				row(p)[i], ac[i] = ac[i], v
 			}
 		}
-		f := 1 / a[c*n+c]
-		for i := range n {
-			a[c*n+i] *= f
-			inv[c*n+i] *= f
+		f := 1 / ac[c]
+		ac[c] = 1
+		for i := range ac {
+			ac[i] *= f
 		}
-		ac, ic := row(a, c), row(inv, c)
 		for r := range n {
-			g := a[r*n+c]
-			if r == c || g == 0 {
-				continue
+			if g := a[r*n+c]; r != c && g != 0 {
+				a[r*n+c] = 0
+				subtract(row(r), ac, g)
 			}
-			ar, ir := row(a, r), row(inv, r)
-			for i := c; i < n; i++ {
-				ar[i] -= g * ac[i]
-			}
-			for i := range ir {
-				ir[i] -= g * ic[i]
+		}
+	}
+	for c := n - 1; c >= 0; c-- { // rows that were exchanged are columns of the inverse
+		if p := pivots[c]; p != c {
+			for r := range n {
+				a[r*n+p], a[r*n+c] = a[r*n+c], a[r*n+p]
 			}
 		}
 	}
 	for r := range n {
 		d := dst.Row(r)
-		for c, v := range row(inv, r) {
+		for c, v := range row(r) {
 			d[c] = float32(v)
 		}
+	}
+}
+
+// subtract takes g*b from a, four elements a turn.
+func subtract(a, b []float64, g float64) {
+	for len(a) >= 4 && len(b) >= 4 {
+		a[0] -= g * b[0]
+		a[1] -= g * b[1]
+		a[2] -= g * b[2]
+		a[3] -= g * b[3]
+		a, b = a[4:], b[4:]
+	}
+	for i := range a {
+		a[i] -= g * b[i]
 	}
 }
