@@ -11,13 +11,17 @@ import (
 	"github.com/peftkit/peftkit/tensor"
 )
 
-// OutIndices is a tensor of whole numbers, int32, made of lists end to end.
-func OutIndices(name string, shape []int, lists ...[]int32) formats.OutTensor {
-	return formats.OutTensor{Name: name, Type: tensor.I32, Shape: shape, WriteTo: func(w io.Writer) error {
+// OutIndices is a tensor of whole numbers, I32 or I64, made of lists end to end.
+func OutIndices(name string, typ *tensor.DType, shape []int, lists ...[]int32) formats.OutTensor {
+	return formats.OutTensor{Name: name, Type: typ, Shape: shape, WriteTo: func(w io.Writer) error {
 		for _, list := range lists {
-			b := make([]byte, 0, 4*len(list))
+			b := make([]byte, 0, 8*len(list))
 			for _, v := range list {
-				b = binary.LittleEndian.AppendUint32(b, uint32(v))
+				if typ == tensor.I64 {
+					b = binary.LittleEndian.AppendUint64(b, uint64(v))
+				} else {
+					b = binary.LittleEndian.AppendUint32(b, uint32(v))
+				}
 			}
 			if _, err := w.Write(b); err != nil {
 				return err

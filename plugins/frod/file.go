@@ -1,9 +1,7 @@
 package frod
 
 import (
-	"encoding/binary"
 	"fmt"
-	"io"
 	"slices"
 
 	"github.com/peftkit/peftkit/formats"
@@ -23,24 +21,9 @@ func (c *config) Export(*tuner.Adapter) []formats.OutTensor {
 	var out []formats.OutTensor
 	for _, k := range c.categories {
 		size := int32(k.in)
-		out = append(out, numbers(k.indicesName(), []int{2, k.count}, k.rows, k.cols), numbers(k.sizeName(), []int{2}, []int32{size, size}))
+		out = append(out, tuner.OutIndices(k.indicesName(), tensor.I64, []int{2, k.count}, k.rows, k.cols), tuner.OutIndices(k.sizeName(), tensor.I64, []int{2}, []int32{size, size}))
 	}
 	return out
-}
-
-func numbers(name string, shape []int, lists ...[]int32) formats.OutTensor {
-	return formats.OutTensor{Name: name, Type: tensor.I64, Shape: shape, WriteTo: func(w io.Writer) error {
-		for _, list := range lists {
-			b := make([]byte, 0, 8*len(list))
-			for _, v := range list {
-				b = binary.LittleEndian.AppendUint64(b, uint64(v))
-			}
-			if _, err := w.Write(b); err != nil {
-				return err
-			}
-		}
-		return nil
-	}}
 }
 
 // Loading implements tuner.Loader: it takes the choice of elements, and finds U by the

@@ -16,7 +16,7 @@ func (c *config) Export(a *tuner.Adapter) []formats.OutTensor {
 	var out []formats.OutTensor
 	for _, x := range a.Sites {
 		s := x.(*site)
-		out = append(out, tuner.OutIndices(s.indicesName(), []int{2, len(s.Rows)}, s.Rows, s.Cols))
+		out = append(out, tuner.OutIndices(s.indicesName(), tensor.I32, []int{2, len(s.Rows)}, s.Rows, s.Cols))
 	}
 	return out
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/peft/tuner"
+	"github.com/peftkit/peftkit/tensor"
 )
 
 func (s *site) indicesName() string { return peft.Prefix + s.Place.Path + ".supertuning_indices" }
@@ -23,7 +24,7 @@ func (c *config) Export(a *tuner.Adapter) []formats.OutTensor {
 		for k, r := range s.Rows {
 			at[k] = r*int32(s.Place.In) + s.Cols[k]
 		}
-		out = append(out, tuner.OutIndices(s.indicesName(), []int{len(at)}, at))
+		out = append(out, tuner.OutIndices(s.indicesName(), tensor.I32, []int{len(at)}, at))
 	}
 	return out
 }

@@ -211,14 +211,7 @@ func (c *config) Export(a *tuner.Adapter) []formats.OutTensor {
 				shape = []int{s.place.Out, c.R}
 			}
 			out = append(out,
-				formats.OutTensor{Name: names[i], Type: tensor.I64, Shape: shape, WriteTo: func(w io.Writer) error {
-					b := make([]byte, 0, 8*len(list))
-					for _, v := range list {
-						b = binary.LittleEndian.AppendUint64(b, uint64(v))
-					}
-					_, err := w.Write(b)
-					return err
-				}},
+				tuner.OutIndices(names[i], tensor.I64, shape, list),
 				formats.OutTensor{Name: names[i+2], Type: tensor.F32, Shape: shape, WriteTo: func(w io.Writer) error {
 					v := make([]float32, len(list))
 					for k, j := range list {
