@@ -74,6 +74,7 @@ METHODS = {
     "prompt-tuning": ("PromptTuningConfig", {"num_virtual_tokens": 20, "prompt_tuning_init": "RANDOM"}),
     "prefix-tuning": ("PrefixTuningConfig", {"num_virtual_tokens": 20, "prefix_projection": False}),
     "cartridge": ("CartridgeConfig", {"num_virtual_tokens": 21}),
+    "cpt": ("CPTConfig", {"cpt_token_ids": list(range(5, 25)), "cpt_tokens_type_mask": [2] * 6 + [4] * 4 + [6] * 6 + [8] * 4}),
     "p-tuning": ("PromptEncoderConfig", {"num_virtual_tokens": 20, "encoder_hidden_size": 384}),
     "multitask-prompt-tuning": ("MultitaskPromptTuningConfig", {"num_virtual_tokens": 20, "num_tasks": 1, "num_ranks": 1}),
     "adaption-prompt": ("AdaptionPromptConfig", {"adapter_len": 20, "adapter_layers": 6}),
@@ -92,7 +93,7 @@ OWN = {
     "full": {},
 }
 #: Methods whose configuration has no target_modules.
-PROMPTS = {"prompt-tuning", "prefix-tuning", "cartridge", "p-tuning", "multitask-prompt-tuning", "adaption-prompt"}
+PROMPTS = {"prompt-tuning", "prefix-tuning", "cartridge", "cpt", "p-tuning", "multitask-prompt-tuning", "adaption-prompt"}
 #: LoRA under other names or with another optimizer: the same work in each step.
 SAME_WORK = {"rslora", "pissa", "olora", "loraplus", "lora-fa", "eva", "loftq"}
 

@@ -11,7 +11,6 @@ from peers.methods import bases  # noqa: F401 (a fixture)
 #: What peftkit does not compute.
 NOT_HERE = {
     "SHADOW": "a second network beside the model, with a loss of its own",
-    "CPT": "its prompt is made of training examples, with a mask of what each of their tokens is, and so is its loss",
 }
 
 

@@ -1,4 +1,4 @@
-"""Prompt tuning, prefix tuning, P-tuning, multitask prompts and LLaMA-Adapter against Hugging Face PEFT."""
+"""Prompt tuning, prefix tuning, P-tuning, multitask prompts, context-aware prompts and LLaMA-Adapter against Hugging Face PEFT."""
 
 import copy
 import json
@@ -72,6 +72,8 @@ KINDS = {
     "multitask": (peft.MultitaskPromptTuningConfig, {"num_ranks": 2}),
     "cartridge": (peft.CartridgeConfig, {"num_frozen_tokens": 2}),
     "adaption": (peft.AdaptionPromptConfig, {"adapter_len": 5, "adapter_layers": 2}),
+    "cpt": (peft.CPTConfig, {"cpt_token_ids": [7, 80, 31, 9, 120, 55], "cpt_tokens_type_mask": [1, 2, 4, 0, 6, 8], "cpt_mask": [1] * 6,
+                             "opt_weighted_loss_type": "decay", "opt_loss_decay_factor": 0.5, "opt_projection_epsilon": 2.0, "opt_projection_format_epsilon": 0.5}),
 }
 TOKENS = 6
 EMBEDDED = {"prompt", "p-mlp", "p-lstm", "multitask"}  # rows of their own before the text
@@ -130,15 +132,15 @@ def made(tmp_path_factory):
     return get
 
 
-def tuned(model, kind, task, **more):
-    """A PEFT model with a fresh prompt, its numbers seeded by their names."""
+def tuned(model, kind, task, noise=True, **more):
+    """A PEFT model with a fresh prompt, its numbers seeded by their names; without noise as PEFT begins it."""
     cls, keys = KINDS[kind]
     config = cls(task_type=task, **({} if kind == "adaption" else {"num_virtual_tokens": TOKENS}), **{**keys, **more})
     torch.manual_seed(0)
     got = peft.get_peft_model(model, config)
     with torch.no_grad():
         for name, p in got.named_parameters():
-            if p.requires_grad:
+            if p.requires_grad and noise:
                 noise = torch.randn(p.shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))
                 if "modules_to_save" in name or "mlp_head" in name or "transform" in name or "lstm" in name:
                     p.add_(0.05 * noise)
@@ -190,6 +192,8 @@ def pairs():
         for name in CAUSAL + SEQ2SEQ + CLASSES:
             if kind == "adaption" and name not in ("llama", "llama-bias", "mistral", "mistral-window", "gpt2"):
                 continue  # PEFT has no other
+            if kind == "cpt" and name not in CAUSAL:
+                continue
             if name == "marian-scaled" and kind in EMBEDDED:
                 continue
             if kind == "p-lstm" and name not in ("llama", "bert", "bart"):
@@ -218,7 +222,8 @@ def test_peftkit_reads_peft(made, tmp_path, kind, name):
 
 METHOD = {"prompt": ["prompt-tuning"], "prefix": ["prefix-tuning", "--prefix-projection", "false"], "prefix-projection": ["prefix-tuning", "--prefix-projection", "true"],
           "p-mlp": ["p-tuning"], "p-lstm": ["p-tuning", "--prompt-encoder", "LSTM"], "multitask": ["multitask-prompt-tuning"],
-          "cartridge": ["cartridge", "--set", "num_frozen_tokens=2"], "adaption": ["adaption-prompt", "--adapter-len", "5", "--adapter-layers", "2"]}
+          "cartridge": ["cartridge", "--set", "num_frozen_tokens=2"], "adaption": ["adaption-prompt", "--adapter-len", "5", "--adapter-layers", "2"],
+          "cpt": ["cpt"]}
 
 
 @pytest.mark.parametrize("kind, name", pairs())
@@ -235,7 +240,7 @@ def test_peft_reads_peftkit(made, tmp_path, kind, name):
         compare.close(f"{kind} on {name}", ours(folder, task, ids, out), reference(got, kind, task, ids), 2e-4)
 
 
-LEARN = [(k, n) for k in KINDS for n in ("llama", "gpt2", "bert", "bart", "t5") if k != "adaption" or n in ("llama", "gpt2")]
+LEARN = [(k, n) for k in KINDS for n in ("llama", "gpt2", "bert", "bart", "t5") if k not in ("adaption", "cpt") or n in ("llama", "gpt2")] + [("cpt", "gemma2")]
 
 HEAD_RATE = {"prompt": 0.1, "multitask": 0.01}  # of a prompt's own rate, that peftkit trains the head beside it with
 
@@ -245,7 +250,7 @@ def test_same_losses(made, tmp_path, kind, name):
     """Ten steps from the same adapter on the same batches: loss, learning rate and gradient norm."""
     folder, base = made(name)
     task = MODELS[name][2]
-    got = tuned(base(), kind, task).train()
+    got = tuned(base(), kind, task, noise=kind != "cpt").train()  # CPT measures changes from where it began, and its file has their sum
     start, out = tmp_path / "start", tmp_path / "out"
     got.save_pretrained(start)
     with_encoder(got, start)
@@ -267,7 +272,7 @@ def with_encoder(got, folder):
     if not hasattr(got, "prompt_encoder"):
         return
     state = {k: v for k, v in got.prompt_encoder["default"].state_dict().items() if not k.startswith("prefix_task")}
-    if set(state) in ({"embedding.weight"}, {"frozen_embedding", "trainable_embedding"}):
+    if set(state) in ({"embedding.weight"}, {"frozen_embedding", "trainable_embedding"}, {"embedding.weight", "delta_embedding.weight"}):
         return
     file = load_file(folder / "adapter_model.safetensors")
     save_file(file | {f"prompt_encoder.{k}": v.contiguous() for k, v in state.items()}, folder / "adapter_model.safetensors", {"format": "pt"})
@@ -296,6 +301,8 @@ def loss_of(got, kind, task, lines):
         scores = got(**x).logits[:, -labels.shape[1]:]
     else:
         labels = x["input_ids"].masked_fill(x["attention_mask"] == 0, -100)
+        if kind == "cpt":
+            return got(**x, labels=labels).loss
         scores = got(**x).logits.float()
         if kind in EMBEDDED:
             scores = scores[:, TOKENS - 1:-1]
@@ -373,3 +380,22 @@ def test_cartridge_start(made, tmp_path):
             else:
                 assert (mine[1:] - want[1:]).abs().max() > 0.05, "nothing was trained"
             load(base(), out)
+
+
+@pytest.mark.parametrize("name", ("llama", "gpt2", "gemma2"))
+def test_context_start(made, tmp_path, name):
+    """A context made of the training data is PEFT's of the same tokens and types: its embeddings, its first loss."""
+    folder, base = made(name)
+    out, data = tmp_path / "out", texts(tmp_path / "data.jsonl")
+    peftkit.run("train", "-m", folder, "-d", data, "-o", out, "--max-steps", 1, "--lr", 1e-12, "--batch-size", 2, "--grad-accum", 1, "--max-seq-len", 64,
+                "--no-shuffle", "--no-packing", "--method", "cpt", "--virtual-tokens", 60)
+    mine = json.loads((out / "adapter_config.json").read_text())
+    keys = {k: v for k, v in mine.items() if k.startswith(("cpt_", "opt_"))}
+    assert max(keys["cpt_tokens_type_mask"]) >= 8, "one example is too few to say anything"
+    assert {v % 4 for v in keys["cpt_tokens_type_mask"]} == {0, 2}
+    got = peft.get_peft_model(base(), peft.CPTConfig(task_type="CAUSAL_LM", **keys))
+    compare.same("num_virtual_tokens", mine["num_virtual_tokens"], got.peft_config["default"].num_virtual_tokens)
+    compare.close("embeddings", load_file(out / "adapter_model.safetensors")["prompt_embeddings"], got.get_prompt_embedding_to_save("default"), 1e-6)
+    lines = [json.loads(line) for line in data.read_text().splitlines()]
+    compare.relative("loss", [peftkit.metrics(out)[0]["loss"]], [loss_of(got, "cpt", "CAUSAL_LM", lines[:2]).item()], 1e-5)
+    load(base(), out)

@@ -1,6 +1,8 @@
 package model
 
 import (
+	"slices"
+
 	"github.com/peftkit/peftkit/nn"
 )
 
@@ -55,6 +57,15 @@ type Rows struct {
 	// of rows before the tokens of a sequence.
 	own  []int32
 	lead int
+	// extra are labels beside the batch's.
+	extra extraLabels
+}
+
+// extraLabels are rows of the stack beside what they should predict and the weight of
+// that in the loss.
+type extraLabels struct {
+	rows, labels []int32
+	weights      []float32
 }
 
 // Continues reports whether a cache already holds what lies before these rows:
@@ -110,7 +121,29 @@ func (r *Rows) Insert(t *nn.Tape, pre *nn.Var, n int) {
 		}
 		r.own = own
 	}
+	for i, row := range r.extra.rows {
+		r.extra.rows[i] = moved[row]
+	}
 	r.lead += n
+}
+
+// Label says what the first rows of every sequence, which [Rows.Insert] has put there,
+// should predict: labels[i], -100 for nothing, is the label of row i, and the loss of
+// it is multiplied by weights[i]. [Model.Loss] counts each beside the labels of the
+// batch; the method adds their number to [Model.ExtraLabels]. Rows that continue a cache
+// have none.
+func (r *Rows) Label(labels []int32, weights []float32) {
+	if r.Continues() {
+		return
+	}
+	for _, sp := range r.Seqs {
+		for i, l := range labels {
+			if l >= 0 {
+				r.extra.rows = append(r.extra.rows, int32(sp.Start+i))
+				r.extra.labels, r.extra.weights = append(r.extra.labels, l), append(r.extra.weights, weights[i])
+			}
+		}
+	}
 }
 
 // States returns the rows of a finished stack for a token task.
@@ -135,20 +168,38 @@ func (s *States) labelled(t *nn.Tape, b *Batch) (*nn.Var, []int32) {
 	if s.Own == nil {
 		return s.X, b.Labels
 	}
+	rows, labels := s.labels(b)
+	return nn.GatherRows(t, s.X, rows), labels
+}
+
+// labels is labelled with the numbers of the rows.
+func (s *States) labels(b *Batch) (rows, labels []int32) {
 	if s.lead == 0 || b.First == nil {
-		return nn.GatherRows(t, s.X, s.Own), b.Labels
+		return s.Own, b.Labels
 	}
-	rows, labels := append([]int32(nil), s.Own...), append([]int32(nil), b.Labels...)
+	rows, labels = slices.Clone(s.Own), slices.Clone(b.Labels)
 	for i, sp := range b.Seqs {
 		if sp.End > sp.Start && b.First[i] >= 0 {
 			rows, labels = append(rows, s.Own[sp.Start]-1), append(labels, b.First[i])
 		}
 	}
-	return nn.GatherRows(t, s.X, rows), labels
+	return rows, labels
+}
+
+// loss is the cross-entropy of what is labelled, extra labels included.
+func (s *States) loss(t *nn.Tape, b *Batch, head *nn.LinearLayer, gradScale float32) (sum float64, n int) {
+	if s.Own == nil || len(s.rows.extra.rows) == 0 {
+		x, labels := s.labelled(t, b)
+		return nn.CrossEntropy(t, x, head, labels, gradScale)
+	}
+	e := s.rows.extra
+	rows, labels := s.labels(b)
+	weights := append(slices.Repeat([]float32{1}, len(rows)), e.weights...)
+	return nn.WeightedCrossEntropy(t, nn.GatherRows(t, s.X, slices.Concat(rows, e.rows)), head, slices.Concat(labels, e.labels), weights, gradScale)
 }
 
 // Labelled runs the network and returns the rows that b's labels are about beside
-// the labels, for whoever wants the logits of exactly what Loss counts: one row
+// the labels, for whoever wants the logits of exactly what Loss counts of b: one row
 // per token or sequence, and one more for each first token that a method's rows
 // predict.
 func (m *Model) Labelled(t *nn.Tape, b *Batch) (x *nn.Var, labels []int32) {

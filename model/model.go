@@ -283,6 +283,9 @@ type Model struct {
 	// WholeText says that what an attached method does at a token depends on the tokens
 	// after it (a mean over the text): batches hold all tokens then. Detach forgets it.
 	WholeText bool
+	// ExtraLabels is the number of labels that attached methods add to each sequence of
+	// a language model's loss ([Rows.Label]). Detach forgets it.
+	ExtraLabels int
 	// Writing says how the decoder of an encoder-decoder model writes; nil for others.
 	Writing *Writing
 	// Run computes what the head reads.
@@ -347,7 +350,8 @@ func (m *Model) Logits(t *nn.Tape, b *Batch, rows []int32) *nn.Var {
 // the number of it; with a training tape, gradients of gradScale times the sum
 // are ready for t.Backward. It is the cross-entropy in nats per token or
 // sequence, or for Options.Problem the binary cross-entropy or the squared error
-// per label. Without a head nothing is labelled.
+// per label. Labels that a method adds ([Rows.Label]) count too, each with its weight in
+// the sum. Without a head nothing is labelled.
 func (m *Model) Loss(t *nn.Tape, b *Batch, gradScale float32) (sum float64, n int) {
 	if m.Head == nil {
 		return 0, 0
@@ -361,14 +365,13 @@ func (m *Model) Loss(t *nn.Tape, b *Batch, gradScale float32) (sum float64, n in
 			return nn.MSE(t, m.Head.Forward(t, s.X), b.Targets, gradScale)
 		}
 	}
-	x, labels := s.labelled(t, b)
-	return nn.CrossEntropy(t, x, m.Head, labels, gradScale)
+	return s.loss(t, b, m.Head, gradScale)
 }
 
 // Detach removes all methods from the model.
 func (m *Model) Detach() {
 	m.MaxPositions += m.reserved
-	m.reserved, m.Tasks, m.WholeText = 0, 0, false
+	m.reserved, m.Tasks, m.WholeText, m.ExtraLabels = 0, 0, false, 0
 	if m.plain != nil {
 		m.Run, m.plain = m.plain, nil
 	}

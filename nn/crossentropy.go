@@ -22,13 +22,24 @@ var logitsAtOnce = 8 << 20
 // is computed through them, with all labelled logits held.
 // A label that is not below the number of logits panics.
 func CrossEntropy(t *Tape, h *Var, head *LinearLayer, labels []int32, gradScale float32) (sum float64, n int) {
-	if len(labels) != h.Rows {
-		panic(fmt.Sprintf("nn: CrossEntropy of %d rows with %d labels", h.Rows, len(labels)))
+	return WeightedCrossEntropy(t, h, head, labels, nil, gradScale)
+}
+
+// WeightedCrossEntropy is [CrossEntropy] with the loss of each row, and its gradient,
+// multiplied by a weight, [h.Rows]; nil for 1 everywhere. n still counts rows.
+func WeightedCrossEntropy(t *Tape, h *Var, head *LinearLayer, labels []int32, weights []float32, gradScale float32) (sum float64, n int) {
+	if len(labels) != h.Rows || weights != nil && len(weights) != h.Rows {
+		panic(fmt.Sprintf("nn: CrossEntropy of %d rows with %d labels and %d weights", h.Rows, len(labels), len(weights)))
 	}
 	var rows, want []int32
+	var weight []float32
 	for i, l := range labels {
-		if l >= 0 {
-			rows, want = append(rows, int32(i)), append(want, l)
+		if l < 0 {
+			continue
+		}
+		rows, want = append(rows, int32(i)), append(want, l)
+		if weights != nil {
+			weight = append(weight, weights[i])
 		}
 	}
 	if len(rows) == 0 {
@@ -43,7 +54,7 @@ func CrossEntropy(t *Tape, h *Var, head *LinearLayer, labels []int32, gradScale 
 		if x != h {
 			t.Discard(x)
 		}
-		return logitsLoss(t, logits, want, gradScale), len(rows)
+		return logitsLoss(t, logits, want, weight, gradScale), len(rows)
 	}
 
 	p := newProduct(t, x, head.W, head.Bias, head.additions(t, x))
@@ -59,7 +70,7 @@ func CrossEntropy(t *Tape, h *Var, head *LinearLayer, labels []int32, gradScale 
 		r1 := min(r0+chunk, len(rows))
 		y := logits.RowsOf(0, r1-r0)
 		p.forward(y, r0, r1)
-		softmaxLoss(losses[r0:r1], y, want[r0:r1], head.Cap, gradScale, train)
+		softmaxLoss(losses[r0:r1], y, want[r0:r1], part(weight, r0, r1), head.Cap, gradScale, train)
 		if train {
 			p.backward(g, y, r0, r1)
 		}
@@ -75,8 +86,16 @@ func CrossEntropy(t *Tape, h *Var, head *LinearLayer, labels []int32, gradScale 
 	return sum, len(rows)
 }
 
+// part returns weights r0 to r1, nil of none.
+func part(weights []float32, r0, r1 int) []float32 {
+	if weights == nil {
+		return nil
+	}
+	return weights[r0:r1]
+}
+
 // logitsLoss is the loss of logits that exist as a variable.
-func logitsLoss(t *Tape, logits *Var, labels []int32, gradScale float32) (sum float64) {
+func logitsLoss(t *Tape, logits *Var, labels []int32, weights []float32, gradScale float32) (sum float64) {
 	losses := make([]float64, logits.Rows)
 	y := logits.Mat()
 	train := t.Train && logits.Needs
@@ -88,7 +107,7 @@ func logitsLoss(t *Tape, logits *Var, labels []int32, gradScale float32) (sum fl
 		copyParallel(m.Data, y.Data)
 		y = m
 	}
-	softmaxLoss(losses, y, labels, 0, gradScale, train)
+	softmaxLoss(losses, y, labels, weights, 0, gradScale, train)
 	for _, l := range losses {
 		sum += l
 	}
@@ -96,9 +115,9 @@ func logitsLoss(t *Tape, logits *Var, labels []int32, gradScale float32) (sum fl
 }
 
 // softmaxLoss computes the loss of each row, and with grad replaces the logits by
-// gradScale * (softmax - onehot(label)). With limit > 0 the logits are capped
-// first, and the gradient is that of the logits before.
-func softmaxLoss(losses []float64, y kernels.Mat, labels []int32, limit, gradScale float32, grad bool) {
+// gradScale * (softmax - onehot(label)); both times the row's weight, if there are any.
+// With limit > 0 the logits are capped first, and the gradient is that of the logits before.
+func softmaxLoss(losses []float64, y kernels.Mat, labels []int32, weights []float32, limit, gradScale float32, grad bool) {
 	for _, l := range labels {
 		if int(l) >= y.Cols {
 			panic(fmt.Sprintf("nn: CrossEntropy with label %d of %d logits", l, y.Cols))
@@ -117,18 +136,21 @@ func softmaxLoss(losses []float64, y kernels.Mat, labels []int32, limit, gradSca
 			if slope != nil {
 				softCapSlope(slope, row, limit)
 			}
-			own := row[labels[i]]
+			own, weight := row[labels[i]], float32(1)
+			if weights != nil {
+				weight = weights[i]
+			}
 			if !grad {
-				losses[i] = float64(kernels.LogSumExp(row)) - float64(own)
+				losses[i] = float64(weight) * (float64(kernels.LogSumExp(row)) - float64(own))
 				continue
 			}
 			// The largest probability is 1/sum, so the sum need not be computed twice.
 			top := kernels.Max(row)
 			kernels.Softmax(row)
-			losses[i] = float64(top) - math.Log(float64(kernels.Max(row))) - float64(own)
-			kernels.Scale(row, gradScale)
+			losses[i] = float64(weight) * (float64(top) - math.Log(float64(kernels.Max(row))) - float64(own))
+			kernels.Scale(row, gradScale*weight)
 			flushTiny(row)
-			row[labels[i]] -= gradScale
+			row[labels[i]] -= gradScale * weight
 			if slope != nil {
 				kernels.Mul(row, row, slope)
 			}

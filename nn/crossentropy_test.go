@@ -11,8 +11,8 @@ import (
 	"github.com/peftkit/peftkit/tensor"
 )
 
-// loss64 is the sum of -log softmax over labelled rows, by the definition.
-func loss64(logits mat64, labels []int32) (sum float64, n int) {
+// loss64 is the weighted sum of -log softmax over labelled rows, by the definition.
+func loss64(logits mat64, labels []int32, weights []float32) (sum float64, n int) {
 	for i, l := range labels {
 		if l < 0 {
 			continue
@@ -21,7 +21,11 @@ func loss64(logits mat64, labels []int32) (sum float64, n int) {
 		for j := range logits.c {
 			s += math.Exp(logits.at(i, j))
 		}
-		sum += math.Log(s) - logits.at(i, int(l))
+		weight := 1.0
+		if weights != nil {
+			weight = float64(weights[i])
+		}
+		sum += weight * (math.Log(s) - logits.at(i, int(l)))
 		n++
 	}
 	return sum, n
@@ -39,7 +43,12 @@ func TestCrossEntropy(t *testing.T) {
 			labels[i] = -100
 		}
 	}
+	const gradScale = 0.25
 	all := make([]int32, rows)
+	weights := make([]float32, rows)
+	for i := range weights {
+		weights[i] = float32(i%4) / 2 // some are 0
+	}
 	quant, quant64 := frozen(tensor.Q8_0, vocab, dim, sin32(vocab*dim, 0.3))
 	data := map[string][]float32{
 		"h": sin32(rows*dim, 1.1), "w": sin32(vocab*dim, 0.3), "bias": sin32(vocab, 2.1),
@@ -119,70 +128,77 @@ func TestCrossEntropy(t *testing.T) {
 				return y.each(func(i, j int) float64 { return 3 * math.Tanh(y.at(i, j)*m["row"].at(0, j)/3) })
 			}},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			const gradScale = 0.25
-			in64 := map[string]mat64{}
-			for k, d := range data {
-				m := newMat64(sizes[k][0], sizes[k][1])
-				for i, v := range d {
-					m.d[i] = float64(v)
+		for name, weights := range map[string][]float32{"": nil, ", weighted": weights} {
+			t.Run(c.name+name, func(t *testing.T) {
+				loss := func(tape *Tape, h *Var, head *LinearLayer) (float64, int) {
+					if weights == nil {
+						return CrossEntropy(tape, h, head, c.labels, gradScale)
+					}
+					return WeightedCrossEntropy(tape, h, head, c.labels, weights, gradScale)
 				}
-				in64[k] = m
-			}
-			want, wantN := loss64(c.twin(in64), c.labels)
-			first := map[string][]float32{}
-			for _, mode := range []struct{ threads, chunk int }{{1, old}, {2, old}, {3, old}, {8, old}, {2, 16 * vocab}} {
-				kernels.SetThreads(mode.threads)
-				logitsAtOnce = mode.chunk
-				tape := NewTape()
-				tape.mem.poison = true
-				tape.Train = true
-				v := map[string]*Var{}
+				in64 := map[string]mat64{}
 				for k, d := range data {
-					v[k] = &Var{Rows: sizes[k][0], Cols: sizes[k][1], Data: d}
+					m := newMat64(sizes[k][0], sizes[k][1])
+					for i, v := range d {
+						m.d[i] = float64(v)
+					}
+					in64[k] = m
 				}
-				for _, k := range c.train {
-					v[k].Needs = true
-				}
-				h := relay(tape, v["h"])
-				sum, n := CrossEntropy(tape, h, c.head(v), c.labels, gradScale)
-				tape.Discard(h)
-				require.Equal(t, wantN, n)
-				require.InEpsilon(t, want, sum, 1e-6)
-				tape.Backward()
-				for _, k := range c.train {
-					if mode.chunk == old {
-						if first[k] == nil {
-							first[k] = append([]float32(nil), v[k].Grad...)
+				want, wantN := loss64(c.twin(in64), c.labels, weights)
+				first := map[string][]float32{}
+				for _, mode := range []struct{ threads, chunk int }{{1, old}, {2, old}, {3, old}, {8, old}, {2, 16 * vocab}} {
+					kernels.SetThreads(mode.threads)
+					logitsAtOnce = mode.chunk
+					tape := NewTape()
+					tape.mem.poison = true
+					tape.Train = true
+					v := map[string]*Var{}
+					for k, d := range data {
+						v[k] = &Var{Rows: sizes[k][0], Cols: sizes[k][1], Data: d}
+					}
+					for _, k := range c.train {
+						v[k].Needs = true
+					}
+					h := relay(tape, v["h"])
+					sum, n := loss(tape, h, c.head(v))
+					tape.Discard(h)
+					require.Equal(t, wantN, n)
+					require.InEpsilon(t, want, sum, 1e-6)
+					tape.Backward()
+					for _, k := range c.train {
+						if mode.chunk == old {
+							if first[k] == nil {
+								first[k] = append([]float32(nil), v[k].Grad...)
+							}
+							requireBits(t, first[k], v[k].Grad, "gradient of %s on %d threads", k, mode.threads)
 						}
-						requireBits(t, first[k], v[k].Grad, "gradient of %s on %d threads", k, mode.threads)
+						grad := make([]float64, len(v[k].Grad))
+						for j := range grad {
+							grad[j] = math.NaN()
+						}
+						for j := 0; j < len(grad); j += 1 + len(grad)/40 {
+							const step = 1e-5
+							m := in64[k]
+							old := m.d[j]
+							m.d[j] = old + step
+							up, _ := loss64(c.twin(in64), c.labels, weights)
+							m.d[j] = old - step
+							down, _ := loss64(c.twin(in64), c.labels, weights)
+							m.d[j] = old
+							grad[j] = gradScale * (up - down) / (2 * step)
+						}
+						requireClose(t, grad, v[k].Grad, 1, 2e-5, "gradient of %s on %d threads, %d logits at once", k, mode.threads, mode.chunk)
 					}
-					grad := make([]float64, len(v[k].Grad))
-					for j := range grad {
-						grad[j] = math.NaN()
-					}
-					for j := 0; j < len(grad); j += 1 + len(grad)/40 {
-						const step = 1e-5
-						m := in64[k]
-						old := m.d[j]
-						m.d[j] = old + step
-						up, _ := loss64(c.twin(in64), c.labels)
-						m.d[j] = old - step
-						down, _ := loss64(c.twin(in64), c.labels)
-						m.d[j] = old
-						grad[j] = gradScale * (up - down) / (2 * step)
-					}
-					requireClose(t, grad, v[k].Grad, 1, 2e-5, "gradient of %s on %d threads, %d logits at once", k, mode.threads, mode.chunk)
-				}
 
-				tape.Reset()
-				tape.Train = false
-				sum, n = CrossEntropy(tape, v["h"], c.head(v), c.labels, gradScale)
-				require.Equal(t, wantN, n)
-				require.InEpsilon(t, want, sum, 1e-6)
-				tape.Close()
-			}
-		})
+					tape.Reset()
+					tape.Train = false
+					sum, n = loss(tape, v["h"], c.head(v))
+					require.Equal(t, wantN, n)
+					require.InEpsilon(t, want, sum, 1e-6)
+					tape.Close()
+				}
+			})
+		}
 	}
 }
 

@@ -130,7 +130,7 @@ func predictsFirst(m *model.Model, ds *data.Dataset) bool {
 		defer tape.Close()
 		one := data.Dataset{Task: ds.Task, Examples: []data.Example{{Tokens: ds.Examples[i].Tokens[:2], Labels: ds.Examples[i].Tokens[:2], TrainFirst: true, Source: ds.Examples[i].Source}}}
 		_, n := m.Loss(tape, one.BatchFor(m, []int{0}), 0)
-		return n > 1
+		return n > 1+m.ExtraLabels
 	}
 	return false
 }
@@ -138,6 +138,9 @@ func predictsFirst(m *model.Model, ds *data.Dataset) bool {
 // labels counts what the loss of a batch is the sum over.
 func (t *Trainer) labels(b *model.Batch) int {
 	n := data.Labelled(b)
+	if t.Data.Causal() {
+		n += len(b.Seqs) * t.Model.ExtraLabels
+	}
 	if t.firsts {
 		for _, l := range b.First {
 			if l != data.Ignore {

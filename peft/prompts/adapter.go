@@ -20,6 +20,9 @@ type Method struct {
 	Facts peft.Info
 	// Prefix says that the embeddings are keys and values instead of rows.
 	Prefix bool
+	// Prepare completes or refuses a configuration for a model before anything is
+	// made of it, nil for nothing to do.
+	Prepare func(c *peft.Config, m *model.Model) error
 	// Encoder makes what computes the embeddings. With output the file holds only
 	// these: what computed them was not saved.
 	Encoder func(a *Adapter, output bool) (Encoder, error)
@@ -127,6 +130,11 @@ func (a *Adapter) savedName(p *nn.Param) string {
 
 // make declares the parameters.
 func (m *Method) make(mod *model.Model, cfg *peft.Config, output bool) (*Adapter, error) {
+	if m.Prepare != nil {
+		if err := m.Prepare(cfg, mod); err != nil {
+			return nil, err
+		}
+	}
 	g, err := geometry(cfg, mod, m.Prefix)
 	if err != nil {
 		return nil, err

@@ -9,8 +9,8 @@ import (
 // the encoder in an encoder-decoder model, where PEFT saves as many rows again
 // and never uses them.
 func AttachRows(a *Adapter) error {
-	n := a.Geometry.Tokens
 	a.Model.Inputs[0].Hook(func(t *nn.Tape, r *model.Rows) {
+		n := a.Geometry.Tokens
 		if r.Continues() {
 			r.Shift(n)
 			return

@@ -37,6 +37,7 @@ var unfit = []struct {
 	{"bitfit", "no layer has a bias", []string{"llama", "llama-classifier", "qwen3", "gemma2", "phi3", "t5", "t5-gated"}},
 	{"adaption-prompt", "defined for the attention of Llama, Qwen 2 and GPT-2", []string{"qwen3", "gemma2", "phi3", "bert", "roberta", "distilbert", "bert-tokens",
 		"bert-bare", "t5", "t5-gated", "bart", "marian"}},
+	{"cpt", "defined for models that write text alone", []string{"llama-classifier", "bert", "roberta", "distilbert", "bert-tokens", "bert-bare", "t5", "t5-gated", "bart", "marian"}},
 	{"xlora", "it weighs LoRA adapters that exist", nil},
 	{"unipelt", "its gate reads what a query projection of its own reads", []string{"phi3"}},
 }

@@ -32,6 +32,7 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/c3a"
 	_ "github.com/peftkit/peftkit/plugins/cartridge"
 	_ "github.com/peftkit/peftkit/plugins/compacter"
+	_ "github.com/peftkit/peftkit/plugins/cpt"
 	_ "github.com/peftkit/peftkit/plugins/deft"
 	_ "github.com/peftkit/peftkit/plugins/delora"
 	_ "github.com/peftkit/peftkit/plugins/fourierft"
