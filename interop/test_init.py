@@ -29,6 +29,7 @@ import test_methods_psoft
 import test_methods_pvera
 import test_methods_reparam_a
 import test_methods_reparam_b
+import test_methods_shadow
 import test_methods_supertuning
 import test_methods_tinylora
 import test_methods_unilora
@@ -56,7 +57,7 @@ PROMPTS = {
 }
 #: Files of cases of PEFT's methods.
 FILES = [test_methods_reparam_a, test_methods_reparam_b, test_methods_beft, test_methods_clusters, test_methods_deft, test_methods_frod, test_methods_glora, test_methods_lily, test_methods_osf, test_methods_peanut,
-         test_methods_poly, test_methods_psoft, test_methods_pvera, test_methods_supertuning, test_methods_tinylora, test_methods_unilora, test_methods_waveft]
+         test_methods_poly, test_methods_psoft, test_methods_pvera, test_methods_shadow, test_methods_supertuning, test_methods_tinylora, test_methods_unilora, test_methods_waveft]
 #: What is left out: PiSSA and OLoRA are saved as LoRA of twice the rank, and have tests of their own; AdaLoRA's other cases need more steps;
 #: Uni-LoRA's indices are compared where they are read; PEANuT's activations change no start.
 LEFT_OUT = ("pissa", "olora"), {"adalora", "adalora-gpt2", "unilora-indices"}

@@ -72,6 +72,9 @@ type extraLabels struct {
 // then nothing more may be put before them.
 func (r *Rows) Continues() bool { return r.Batch.Cache != nil && r.Batch.Cache.Len() > 0 }
 
+// Own lists the row of each token of the batch, nil while every row is a token.
+func (r *Rows) Own() []int32 { return r.own }
+
 // Tokens reports whether every row is a token of the batch, in its order.
 func (r *Rows) Tokens() bool { return r.own == nil }
 
@@ -188,7 +191,7 @@ func (s *States) labels(b *Batch) (rows, labels []int32) {
 
 // loss is the cross-entropy of what is labelled, extra labels included.
 func (s *States) loss(t *nn.Tape, b *Batch, head *nn.LinearLayer, gradScale float32) (sum float64, n int) {
-	if s.Own == nil || len(s.rows.extra.rows) == 0 {
+	if s.Own == nil || s.rows == nil || len(s.rows.extra.rows) == 0 {
 		x, labels := s.labelled(t, b)
 		return nn.CrossEntropy(t, x, head, labels, gradScale)
 	}

@@ -18,7 +18,7 @@ type Cache struct {
 	// that each place holds, adding those that the batch under way adds to them.
 	slots, lens, adding []int
 	cross               *crossCache
-	beside              *Cache
+	beside              map[*Model]*Cache
 }
 
 // crossCache holds what the decoder sees of the sources.
@@ -47,14 +47,18 @@ func (c *Cache) buffer(max int) *nn.Var {
 	return &nn.Var{Rows: c.places * max, Cols: c.width, Data: make([]float32, c.places*max*c.width)}
 }
 
-// Beside returns a second cache of the same sequences, for a method that runs the
-// network twice for each batch.
+// Beside returns a cache of the same sequences for a method that runs m, another
+// network or this one a second time, for each batch.
 func (c *Cache) Beside(m *Model) *Cache {
-	if c.beside == nil {
-		c.beside = m.NewBatchCache(c.places, c.max)
-		c.beside.slots = slices.Clone(c.slots)
+	if c.beside[m] == nil {
+		second := m.NewBatchCache(c.places, c.max)
+		second.slots = slices.Clone(c.slots)
+		if c.beside == nil {
+			c.beside = map[*Model]*Cache{}
+		}
+		c.beside[m] = second
 	}
-	return c.beside
+	return c.beside[m]
 }
 
 // Len returns the number of rows held of the longest sequence: of its tokens
@@ -189,8 +193,8 @@ func (c *Cache) Keep(sequences []int) {
 		slots[i] = c.slots[s]
 	}
 	c.slots = slots
-	if c.beside != nil {
-		c.beside.Keep(sequences)
+	for _, second := range c.beside {
+		second.Keep(sequences)
 	}
 	if c.cross != nil {
 		spans := make([]nn.Span, len(sequences))

@@ -250,11 +250,13 @@ type Model struct {
 	Options Options
 	// Modules that have weights, in the order of transformers' named_modules.
 	Modules []*Module
-	// Inputs, Attentions and Sublayers are the places without weights of their own
-	// that methods attach to, in the order in which a forward pass meets them.
+	// Inputs, Attentions, Sublayers and Blocks are the places without weights of their
+	// own that methods attach to, in the order in which a forward pass meets them.
+	// Only decoder-only models have Blocks.
 	Inputs     []*Input
 	Attentions []*Attention
 	Sublayers  []*Sublayer
+	Blocks     []*Block
 	// VocabSize, HiddenSize, Layers and MaxPositions restate the configuration;
 	// Layers are those of the stack that has the head.
 	VocabSize, HiddenSize, Layers, MaxPositions int
@@ -292,6 +294,7 @@ type Model struct {
 	Run func(t *nn.Tape, b *Batch) *States
 
 	reserved int
+	terms    []func(t *nn.Tape, b *Batch, gradScale float32) float64
 	plain    func(t *nn.Tape, b *Batch) *States // Run, while a method is around it
 }
 
@@ -356,22 +359,39 @@ func (m *Model) Loss(t *nn.Tape, b *Batch, gradScale float32) (sum float64, n in
 	if m.Head == nil {
 		return 0, 0
 	}
-	s := m.Run(t, b)
+	sum, n = m.LossOf(t, m.Run(t, b), m.Head, b, gradScale)
+	for _, f := range m.terms {
+		sum += f(t, b, gradScale)
+	}
+	return sum, n
+}
+
+// LossOf is Loss of states that were computed, with a head of the model's task and
+// without what methods add.
+func (m *Model) LossOf(t *nn.Tape, s *States, head *nn.LinearLayer, b *Batch, gradScale float32) (sum float64, n int) {
 	if m.Options.Task == SequenceClassification {
 		switch m.Options.Problem {
 		case MultiLabel:
-			return nn.BCEWithLogits(t, m.Head.Forward(t, s.X), b.Targets, gradScale)
+			return nn.BCEWithLogits(t, head.Forward(t, s.X), b.Targets, gradScale)
 		case Regression:
-			return nn.MSE(t, m.Head.Forward(t, s.X), b.Targets, gradScale)
+			return nn.MSE(t, head.Forward(t, s.X), b.Targets, gradScale)
 		}
 	}
-	return s.loss(t, b, m.Head, gradScale)
+	return s.loss(t, b, head, gradScale)
+}
+
+// AddLoss attaches a function that is called after each Run of Loss and returns what
+// is added to its sum. With a training tape it also has to seed the gradient of
+// gradScale times that.
+func (m *Model) AddLoss(f func(t *nn.Tape, b *Batch, gradScale float32) float64) {
+	m.terms = append(m.terms, f)
 }
 
 // Detach removes all methods from the model.
 func (m *Model) Detach() {
 	m.MaxPositions += m.reserved
 	m.reserved, m.Tasks, m.WholeText, m.ExtraLabels = 0, 0, false, 0
+	m.terms = nil
 	if m.plain != nil {
 		m.Run, m.plain = m.plain, nil
 	}
@@ -386,6 +406,9 @@ func (m *Model) Detach() {
 	}
 	for _, s := range m.Sublayers {
 		s.Detach()
+	}
+	for _, b := range m.Blocks {
+		b.Detach()
 	}
 }
 

@@ -133,6 +133,45 @@ type Sublayer struct {
 // as model.layers.3 or bert.encoder.layer.3.
 func (s *Sublayer) LayerPath() string { return s.SublayerLayer.LayerPath }
 
+// Block is one layer of a decoder as a whole: what enters and what leaves it is the
+// residual stream.
+type Block struct {
+	Path  string // model.layers.3
+	Layer int
+
+	enter []func(t *nn.Tape, x *nn.Var) *nn.Var
+	leave []func(t *nn.Tape, x *nn.Var)
+}
+
+// OnEnter attaches a function that returns what the block reads in place of x, the
+// first attached first. It may not use x after the forward pass of the block began.
+func (b *Block) OnEnter(f func(t *nn.Tape, x *nn.Var) *nn.Var) { b.enter = append(b.enter, f) }
+
+// OnLeave attaches a function that sees what the block gives.
+func (b *Block) OnLeave(f func(t *nn.Tape, x *nn.Var)) { b.leave = append(b.leave, f) }
+
+// Enter is called by a network with the rows that the block is about to read.
+func (b *Block) Enter(t *nn.Tape, x *nn.Var) *nn.Var {
+	for _, f := range b.enter {
+		y := f(t, x)
+		if y != x {
+			t.Discard(x)
+		}
+		x = y
+	}
+	return x
+}
+
+// Leave is called by a network with the rows that the block gives.
+func (b *Block) Leave(t *nn.Tape, x *nn.Var) {
+	for _, f := range b.leave {
+		f(t, x)
+	}
+}
+
+// Detach removes all functions.
+func (b *Block) Detach() { b.enter, b.leave = nil, nil }
+
 // Release lets go of the input of the block early, unless a method at its end may
 // read it.
 func (s *Sublayer) Release(t *nn.Tape, h *nn.Var) {

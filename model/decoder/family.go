@@ -28,6 +28,9 @@ type Family struct {
 	Activations []string
 	// RopeTypes are the kinds of rotary scaling that the family computes.
 	RopeTypes []string
+	// StoresHeadDim says that transformers works head_dim out once and keeps it, whatever
+	// is done to the sizes then.
+	StoresHeadDim bool
 	// PartialRotary says that transformers rotates only a part of each head on request.
 	PartialRotary bool
 

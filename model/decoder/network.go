@@ -16,6 +16,7 @@ type block struct {
 	gate, up, gateUp, down   *nn.LinearLayer
 	attn                     *model.Attention
 	attnOut, mlpOut          *model.Sublayer
+	whole                    *model.Block
 	rope                     *ropeTables // nil for layers that do not rotate
 	window                   int
 }
@@ -145,6 +146,8 @@ func (n *network) places(m *model.Model) error {
 		}
 		b.attnOut, b.mlpOut = sub("self_attn", model.SelfAttention), sub("mlp", model.FeedForward)
 		m.Attentions = append(m.Attentions, b.attn)
+		b.whole = &model.Block{Path: layer[:len(layer)-1], Layer: l}
+		m.Blocks = append(m.Blocks, b.whole)
 	}
 	return nil
 }
@@ -165,6 +168,7 @@ func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 	x := in.X
 	for l := range n.blocks {
 		blk := &n.blocks[l]
+		x = blk.whole.Enter(t, x)
 		h := blk.inputNorm.Forward(t, x)
 		q, k, v := blk.project(t, h, c)
 		blk.attnOut.Release(t, h)
@@ -192,6 +196,7 @@ func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 		next = blk.mlpOut.Forward(t, x, h, y)
 		t.Discard(x, gate, up, a, h)
 		x = next
+		blk.whole.Leave(t, x)
 	}
 	if b.Cache != nil {
 		b.Cache.Advance(in.X.Rows)

@@ -15,6 +15,7 @@ type block struct {
 	up, down        *nn.LinearLayer
 	attn            *model.Attention
 	attnEnd, mlpEnd *model.Sublayer
+	whole           *model.Block
 }
 
 type network struct {
@@ -118,6 +119,8 @@ func (n *network) places(m *model.Model) {
 		}
 		b.attnEnd, b.mlpEnd = sub("attn", model.SelfAttention), sub("mlp", model.FeedForward)
 		m.Attentions = append(m.Attentions, b.attn)
+		b.whole = &model.Block{Path: layer[:len(layer)-1], Layer: l}
+		m.Blocks = append(m.Blocks, b.whole)
 	}
 }
 
@@ -132,6 +135,7 @@ func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 	for l := range n.blocks {
 		blk := &n.blocks[l]
 		spec.Scale = c.attnScale(l)
+		x = blk.whole.Enter(t, x)
 		y := blk.ln1.Forward(t, x)
 		all := blk.qkv.Forward(t, y)
 		blk.attnEnd.Release(t, y)
@@ -153,6 +157,7 @@ func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 		next = blk.mlpEnd.Forward(t, x, y, nn.BaseDropout(t, blk.down.Forward(t, a), c.ResidDropout))
 		t.Discard(x, up, a, y)
 		x = next
+		blk.whole.Leave(t, x)
 	}
 	if b.Cache != nil {
 		b.Cache.Advance(in.X.Rows)

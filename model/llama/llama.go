@@ -17,7 +17,7 @@ import (
 func init() { model.Register(family) }
 
 var family = &decoder.Family{
-	Model: "llama", Class: "Llama", Arch: "llama",
+	Model: "llama", Class: "Llama", Arch: "llama", StoresHeadDim: true,
 	Activations: []string{nn.SiLU.Name}, RopeTypes: decoder.CommonRopes(),
 	Derive: func(c *decoder.Config) error {
 		c.Variant = decoder.Variant{QKVBias: c.AttentionBias, OutBias: c.AttentionBias, MLPBias: c.MLPBias, Interleaved: true}

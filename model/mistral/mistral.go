@@ -21,7 +21,7 @@ func init() { model.Register(family) }
 const windowKey = "llama.attention.sliding_window"
 
 var family = &decoder.Family{
-	Model: "mistral", Class: "Mistral", Arch: "llama",
+	Model: "mistral", Class: "Mistral", Arch: "llama", StoresHeadDim: true,
 	Activations: []string{nn.SiLU.Name}, RopeTypes: decoder.CommonRopes(),
 	Defaults: func(c *decoder.Config) {
 		c.VocabSize, c.HiddenSize, c.IntermediateSize, c.NumHiddenLayers, c.NumAttentionHeads = 32000, 4096, 14336, 32, 32

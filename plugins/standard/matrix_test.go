@@ -38,6 +38,7 @@ var unfit = []struct {
 	{"adaption-prompt", "defined for the attention of Llama, Qwen 2 and GPT-2", []string{"qwen3", "gemma2", "phi3", "bert", "roberta", "distilbert", "bert-tokens",
 		"bert-bare", "t5", "t5-gated", "bart", "marian"}},
 	{"cpt", "defined for models that write text alone", []string{"llama-classifier", "bert", "roberta", "distilbert", "bert-tokens", "bert-bare", "t5", "t5-gated", "bart", "marian"}},
+	{"shadow", "it follows the blocks of decoder-only models", []string{"bert", "roberta", "distilbert", "bert-tokens", "bert-bare", "t5", "t5-gated", "bart", "marian"}},
 	{"xlora", "it weighs LoRA adapters that exist", nil},
 	{"unipelt", "its gate reads what a query projection of its own reads", []string{"phi3"}},
 }
@@ -59,7 +60,7 @@ func unfitting(method, family string) (string, bool) {
 // identities are the methods whose fresh adapter leaves every model as it is.
 var identities = []string{
 	"adalora", "adamss", "adaption-prompt", "beft", "bitfit", "deft", "delora", "dora", "frod", "full", "glora", "gralora", "hira", "ia3", "last-layer", "lily", "ln-tuning",
-	"loha", "lokr", "lora", "lora-fa", "loraplus", "miss", "oft", "osf", "olora", "parallel", "peanut", "pissa", "poly", "psoft", "pvera", "randlora", "road", "rslora", "shira",
+	"loha", "lokr", "lora", "lora-fa", "loraplus", "miss", "oft", "osf", "olora", "parallel", "peanut", "pissa", "poly", "psoft", "pvera", "randlora", "road", "rslora", "shadow", "shira",
 	"supertuning", "tinylora", "trainabletokens", "vera", "waveft",
 }
 

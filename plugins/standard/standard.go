@@ -63,6 +63,7 @@ import (
 	_ "github.com/peftkit/peftkit/plugins/pvera"
 	_ "github.com/peftkit/peftkit/plugins/randlora"
 	_ "github.com/peftkit/peftkit/plugins/road"
+	_ "github.com/peftkit/peftkit/plugins/shadow"
 	_ "github.com/peftkit/peftkit/plugins/shira"
 	_ "github.com/peftkit/peftkit/plugins/supertuning"
 	_ "github.com/peftkit/peftkit/plugins/tinylora"
