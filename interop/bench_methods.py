@@ -59,6 +59,7 @@ METHODS = {
     "gralora": ("GraloraConfig", {"r": 16, "alpha": 32, "gralora_k": 2}),
     "hira": ("HiraConfig", {"r": 16}),
     "peanut": ("PeanutConfig", {"r": 15, "scaling": 2.0}),
+    "shadow": ("ShadowConfig", {"r": 8, "shadow_intermediate_size": 32}),
     "shira": ("ShiraConfig", {"r": 16}),
     "supertuning": ("SupertuningConfig", {"sparsity": 0.934}),
     "frod": ("FrodConfig", {"sparse_rate": 0.0586}),
@@ -93,7 +94,7 @@ OWN = {
     "full": {},
 }
 #: Methods whose configuration has no target_modules.
-PROMPTS = {"prompt-tuning", "prefix-tuning", "cartridge", "cpt", "p-tuning", "multitask-prompt-tuning", "adaption-prompt"}
+PROMPTS = {"prompt-tuning", "prefix-tuning", "cartridge", "cpt", "shadow", "p-tuning", "multitask-prompt-tuning", "adaption-prompt"}
 #: LoRA under other names or with another optimizer: the same work in each step.
 SAME_WORK = {"rslora", "pissa", "olora", "loraplus", "lora-fa", "eva", "loftq"}
 

@@ -308,6 +308,9 @@ func (m *Model) Around(f func(t *nn.Tape, b *Batch, next func(*nn.Tape, *Batch) 
 	m.Run = func(t *nn.Tape, b *Batch) *States { return f(t, b, next) }
 }
 
+// Reserved is what Reserve has taken away.
+func (m *Model) Reserved() int { return m.reserved }
+
 // Reserve takes n of MaxPositions away for rows or keys that a method puts before
 // every sequence. Detach gives them back.
 func (m *Model) Reserve(n int) {

@@ -320,7 +320,8 @@ func (r *trainRun) memory(t *train.Trainer, weights, params int64) string {
 	}
 	// Measured on Llama models: inputs of norms, attention and the heads of the
 	// low-rank terms add 30 % to the outputs of the linear layers.
-	activations := perToken * 4 * 13 / 10 * int64(t.Config.BatchSize*r.longest())
+	examples := (len(r.ds.Examples) + t.PerEpoch*t.Config.GradAccum - 1) / (t.PerEpoch * t.Config.GradAccum) // of a micro-batch, about
+	activations := perToken * 4 * 13 / 10 * int64(t.Config.BatchSize*r.longest()+examples*r.l.Reserved())
 	rest := 25e6 + 900*int64(r.l.VocabSize)
 	total := weights + adapter + activations + rest
 	if free := systemMemory().available; free > 0 && total-weights > free {
