@@ -26,6 +26,13 @@ def pytest_configure(config):
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # for the driver of the adapters library
 
 
+def pytest_generate_tests(metafunc):
+    """case is each of a file's CASES, unless the test or the file says otherwise."""
+    said = any("case" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if "case" in metafunc.fixturenames and not said and not hasattr(metafunc.module, "case"):
+        metafunc.parametrize("case", metafunc.module.CASES.values(), ids=metafunc.module.CASES.keys())
+
+
 @pytest.fixture
 def one_thread():
     """For small models: their products take longer when two threads wait for each other."""

@@ -4,6 +4,7 @@ import pytest
 from peft import BeftConfig
 
 from peers import methods, models, peftkit
+from peers.checks import test_merge, test_peft_reads, test_peftkit_reads, test_same_losses  # noqa: F401
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
 CASES = {
@@ -12,27 +13,6 @@ CASES = {
     "beft-biases": Case(BeftConfig, {}, "qwen2", fill=3),  # the default modules, which have biases
     "beft-biases-random": Case(BeftConfig, {"init_weights": False, "target_modules": ["q_proj", "k_proj", "v_proj"]}, "qwen2"),
 }
-
-
-@pytest.fixture(params=CASES)
-def case(request) -> Case:
-    return CASES[request.param]
-
-
-def test_peftkit_reads(case, bases, tmp_path):  # noqa: F811
-    methods.reads(case, bases(case.model), tmp_path)
-
-
-def test_peft_reads(case, bases, tmp_path):  # noqa: F811
-    methods.writes(case, bases(case.model), tmp_path)
-
-
-def test_same_losses(case, bases, tmp_path):  # noqa: F811
-    methods.trains(case, bases(case.model), tmp_path)
-
-
-def test_merge(case, bases, tmp_path):  # noqa: F811
-    methods.merges(case, bases(case.model), tmp_path)
 
 
 def test_gpt2(bases, tmp_path):  # noqa: F811

@@ -5,6 +5,7 @@ import transformers as tf
 from peft import AdamssConfig, get_peft_model
 
 from peers import compare, methods, models, peftkit, where
+from peers.checks import test_merge, test_peft_reads, test_peftkit_reads  # noqa: F401
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
 CASES = {
@@ -24,25 +25,8 @@ def hooks(tuned):
     return {"after": tuned.base_model.update_and_allocate}
 
 
-@pytest.fixture(params=CASES)
-def case(request) -> Case:
-    return CASES[request.param]
-
-
-def test_peftkit_reads(case, bases, tmp_path):  # noqa: F811
-    methods.reads(case, bases(case.model), tmp_path)
-
-
-def test_peft_reads(case, bases, tmp_path):  # noqa: F811
-    methods.writes(case, bases(case.model), tmp_path)
-
-
 def test_same_losses(case, bases, tmp_path):  # noqa: F811
     methods.trains(case, bases(case.model), tmp_path, hooks=hooks)
-
-
-def test_merge(case, bases, tmp_path):  # noqa: F811
-    methods.merges(case, bases(case.model), tmp_path)
 
 
 @pytest.mark.parametrize("r, subspaces", [(100, 5), (32, 12)])

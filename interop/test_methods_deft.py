@@ -1,9 +1,8 @@
 """DEFT, against Hugging Face PEFT: files, logits, losses, merges."""
 
-import pytest
 from peft import DeftConfig
 
-from peers import methods
+from peers.checks import test_merge, test_peft_reads, test_peftkit_reads, test_same_losses  # noqa: F401
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
 CASES = {
@@ -19,24 +18,3 @@ CASES = {
     "deft-gpt2-qr": Case(DeftConfig, {"r": 4, "decomposition_method": "qr"}, "gpt2", noise=0.3),
     "deft-gpt2-biases": Case(DeftConfig, {"r": 4, "bias": "deft_only"}, "gpt2", noise=0.3),
 }
-
-
-@pytest.fixture(params=CASES)
-def case(request) -> Case:
-    return CASES[request.param]
-
-
-def test_peftkit_reads(case, bases, tmp_path):  # noqa: F811
-    methods.reads(case, bases(case.model), tmp_path)
-
-
-def test_peft_reads(case, bases, tmp_path):  # noqa: F811
-    methods.writes(case, bases(case.model), tmp_path)
-
-
-def test_same_losses(case, bases, tmp_path):  # noqa: F811
-    methods.trains(case, bases(case.model), tmp_path)
-
-
-def test_merge(case, bases, tmp_path):  # noqa: F811
-    methods.merges(case, bases(case.model), tmp_path)

@@ -46,6 +46,7 @@ from peft import (
 )
 
 from peers import methods, models, peftkit, tokenizers_
+from peers.checks import test_merge  # noqa: F401
 from peers.methods import Case
 from test_methods_poly import drawn, tasked  # noqa: F401 (a fixture)
 from test_methods_prompt import build
@@ -155,11 +156,6 @@ def bases(tmp_path_factory):
     return get
 
 
-@pytest.fixture(params=CASES)
-def case(request) -> Case:
-    return CASES[request.param]
-
-
 def test_peftkit_reads(case, bases, tmp_path):
     methods.reads(case, bases(case.model), tmp_path, 1e-3)
 
@@ -188,10 +184,6 @@ def hooks(tuned):
 
 def test_same_losses(case, bases, tmp_path):
     methods.trains(case, bases(case.model), tmp_path, hooks=hooks)
-
-
-def test_merge(case, bases, tmp_path):
-    methods.merges(case, bases(case.model), tmp_path)
 
 
 def learn(case, folder, tmp):

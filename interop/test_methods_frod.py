@@ -9,6 +9,7 @@ from peft import FrodConfig
 from safetensors.torch import load_file, save_file
 
 from peers import adapters, compare, methods, models, peftkit
+from peers.checks import test_merge, test_peftkit_reads, test_same_losses  # noqa: F401
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
 CASES = {
@@ -27,26 +28,9 @@ STARTS = {name: dataclasses.replace(case, options={**case.options, "target_modul
           for name, case in CASES.items()}
 
 
-@pytest.fixture(params=CASES)
-def case(request) -> Case:
-    return CASES[request.param]
-
-
-def test_peftkit_reads(case, bases, tmp_path):  # noqa: F811
-    methods.reads(case, bases(case.model), tmp_path)
-
-
 def test_peft_reads(case, bases, tmp_path):  # noqa: F811
     """With U found by the file's V, see methods.paired and the test below."""
     methods.writes(case, bases(case.model), tmp_path)
-
-
-def test_same_losses(case, bases, tmp_path):  # noqa: F811
-    methods.trains(case, bases(case.model), tmp_path)
-
-
-def test_merge(case, bases, tmp_path):  # noqa: F811
-    methods.merges(case, bases(case.model), tmp_path)
 
 
 def test_peft_keeps_its_own_u(bases, tmp_path):  # noqa: F811

@@ -4,6 +4,7 @@ import pytest
 from peft import GloraConfig
 
 from peers import compare, methods, models, peftkit
+from peers.checks import test_merge, test_peft_reads, test_peftkit_reads, test_same_losses  # noqa: F401
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
 
@@ -28,27 +29,6 @@ CASES = {
     "glora-biases-trained": biased({"noise": 0.1}, r=4, bias="glora_only"),
     "glora-biases-trained-vector": biased({"noise": 0.1}, r=4, config_A_B="vector", config_D_E="vector", bias="all"),
 }
-
-
-@pytest.fixture(params=CASES)
-def case(request) -> Case:
-    return CASES[request.param]
-
-
-def test_peftkit_reads(case, bases, tmp_path):  # noqa: F811
-    methods.reads(case, bases(case.model), tmp_path)
-
-
-def test_peft_reads(case, bases, tmp_path):  # noqa: F811
-    methods.writes(case, bases(case.model), tmp_path)
-
-
-def test_same_losses(case, bases, tmp_path):  # noqa: F811
-    methods.trains(case, bases(case.model), tmp_path)
-
-
-def test_merge(case, bases, tmp_path):  # noqa: F811
-    methods.merges(case, bases(case.model), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["glora-biases", "glora-biases-vector"])

@@ -3,10 +3,10 @@
 import json
 from dataclasses import replace
 
-import pytest
 from peft import LilyConfig
 
 from peers import methods
+from peers.checks import test_merge, test_peft_reads, test_peftkit_reads, test_same_losses  # noqa: F401
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
 #: One text a batch: PEFT's mixture is a mean over padding too.
@@ -18,30 +18,9 @@ CASES = {
 }
 
 
-@pytest.fixture(params=CASES)
-def case(request) -> Case:
-    return CASES[request.param]
-
-
-def test_peftkit_reads(case, bases, tmp_path):  # noqa: F811
-    methods.reads(case, bases(case.model), tmp_path)
-
-
-def test_peft_reads(case, bases, tmp_path):  # noqa: F811
-    methods.writes(case, bases(case.model), tmp_path)
-
-
-def test_same_losses(case, bases, tmp_path):  # noqa: F811
-    methods.trains(case, bases(case.model), tmp_path)
-
-
 def test_same_losses_of_a_batch(bases, tmp_path, monkeypatch):  # noqa: F811
     """Texts of one length, whose mixture is the mean over both."""
     words = methods.WORDS[:6]
     lines = [{"text": "The " + " ".join(words[i:] + words[:i]) + "."} for i in range(6)]
     monkeypatch.setattr(methods, "texts", lambda path: path.write_text("".join(json.dumps(line) + "\n" for line in lines)) and path)
     methods.trains(replace(CASES["lily-strides"], batch=2), bases("llama"), tmp_path)
-
-
-def test_merge(case, bases, tmp_path):  # noqa: F811
-    methods.merges(case, bases(case.model), tmp_path)

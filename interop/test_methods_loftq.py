@@ -45,11 +45,6 @@ def without_gpu(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: find("torch" if name == "scipy" else name, *a))
 
 
-@pytest.fixture(params=CASES)
-def case(request) -> Case:
-    return CASES[request.param]
-
-
 @pytest.fixture
 def folder(case, bases, small):  # noqa: F811
     return small(case.model).folder if case.model in models.SMALL else bases(case.model)

@@ -42,11 +42,6 @@ CASES = {
 }
 
 
-@pytest.fixture(params=CASES)
-def case(request) -> Case:
-    return CASES[request.param]
-
-
 @pytest.fixture
 def folder(case, bases, small):  # noqa: F811
     return small(case.model).folder if case.model in models.SMALL else bases(case.model)

@@ -4,10 +4,9 @@ A file does not hold what was trained as it was at first: PEFT and peftkit each 
 PEFT changes plain linear layers alone, not GPT-2's.
 """
 
-import pytest
 from peft import OSFConfig
 
-from peers import methods
+from peers.checks import test_merge, test_peft_reads, test_peftkit_reads, test_same_losses  # noqa: F401
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -27,24 +26,3 @@ CASES = {
     "osf-random": behind({"effective_rank": 0.9, "init_weights": False, "target_modules": ["q_proj", "v_proj"]}),
     "osf-qwen2": behind({"effective_rank": 12, "target_modules": ["q_proj", "o_proj", "up_proj"]}, "qwen2"),
 }
-
-
-@pytest.fixture(params=CASES)
-def case(request) -> Case:
-    return CASES[request.param]
-
-
-def test_peftkit_reads(case, bases, tmp_path):  # noqa: F811
-    methods.reads(case, bases(case.model), tmp_path)
-
-
-def test_peft_reads(case, bases, tmp_path):  # noqa: F811
-    methods.writes(case, bases(case.model), tmp_path)
-
-
-def test_same_losses(case, bases, tmp_path):  # noqa: F811
-    methods.trains(case, bases(case.model), tmp_path)
-
-
-def test_merge(case, bases, tmp_path):  # noqa: F811
-    methods.merges(case, bases(case.model), tmp_path)

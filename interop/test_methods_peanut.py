@@ -1,9 +1,8 @@
 """PEANuT, a network over each weight, against Hugging Face PEFT: files, logits, losses, merges."""
 
-import pytest
 from peft import PeanutConfig
 
-from peers import methods
+from peers.checks import test_merge, test_peft_reads, test_peftkit_reads, test_same_losses  # noqa: F401
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
 ACTIVATIONS = ["gelu", "gelu_new", "gelu_fast", "gelu_python", "gelu_pytorch_tanh", "swish",
@@ -16,24 +15,3 @@ CASES = {
     "peanut-random": Case(PeanutConfig, {"r": 3, "depth": 1, "init_weights": False}, lr=1e-3),
     **{f"peanut-{act}": Case(PeanutConfig, {"r": 4, "depth": 1, "act_fn": act}, noise=0.3) for act in ACTIVATIONS},
 }
-
-
-@pytest.fixture(params=CASES)
-def case(request) -> Case:
-    return CASES[request.param]
-
-
-def test_peftkit_reads(case, bases, tmp_path):  # noqa: F811
-    methods.reads(case, bases(case.model), tmp_path)
-
-
-def test_peft_reads(case, bases, tmp_path):  # noqa: F811
-    methods.writes(case, bases(case.model), tmp_path)
-
-
-def test_same_losses(case, bases, tmp_path):  # noqa: F811
-    methods.trains(case, bases(case.model), tmp_path)
-
-
-def test_merge(case, bases, tmp_path):  # noqa: F811
-    methods.merges(case, bases(case.model), tmp_path)

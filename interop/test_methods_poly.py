@@ -10,6 +10,7 @@ from peft import PolyConfig
 from torch.distributions.relaxed_bernoulli import RelaxedBernoulli
 
 from peers import methods
+from peers.checks import test_merge, test_peft_reads, test_peftkit_reads  # noqa: F401
 from peers.masks import mix
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
@@ -34,23 +35,6 @@ def tasked(monkeypatch):
 
     monkeypatch.setattr(methods, "get_peft_model", hooked(methods.get_peft_model))
     monkeypatch.setattr(methods, "load", hooked(methods.load))
-
-
-@pytest.fixture(params=CASES)
-def case(request) -> Case:
-    return CASES[request.param]
-
-
-def test_peftkit_reads(case, bases, tmp_path):  # noqa: F811
-    methods.reads(case, bases(case.model), tmp_path)
-
-
-def test_peft_reads(case, bases, tmp_path):  # noqa: F811
-    methods.writes(case, bases(case.model), tmp_path)
-
-
-def test_merge(case, bases, tmp_path):  # noqa: F811
-    methods.merges(case, bases(case.model), tmp_path)
 
 
 def fnv(text: str) -> int:

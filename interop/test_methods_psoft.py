@@ -4,10 +4,10 @@ A file does not hold the singular vectors: PEFT and peftkit each compute them, w
 PEFT changes plain linear layers alone, not GPT-2's.
 """
 
-import pytest
 from peft import PsoftConfig
 
 from peers import methods
+from peers.checks import test_merge, test_same_losses  # noqa: F401
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
 #: PEFT decomposes in float32: its own logits move by up to 1.5e-4 when that is done in float64.
@@ -42,22 +42,9 @@ CASES = {
 }
 
 
-@pytest.fixture(params=CASES)
-def case(request) -> Case:
-    return CASES[request.param]
-
-
 def test_peftkit_reads(case, bases, tmp_path):  # noqa: F811
     methods.reads(case, bases(case.model), tmp_path, ATOL)
 
 
 def test_peft_reads(case, bases, tmp_path):  # noqa: F811
     methods.writes(case, bases(case.model), tmp_path, ATOL)
-
-
-def test_same_losses(case, bases, tmp_path):  # noqa: F811
-    methods.trains(case, bases(case.model), tmp_path)
-
-
-def test_merge(case, bases, tmp_path):  # noqa: F811
-    methods.merges(case, bases(case.model), tmp_path)

@@ -3,10 +3,10 @@
 With generator_seed both sides draw PyTorch's numbers; one text a batch, since PEFT draws for padding too.
 """
 
-import pytest
 from peft import PveraConfig
 
 from peers import compare, methods, models, peftkit
+from peers.checks import test_merge, test_peft_reads, test_peftkit_reads  # noqa: F401
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
 #: Every layer of PEFT's state repeats the shared matrices; files hold them once.
@@ -17,19 +17,6 @@ CASES = {
     "pvera-random": Case(PveraConfig, {"r": 8, "init_weights": False, "generator_seed": 0}, lr=1e-3, unsaved=SHARED, batch=1),
     "pvera-gpt2": Case(PveraConfig, {"r": 16, "d_initial": 0.5, "generator_seed": 3}, "gpt2", fill=1.0, noise=0.3, unsaved=SHARED, batch=1),
 }
-
-
-@pytest.fixture(params=CASES)
-def case(request) -> Case:
-    return CASES[request.param]
-
-
-def test_peftkit_reads(case, bases, tmp_path):  # noqa: F811
-    methods.reads(case, bases(case.model), tmp_path)
-
-
-def test_peft_reads(case, bases, tmp_path):  # noqa: F811
-    methods.writes(case, bases(case.model), tmp_path)
 
 
 def drawing(tuned) -> dict:
@@ -48,10 +35,6 @@ def drawing(tuned) -> dict:
 
 def test_same_losses(case, bases, tmp_path):  # noqa: F811
     methods.trains(case, bases(case.model), tmp_path, hooks=drawing)
-
-
-def test_merge(case, bases, tmp_path):  # noqa: F811
-    methods.merges(case, bases(case.model), tmp_path)
 
 
 def test_sample_at_inference(bases, tmp_path):  # noqa: F811

@@ -1,9 +1,9 @@
 """Reparametrisations beside LoRA, against Hugging Face PEFT: files, logits, losses, merges."""
 
-import pytest
 from peft import AdaLoraConfig, C3AConfig, FourierFTConfig, IA3Config, LoHaConfig, LoKrConfig, LoraConfig, RandLoraConfig, VBLoRAConfig, VeraConfig
 
 from peers import methods
+from peers.checks import test_merge, test_peft_reads, test_peftkit_reads  # noqa: F401
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
 IA3_LLAMA = {"target_modules": ["k_proj", "v_proj", "down_proj"], "feedforward_modules": ["down_proj"]}
@@ -58,19 +58,6 @@ CASES = {
 }
 
 
-@pytest.fixture(params=CASES)
-def case(request) -> Case:
-    return CASES[request.param]
-
-
-def test_peftkit_reads(case, bases, tmp_path):  # noqa: F811
-    methods.reads(case, bases(case.model), tmp_path)
-
-
-def test_peft_reads(case, bases, tmp_path):  # noqa: F811
-    methods.writes(case, bases(case.model), tmp_path)
-
-
 def hooks(tuned):
     """What AdaLoRA does beside the gradients: the loss of orthogonality, the cutting of ranks."""
     if tuned.active_peft_config.peft_type != "ADALORA":
@@ -82,7 +69,3 @@ def hooks(tuned):
 
 def test_same_losses(case, bases, tmp_path):  # noqa: F811
     methods.trains(case, bases(case.model), tmp_path, hooks=hooks)
-
-
-def test_merge(case, bases, tmp_path):  # noqa: F811
-    methods.merges(case, bases(case.model), tmp_path)

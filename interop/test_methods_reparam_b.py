@@ -7,6 +7,7 @@ from peft.tuners.boft import layer as boft_layer
 from safetensors.torch import load_file
 
 from peers import methods, peftkit
+from peers.checks import test_merge, test_peft_reads, test_peftkit_reads, test_same_losses  # noqa: F401
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
 #: Tokens of the texts, not in order.
@@ -97,24 +98,3 @@ def test_boft_without_extension(bases, tmp_path, monkeypatch):  # noqa: F811
         assert {len(v) for k, v in load_file(out / "theirs" / "adapter_model.safetensors").items() if k.endswith("boft_R")} == {1}
         methods.trains(case, bases("llama"), out)
         methods.merges(case, bases("llama"), out)
-
-
-@pytest.fixture(params=CASES)
-def case(request) -> Case:
-    return CASES[request.param]
-
-
-def test_peftkit_reads(case, bases, tmp_path):  # noqa: F811
-    methods.reads(case, bases(case.model), tmp_path)
-
-
-def test_peft_reads(case, bases, tmp_path):  # noqa: F811
-    methods.writes(case, bases(case.model), tmp_path)
-
-
-def test_same_losses(case, bases, tmp_path):  # noqa: F811
-    methods.trains(case, bases(case.model), tmp_path)
-
-
-def test_merge(case, bases, tmp_path):  # noqa: F811
-    methods.merges(case, bases(case.model), tmp_path)

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from peers import compare, methods, models, peftkit, tokenizers_
+from peers.checks import test_peft_reads, test_peftkit_reads  # noqa: F401
 from peers.methods import Case
 from peers.training import IGNORE, Run, examples, train
 from test_methods_prompt import ALL, build
@@ -77,19 +78,6 @@ def bases(tmp_path_factory, request):
 
 
 causal = methods.bases
-
-
-@pytest.fixture(params=CASES)
-def case(request) -> Case:
-    return CASES[request.param]
-
-
-def test_peftkit_reads(case, bases, tmp_path):
-    methods.reads(case, bases(case.model), tmp_path)
-
-
-def test_peft_reads(case, bases, tmp_path):
-    methods.writes(case, bases(case.model), tmp_path)
 
 
 def test_merge(bases, tmp_path):

@@ -8,6 +8,7 @@ from peft import SupertuningConfig, get_peft_model
 from safetensors.torch import load_file
 
 from peers import compare, methods, models, peftkit, tokenizers_
+from peers.checks import test_merge, test_peft_reads, test_peftkit_reads, test_same_losses  # noqa: F401
 from peers.masks import Masks
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 from peers.models import SMALL
@@ -25,27 +26,6 @@ CASES = {
     "supra-alpha": Case(SupertuningConfig, {"sparsity": 0.9, "r": 2, "lora_alpha": 5.0, "select_top": False, "save_precomputed_indices": False}, noise=0.3, fill=1),
     "supra-random": Case(SupertuningConfig, {"init_weights": False, "sparsity": 0.995, "r": 4}, lr=1e-3),
 }
-
-
-@pytest.fixture(params=CASES)
-def case(request) -> Case:
-    return CASES[request.param]
-
-
-def test_peftkit_reads(case, bases, tmp_path):  # noqa: F811
-    methods.reads(case, bases(case.model), tmp_path)
-
-
-def test_peft_reads(case, bases, tmp_path):  # noqa: F811
-    methods.writes(case, bases(case.model), tmp_path)
-
-
-def test_same_losses(case, bases, tmp_path):  # noqa: F811
-    methods.trains(case, bases(case.model), tmp_path)
-
-
-def test_merge(case, bases, tmp_path):  # noqa: F811
-    methods.merges(case, bases(case.model), tmp_path)
 
 
 @pytest.fixture(scope="module")

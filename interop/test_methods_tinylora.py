@@ -1,9 +1,8 @@
 """TinyLoRA against Hugging Face PEFT: files, logits, losses, merges."""
 
-import pytest
 from peft import TinyLoraConfig
 
-from peers import methods
+from peers.checks import test_merge, test_peft_reads, test_peftkit_reads, test_same_losses  # noqa: F401
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
 #: Every layer of PEFT's state repeats the vectors; files hold them once.
@@ -30,24 +29,3 @@ CASES = {
     "tinylora-embedding-drawn": tiny({"r": 4, "u": 16, "save_projection": False, "target_modules": ["embed_tokens", "v_proj", "lm_head"]}, "qwen2",
                                      copies=("base_layer.weight",), more=("embed_tokens.tinylora_P",)),
 }
-
-
-@pytest.fixture(params=CASES)
-def case(request) -> Case:
-    return CASES[request.param]
-
-
-def test_peftkit_reads(case, bases, tmp_path):  # noqa: F811
-    methods.reads(case, bases(case.model), tmp_path)
-
-
-def test_peft_reads(case, bases, tmp_path):  # noqa: F811
-    methods.writes(case, bases(case.model), tmp_path)
-
-
-def test_same_losses(case, bases, tmp_path):  # noqa: F811
-    methods.trains(case, bases(case.model), tmp_path)
-
-
-def test_merge(case, bases, tmp_path):  # noqa: F811
-    methods.merges(case, bases(case.model), tmp_path)

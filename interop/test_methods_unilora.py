@@ -1,9 +1,8 @@
 """Uni-LoRA, whose file does not say which number is taken where, against Hugging Face PEFT: files, logits, losses, merges."""
 
-import pytest
 from peft import UniLoraConfig
 
-from peers import methods
+from peers.checks import test_merge, test_peft_reads, test_peftkit_reads, test_same_losses  # noqa: F401
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
 #: Every layer of PEFT's state repeats the vector; files hold it once.
@@ -15,24 +14,3 @@ CASES = {
     "unilora-long": Case(UniLoraConfig, {"r": 3, "theta_d_length": 40000, "init_theta_d_bound": 0.3, "proj_seed": 2**33}, lr=1e-3, unsaved=SHARED),
     "unilora-gpt2": Case(UniLoraConfig, {"r": 4}, "gpt2", fill=3.0, noise=0.1, unsaved=SHARED),
 }
-
-
-@pytest.fixture(params=CASES)
-def case(request) -> Case:
-    return CASES[request.param]
-
-
-def test_peftkit_reads(case, bases, tmp_path):  # noqa: F811
-    methods.reads(case, bases(case.model), tmp_path)
-
-
-def test_peft_reads(case, bases, tmp_path):  # noqa: F811
-    methods.writes(case, bases(case.model), tmp_path)
-
-
-def test_same_losses(case, bases, tmp_path):  # noqa: F811
-    methods.trains(case, bases(case.model), tmp_path)
-
-
-def test_merge(case, bases, tmp_path):  # noqa: F811
-    methods.merges(case, bases(case.model), tmp_path)

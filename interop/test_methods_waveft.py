@@ -6,6 +6,7 @@ from peft import WaveFTConfig
 from peft.tuners.waveft.wavelet import _WAVELET_COEFFS, Wavelet
 
 from peers import methods, models, peftkit
+from peers.checks import test_merge, test_peft_reads, test_peftkit_reads, test_same_losses  # noqa: F401
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
 
@@ -29,27 +30,6 @@ CASES = {
     "waveft-gpt2-no-transform": case_of({"use_idwt": False}, "gpt2"),
     "waveft-biases": case_of({"bias": "waveft_only"}, "gpt2"),
 }
-
-
-@pytest.fixture(params=CASES)
-def case(request) -> Case:
-    return CASES[request.param]
-
-
-def test_peftkit_reads(case, bases, tmp_path):  # noqa: F811
-    methods.reads(case, bases(case.model), tmp_path)
-
-
-def test_peft_reads(case, bases, tmp_path):  # noqa: F811
-    methods.writes(case, bases(case.model), tmp_path)
-
-
-def test_same_losses(case, bases, tmp_path):  # noqa: F811
-    methods.trains(case, bases(case.model), tmp_path)
-
-
-def test_merge(case, bases, tmp_path):  # noqa: F811
-    methods.merges(case, bases(case.model), tmp_path)
 
 
 @pytest.mark.parametrize("wavelet", [name for name in _WAVELET_COEFFS if name not in ("coif4", "coif5")])
