@@ -132,15 +132,15 @@ def made(tmp_path_factory):
     return get
 
 
-def tuned(model, kind, task, noise=True, **more):
-    """A PEFT model with a fresh prompt, its numbers seeded by their names; without noise as PEFT begins it."""
+def tuned(model, kind, task, filled=True, **more):
+    """A PEFT model with a fresh prompt, its numbers seeded by their names; as PEFT begins it unless filled."""
     cls, keys = KINDS[kind]
     config = cls(task_type=task, **({} if kind == "adaption" else {"num_virtual_tokens": TOKENS}), **{**keys, **more})
     torch.manual_seed(0)
     got = peft.get_peft_model(model, config)
     with torch.no_grad():
         for name, p in got.named_parameters():
-            if p.requires_grad and noise:
+            if p.requires_grad and filled:
                 noise = torch.randn(p.shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))
                 if "modules_to_save" in name or "mlp_head" in name or "transform" in name or "lstm" in name:
                     p.add_(0.05 * noise)
@@ -250,7 +250,7 @@ def test_same_losses(made, tmp_path, kind, name):
     """Ten steps from the same adapter on the same batches: loss, learning rate and gradient norm."""
     folder, base = made(name)
     task = MODELS[name][2]
-    got = tuned(base(), kind, task, noise=kind != "cpt").train()  # CPT measures changes from where it began, and its file has their sum
+    got = tuned(base(), kind, task, filled=kind != "cpt").train()  # CPT measures changes from where it began, and its file has their sum
     start, out = tmp_path / "start", tmp_path / "out"
     got.save_pretrained(start)
     with_encoder(got, start)

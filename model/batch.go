@@ -30,6 +30,9 @@ type Batch struct {
 	// Source is what the encoder of an encoder-decoder model reads: as many
 	// sequences as this batch, whose own rows are the decoder's.
 	Source *Batch
+	// Last, when larger than those of Pos, is the last position of the texts that these
+	// rows are a part of: some rotary tables go by the length (longrope).
+	Last int32
 	// Cache, when set, holds the keys and values of the tokens before this
 	// batch's one sequence and receives this batch's.
 	Cache *Cache
@@ -62,10 +65,11 @@ type Rows struct {
 }
 
 // extraLabels are rows of the stack beside what they should predict and the weight of
-// that in the loss.
+// that in the loss, where each counts for times labels.
 type extraLabels struct {
 	rows, labels []int32
 	weights      []float32
+	times        int
 }
 
 // Continues reports whether a cache already holds what lies before these rows:
@@ -147,11 +151,22 @@ func (r *Rows) Label(labels []int32, weights []float32) {
 			}
 		}
 	}
+	r.extra.times = 1
 }
 
 // States returns the rows of a finished stack for a token task.
 func (r *Rows) States(x *nn.Var) *States {
-	return &States{X: x, Own: r.own, lead: r.lead, rows: r}
+	s := &States{X: x, Own: r.own, extra: r.extra}
+	if r.lead > 0 {
+		for _, sp := range r.Batch.Seqs {
+			before := int32(-1)
+			if sp.End > sp.Start {
+				before = r.own[sp.Start] - 1
+			}
+			s.before = append(s.before, before)
+		}
+	}
+	return s
 }
 
 // States is what a network hands to its head.
@@ -161,8 +176,30 @@ type States struct {
 	// Own lists the row of each token of the batch, nil when the rows are the tokens.
 	Own []int32
 
-	lead int
-	rows *Rows
+	before []int32 // the row before each sequence's first token, nil when there is none
+	extra  extraLabels
+}
+
+// Behind returns the states of texts that stand behind rows which all of them share and
+// which were run once: shared is of a batch of these rows alone. Their last row predicts
+// the first token of each text, and they should predict labels as in [Rows.Label], once
+// for each text.
+func (s *States) Behind(t *nn.Tape, shared *States, b *Batch, labels []int32, weights []float32) *States {
+	tokens := s.X.Rows
+	out := &States{X: nn.Concat(t, s.X, shared.X), extra: extraLabels{times: len(b.Seqs)}}
+	for i := range tokens {
+		out.Own = append(out.Own, int32(i))
+	}
+	for range b.Seqs {
+		out.before = append(out.before, int32(out.X.Rows-1))
+	}
+	for i, l := range labels {
+		if l >= 0 {
+			out.extra.rows, out.extra.labels = append(out.extra.rows, int32(tokens+i)), append(out.extra.labels, l)
+			out.extra.weights = append(out.extra.weights, weights[i]*float32(len(b.Seqs)))
+		}
+	}
+	return out
 }
 
 // labelled returns the rows that have labels beside the labels: with rows before
@@ -177,13 +214,13 @@ func (s *States) labelled(t *nn.Tape, b *Batch) (*nn.Var, []int32) {
 
 // labels is labelled with the numbers of the rows.
 func (s *States) labels(b *Batch) (rows, labels []int32) {
-	if s.lead == 0 || b.First == nil {
+	if s.before == nil || b.First == nil {
 		return s.Own, b.Labels
 	}
 	rows, labels = slices.Clone(s.Own), slices.Clone(b.Labels)
-	for i, sp := range b.Seqs {
-		if sp.End > sp.Start && b.First[i] >= 0 {
-			rows, labels = append(rows, s.Own[sp.Start]-1), append(labels, b.First[i])
+	for i, row := range s.before {
+		if row >= 0 && b.First[i] >= 0 {
+			rows, labels = append(rows, row), append(labels, b.First[i])
 		}
 	}
 	return rows, labels
@@ -191,14 +228,15 @@ func (s *States) labels(b *Batch) (rows, labels []int32) {
 
 // loss is the cross-entropy of what is labelled, extra labels included.
 func (s *States) loss(t *nn.Tape, b *Batch, head *nn.LinearLayer, gradScale float32) (sum float64, n int) {
-	if s.Own == nil || s.rows == nil || len(s.rows.extra.rows) == 0 {
+	if s.Own == nil || len(s.extra.rows) == 0 {
 		x, labels := s.labelled(t, b)
 		return nn.CrossEntropy(t, x, head, labels, gradScale)
 	}
-	e := s.rows.extra
+	e := s.extra
 	rows, labels := s.labels(b)
 	weights := append(slices.Repeat([]float32{1}, len(rows)), e.weights...)
-	return nn.WeightedCrossEntropy(t, nn.GatherRows(t, s.X, slices.Concat(rows, e.rows)), head, slices.Concat(labels, e.labels), weights, gradScale)
+	sum, n = nn.WeightedCrossEntropy(t, nn.GatherRows(t, s.X, slices.Concat(rows, e.rows)), head, slices.Concat(labels, e.labels), weights, gradScale)
+	return sum, n + (e.times-1)*len(e.rows)
 }
 
 // Labelled runs the network and returns the rows that b's labels are about beside

@@ -295,6 +295,7 @@ type Model struct {
 
 	reserved int
 	terms    []func(t *nn.Tape, b *Batch, gradScale float32) float64
+	arounds  int
 	plain    func(t *nn.Tape, b *Batch) *States // Run, while a method is around it
 }
 
@@ -306,7 +307,11 @@ func (m *Model) Around(f func(t *nn.Tape, b *Batch, next func(*nn.Tape, *Batch) 
 		m.plain = next
 	}
 	m.Run = func(t *nn.Tape, b *Batch) *States { return f(t, b, next) }
+	m.arounds++
 }
+
+// Arounds is the number of functions around the network.
+func (m *Model) Arounds() int { return m.arounds }
 
 // Reserved is what Reserve has taken away.
 func (m *Model) Reserved() int { return m.reserved }
@@ -394,7 +399,7 @@ func (m *Model) AddLoss(f func(t *nn.Tape, b *Batch, gradScale float32) float64)
 func (m *Model) Detach() {
 	m.MaxPositions += m.reserved
 	m.reserved, m.Tasks, m.WholeText, m.ExtraLabels = 0, 0, false, 0
-	m.terms = nil
+	m.terms, m.arounds = nil, 0
 	if m.plain != nil {
 		m.Run, m.plain = m.plain, nil
 	}

@@ -161,7 +161,7 @@ func (n *network) run(t *nn.Tape, b *model.Batch) *model.States {
 	if c.Variant.AttnScale != 0 {
 		spec.Scale = float32(c.Variant.AttnScale)
 	}
-	last := int32(0)
+	last := b.Last
 	for _, p := range in.Pos {
 		last = max(last, p)
 	}

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 
 	"github.com/peftkit/peftkit/model"
-	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/peft/prompts"
 )
@@ -79,11 +78,7 @@ func attach(a *prompts.Adapter) error {
 	e := a.Encoder.(*contextEmbedding)
 	e.ready = true
 	a.Model.ExtraLabels += e.labelled
-	if err := prompts.AttachRows(a); err != nil {
-		return err
-	}
-	a.Model.Inputs[0].Hook(func(_ *nn.Tape, r *model.Rows) { r.Label(e.labels, e.weights) })
-	return nil
+	return prompts.AttachLabelledRows(a, func() ([]int32, []float32) { return e.labels, e.weights })
 }
 
 func wrap(a *prompts.Adapter, fresh bool) peft.Adapter {

@@ -1,6 +1,7 @@
 package prompttuning_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -115,5 +116,63 @@ func TestRefuses(t *testing.T) {
 	} {
 		_, err := prompttuning.Method.New(build(t, testmodel.Default(), model.Options{}), o, 1)
 		require.ErrorIs(t, err, peft.ErrConfig, name)
+	}
+}
+
+// For several texts the rows are run once, with the losses and gradients of the texts one by one; beside
+// another method that puts rows there they stand before each.
+func TestRowsRunOnce(t *testing.T) {
+	b := &model.Batch{
+		Tokens: []int32{3, 9, 14, 7, 20, 5, 6}, Pos: []int32{0, 1, 2, 3, 0, 1, 2}, Seqs: []nn.Span{{Start: 0, End: 4}, {Start: 4, End: 7}},
+		Labels: []int32{9, 14, -100, 20, 5, 6, 8}, First: []int32{3, -100},
+	}
+	one := func(i int) *model.Batch {
+		s := b.Seqs[i]
+		out := model.Sequence(b.Tokens[s.Start:s.End], 0)
+		out.Labels, out.First = b.Labels[s.Start:s.End], b.First[i:i+1]
+		return out
+	}
+	for name, s := range map[string]testmodel.Source{"llama": testmodel.Default(), "gpt2": testmodel.GPT2(), "gemma2": testmodel.Gemma2(), "qwen3": testmodel.Qwen3(), "phi3": testmodel.Phi3()} {
+		for _, crowded := range []bool{false, true} {
+			m := build(t, s, model.Options{})
+			ad, err := prompttuning.Method.New(m, peft.Options{"virtual-tokens": 5}, 1)
+			require.NoError(t, err)
+			lead := 5
+			if crowded {
+				_, err := prompttuning.Method.New(m, peft.Options{"virtual-tokens": 2}, 2)
+				require.NoError(t, err)
+				lead = 7
+			}
+			rows := 0
+			m.Attentions[0].Wrap(func(t *nn.Tape, q, k, v *nn.Var, s nn.AttnSpec, next func(*nn.Tape, *nn.Var, *nn.Var, *nn.Var, nn.AttnSpec) *nn.Var) *nn.Var {
+				rows += q.Rows
+				return next(t, q, k, v, s)
+			})
+			run := func(batches ...*model.Batch) (loss float64, labels int, grad []float32) {
+				rows = 0
+				p := ad.Params()[0]
+				p.ZeroGrad()
+				for _, b := range batches {
+					tape := nn.NewTape()
+					tape.Train = true
+					sum, n := m.Loss(tape, b, 1)
+					tape.Backward()
+					loss, labels = loss+sum, labels+n
+					tape.Close()
+				}
+				return loss, labels, slices.Clone(p.V.Grad) // which adds up
+			}
+			want, n, grad := run(one(0), one(1))
+			require.Equal(t, 7+2*lead, rows)
+			got, same, all := run(b)
+			if crowded {
+				require.Equal(t, 7+2*lead, rows, "%s: rows of both", name)
+			} else {
+				require.Equal(t, 7+lead, rows, "%s: once", name)
+			}
+			require.Equal(t, n, same)
+			require.InDelta(t, want, got, 1e-4, name)
+			require.InDeltaSlice(t, grad, all, 1e-4, name)
+		}
 	}
 }
