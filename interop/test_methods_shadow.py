@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from peft import ShadowConfig
+from peft import ShadowConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
@@ -130,11 +130,30 @@ def test_generate(name, bases, tmp_path):
     assert len(wrote) > 3
 
 
-def test_another_network(bases, tmp_path):
-    """A shadow network of a folder is refused by name."""
+@pytest.mark.parametrize("name, network", [("mistral", "llama"), ("llama", "qwen3"), ("gpt2", "gpt2"), ("mistral", "gpt2")])
+def test_another_network(name, network, bases, tmp_path):
+    """A shadow network that begins as a model of a folder; its embeddings are saved and not trained."""
+    targets = {"llama": {"target_modules": LLAMA}, "gpt2": {"target_modules": GPT2}}.get(name, {})
+    case = of(name, shadow_model=str(bases(network)), **targets)
+    (tmp_path / "reads").mkdir()
+    methods.reads(case, bases(name), tmp_path / "reads")
+    test_same_losses(case, bases, tmp_path)
+    out = tmp_path / "ours"
+    peftkit.run("train", "-m", bases(name), "-d", methods.texts(tmp_path / "data.jsonl"), "-o", out, "--max-steps", 1, "--lr", 1e-12, "--save-steps", 0, "--val-split", 0,
+                *case.flags())
+    torch.manual_seed(0)
+    get_peft_model(models.load(bases(name)), case.build()).save_pretrained(tmp_path / "fresh")
+    mine, theirs = load_file(out / "adapter_model.safetensors"), load_file(tmp_path / "fresh" / "adapter_model.safetensors")
+    compare.keys("tensors", mine, theirs)
+    for key in (k for k in mine if "shadow_backbone" in k):
+        compare.close(key, mine[key], theirs[key], 1e-6)
+
+
+def test_a_network_that_is_not_here(bases, tmp_path):
+    """The name of a hub is no folder."""
     case, folder = CASES["mistral"], bases("mistral")
     methods.filled(case, folder, tmp_path)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps({**config, "shadow_model": "some/model"}))
-    with pytest.raises(peftkit.Failed, match="shadow_model"):
+    with pytest.raises(peftkit.Failed, match="shadow_model has to be"):
         peftkit.logits(folder, [5, 6, 7], tmp_path)

@@ -19,6 +19,7 @@ type adapter struct {
 	c      *config
 	model  *model.Model
 	params []*nn.Param
+	frozen []*nn.Param // saved and not trained: the embeddings of a network that was loaded
 
 	mirror     *model.Model
 	projection *nn.Param       // [hidden size, that of the mirror], nil when they are equal
@@ -72,8 +73,8 @@ func build(cfg *peft.Config, m *model.Model) (*adapter, error) {
 	if err := a.choose(); err != nil {
 		return nil, err
 	}
-	if err := a.makeMirror(); err != nil {
-		return nil, err
+	if err := a.makeNetwork(); err != nil {
+		return nil, fmt.Errorf("the shadow network: %w", err)
 	}
 	if err := a.makeHead(); err != nil {
 		return nil, err
@@ -136,18 +137,39 @@ func (a *adapter) network(name string, d, width int) *network {
 	return n
 }
 
-// makeMirror builds the shadow network, trainable.
-func (a *adapter) makeMirror() error {
-	ck, err := a.model.Checkpoint.Mirror(model.Sizes{Layers: or(a.c.Layers, 1), Hidden: or(a.c.Hidden, 0), Heads: or(a.c.Heads, 0), Intermediate: or(a.c.Intermediate, 0)})
+// open returns the checkpoint of the shadow network.
+func (a *adapter) open() (*model.Checkpoint, error) {
+	if a.c.Model == mirror {
+		return a.model.Checkpoint.Mirror(model.Sizes{Layers: or(a.c.Layers, 1), Hidden: or(a.c.Hidden, 0), Heads: or(a.c.Heads, 0), Intermediate: or(a.c.Intermediate, 0)})
+	}
+	ck, err := model.Open(a.c.Model)
 	if err != nil {
-		return fmt.Errorf("the shadow network: %w", err)
+		return nil, fmt.Errorf("shadow_model has to be %q or a model that is here: %w: %w", mirror, err, peft.ErrConfig)
+	}
+	return ck, nil
+}
+
+// makeNetwork builds the shadow network, trainable.
+func (a *adapter) makeNetwork() error {
+	ck, err := a.open()
+	if err != nil {
+		return err
+	}
+	if a.c.Model != mirror {
+		defer ck.Close() // all that is used of it is in memory then
 	}
 	if a.mirror, err = model.Build(ck, model.Options{}); err != nil {
-		return fmt.Errorf("the shadow network: %w", err)
+		return err
+	}
+	switch task := a.mirror.Options.Task; {
+	case len(a.mirror.Blocks) == 0 || task == model.SequenceClassification || task == model.TokenClassification:
+		return tuner.Invalid("shadow_model %s is no decoder that writes text", a.c.Model)
+	case a.mirror.VocabSize < a.model.VocabSize:
+		return tuner.Invalid("shadow_model %s knows %d tokens, the model %d", a.c.Model, a.mirror.VocabSize, a.model.VocabSize)
 	}
 	a.mirror.Head = nil
 	in := a.mirror.Inputs[0]
-	shares := a.c.Share && a.mirror.HiddenSize == a.model.HiddenSize
+	shares := a.c.Share && a.c.Model == mirror && a.mirror.HiddenSize == a.model.HiddenSize
 	for _, mod := range a.mirror.Modules {
 		switch {
 		case mod.Output:
@@ -159,6 +181,11 @@ func (a *adapter) makeMirror() error {
 		default:
 			for _, p := range peft.WholeModule(mod) {
 				p.Name = backbone + bare(strings.TrimPrefix(p.Name, peft.Prefix))
+				if a.c.Model != mirror && mod.Embedding == in.Embedding {
+					p.V.Needs = false
+					a.frozen = append(a.frozen, p)
+					continue
+				}
 				a.params = append(a.params, p)
 			}
 		}
@@ -194,7 +221,7 @@ func (a *adapter) Params() []*nn.Param { return a.params }
 // Export implements peft.Exporter.
 func (a *adapter) Export() ([]formats.OutTensor, error) {
 	var out []formats.OutTensor
-	for _, p := range a.params {
+	for _, p := range slices.Concat(a.params, a.frozen) {
 		out = append(out, peft.OutParam(p))
 	}
 	if u := a.unused; u != nil {

@@ -2,13 +2,14 @@
 // small trained network of the model's own kind reads the text beside the frozen one, and
 // what it makes of a token goes along with the residual stream: each block is told how far
 // the two are apart, and moves the shadow by a gate. Files, sizes and start are those of
-// Hugging Face PEFT's SHADOW with a shadow_model of "mirror".
+// Hugging Face PEFT's SHADOW.
 package shadow
 
 import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"github.com/peftkit/peftkit/formats"
@@ -43,7 +44,8 @@ func (method) Info() peft.Info {
 			{Key: "shadow_alpha", Default: 0.1, Doc: "strength of it"},
 			{Key: "shadow_dropout", Flag: "dropout", Default: 0.2, Doc: "dropout of what it is made of"},
 			{Key: "update_hidden_size", Doc: "width of the networks that move the shadow (default: r)"},
-			{Key: "shadow_num_hidden_layers", Default: 1, Doc: "layers of the shadow network"},
+			{Key: "shadow_model", Default: mirror, Doc: "mirror makes a small network like the model, anything else is the folder of one to begin with, whose embeddings stay"},
+			{Key: "shadow_num_hidden_layers", Doc: "layers of a mirror (default 1)"},
 			{Key: "shadow_hidden_size", Doc: "its hidden size (default: the model's; another one gives it embeddings of its own)"},
 			{Key: "shadow_num_attention_heads", Doc: "its attention heads (default: the model's)"},
 			{Key: "shadow_intermediate_size", Doc: "width of its feed-forward blocks (default: the model's)"},
@@ -86,9 +88,10 @@ func readConfig(cfg *peft.Config) (*config, error) {
 			return nil, tuner.Invalid("%s is %d, expected 1 to %d", key, *v, 1<<16)
 		}
 	}
+	own := c.Layers != nil || c.Hidden != nil || c.Heads != nil || c.Intermediate != nil
 	switch {
-	case c.Model != mirror:
-		return nil, tuner.Invalid("shadow_model is %.60q: this peftkit makes the shadow network like the model, which is %q; it does not load another one", c.Model, mirror)
+	case c.Model != mirror && own:
+		return nil, tuner.Invalid("shadow_model is %.60q, which has sizes of its own: leave out shadow_num_hidden_layers, shadow_hidden_size, shadow_num_attention_heads and shadow_intermediate_size", c.Model)
 	case !(c.Dropout >= 0 && c.Dropout < 1):
 		return nil, tuner.Invalid("shadow_dropout is %g, expected 0 or more and below 1", c.Dropout)
 	case !(c.Auxiliary >= 0):
@@ -111,7 +114,6 @@ func (mt method) New(m *model.Model, o peft.Options, seed uint64) (peft.Adapter,
 	if err != nil {
 		return nil, err
 	}
-	cfg.Set("shadow_model", mirror)
 	a, err := build(cfg, m)
 	if err != nil {
 		return nil, err
@@ -142,7 +144,7 @@ func (mt method) Load(m *model.Model, f *formats.Adapter, scale float32) (peft.A
 			set.Take(a.unused.Name)
 		}
 	}
-	if err := set.Fill(a.params...); err != nil {
+	if err := set.Fill(slices.Concat(a.params, a.frozen)...); err != nil {
 		return nil, err
 	}
 	a.attach(scale)
@@ -154,7 +156,7 @@ func (mt method) Load(m *model.Model, f *formats.Adapter, scale float32) (peft.A
 func (a *adapter) draw(rng *rand.Rand) error {
 	for _, mod := range a.mirror.Modules {
 		w := mod.Weight()
-		if w.P == nil {
+		if w.P == nil || a.c.Model != mirror {
 			continue
 		}
 		switch {

@@ -154,6 +154,8 @@ func TestRefuses(t *testing.T) {
 		{"r is 0", peft.Options{"r": 0}},
 		{"shadow_hidden_size is 0", peft.Options{"shadow_hidden_size": 0}},
 		{"shadow_dropout is 1", peft.Options{"shadow_dropout": 1}},
+		{"leave out", peft.Options{"shadow_model": "x", "shadow_hidden_size": 16}},
+		{"shadow_model has to be", peft.Options{"shadow_model": "x"}},
 		{"auxiliary_loss_weight is -1", peft.Options{"auxiliary_loss_weight": -1}},
 	} {
 		_, err := shadow.Method.New(build(t, testmodel.Default(), model.Options{}), c.o, 1)
