@@ -29,8 +29,9 @@ func AttachLabelledRows(a *Adapter, predicts func() (labels []int32, weights []f
 //
 // What a decoder computes for them does not depend on the text behind. For a batch of
 // several texts they are run once, alone, and their keys and values stand before those of
-// every text: the same numbers for less. That is left where another method would see
-// other rows than with the rows inserted before each text.
+// every text: the same numbers for less (the base's dropout is drawn once for them then).
+// That is left where another method would see other rows than with the rows inserted
+// before each text.
 type leading struct {
 	a        *Adapter
 	predicts func() (labels []int32, weights []float32)

@@ -21,8 +21,8 @@ type adapter struct {
 	params []*nn.Param
 	frozen []*nn.Param // saved and not trained: the embeddings of a network that was loaded
 
-	mirror     *model.Model
-	projection *nn.Param       // [hidden size, that of the mirror], nil when they are equal
+	net        *model.Model    // the shadow network
+	projection *nn.Param       // [hidden size, that of net], nil when they are equal
 	head       *nn.LinearLayer // of the shadow's own loss when the model's is not used
 	sites      []*site
 	unused     *unused
@@ -34,11 +34,11 @@ type adapter struct {
 type site struct {
 	at              *model.Block
 	down, up        *nn.Param // [r, hidden size] and [hidden size, r]
-	transform, gate *network
+	transform, gate *mlp
 }
 
-// network is two linear layers with GELU between them.
-type network struct{ weights, biases []*nn.Param }
+// mlp is two linear layers with GELU between them.
+type mlp struct{ weights, biases []*nn.Param }
 
 // unused is the table of embeddings that PEFT leaves in the file although the model's
 // is read: it only knows how to take off embed_tokens, which GPT-2's is not called.
@@ -60,7 +60,7 @@ const (
 	head       = "base_model.shadow_head.default."
 )
 
-// build makes the mirror and declares all parameters.
+// build makes the shadow network and declares all parameters.
 func build(cfg *peft.Config, m *model.Model) (*adapter, error) {
 	c, err := readConfig(cfg)
 	if err != nil {
@@ -116,7 +116,7 @@ func (a *adapter) choose() error {
 		name := peft.Prefix + b.Path + ".shadow_"
 		s := &site{at: b, down: a.param(name+"down.default.weight", a.c.R, d), up: a.param(name+"up.default.weight", d, a.c.R)}
 		width := or(a.c.Update, a.c.R)
-		s.transform, s.gate = a.network(name+"update_transform.default.", d, width), a.network(name+"update_gate.default.", d, width)
+		s.transform, s.gate = a.mlp(name+"update_transform.default.", d, width), a.mlp(name+"update_gate.default.", d, width)
 		a.sites = append(a.sites, s)
 	}
 	if len(a.sites) == 0 {
@@ -125,8 +125,8 @@ func (a *adapter) choose() error {
 	return nil
 }
 
-func (a *adapter) network(name string, d, width int) *network {
-	n := &network{}
+func (a *adapter) mlp(name string, d, width int) *mlp {
+	n := &mlp{}
 	for _, l := range []struct {
 		place   string
 		out, in int
@@ -158,19 +158,19 @@ func (a *adapter) makeNetwork() error {
 	if a.c.Model != mirror {
 		defer ck.Close() // all that is used of it is in memory then
 	}
-	if a.mirror, err = model.Build(ck, model.Options{}); err != nil {
+	if a.net, err = model.Build(ck, model.Options{}); err != nil {
 		return err
 	}
-	switch task := a.mirror.Options.Task; {
-	case len(a.mirror.Blocks) == 0 || task == model.SequenceClassification || task == model.TokenClassification:
+	switch task := a.net.Options.Task; {
+	case len(a.net.Blocks) == 0 || task == model.SequenceClassification || task == model.TokenClassification:
 		return tuner.Invalid("shadow_model %s is no decoder that writes text", a.c.Model)
-	case a.mirror.VocabSize < a.model.VocabSize:
-		return tuner.Invalid("shadow_model %s knows %d tokens, the model %d", a.c.Model, a.mirror.VocabSize, a.model.VocabSize)
+	case a.net.VocabSize < a.model.VocabSize:
+		return tuner.Invalid("shadow_model %s knows %d tokens, the model %d", a.c.Model, a.net.VocabSize, a.model.VocabSize)
 	}
-	a.mirror.Head = nil
-	in := a.mirror.Inputs[0]
-	shares := a.c.Share && a.c.Model == mirror && a.mirror.HiddenSize == a.model.HiddenSize
-	for _, mod := range a.mirror.Modules {
+	a.net.Head = nil
+	in := a.net.Inputs[0]
+	shares := a.c.Share && a.c.Model == mirror && a.net.HiddenSize == a.model.HiddenSize
+	for _, mod := range a.net.Modules {
 		switch {
 		case mod.Output:
 		case shares && mod.Embedding == in.Embedding:
@@ -193,7 +193,7 @@ func (a *adapter) makeNetwork() error {
 	if shares {
 		in.Embedding = a.model.Inputs[0].Embedding
 	}
-	if n := a.mirror.HiddenSize; n != a.model.HiddenSize {
+	if n := a.net.HiddenSize; n != a.model.HiddenSize {
 		a.projection = a.param(projection+"weight", a.model.HiddenSize, n)
 	}
 	return nil
@@ -238,7 +238,7 @@ func (a *adapter) Config() (json.RawMessage, error) { return a.cfg.JSON() }
 
 // Summary implements peft.Adapter.
 func (a *adapter) Summary() string {
-	s := fmt.Sprintf("a shadow network of %d layers and %d features, rank %d at %d of %d blocks", a.mirror.Layers, a.mirror.HiddenSize, a.c.R, len(a.sites), len(a.model.Blocks))
+	s := fmt.Sprintf("a shadow network of %d layers and %d features, rank %d at %d of %d blocks", a.net.Layers, a.net.HiddenSize, a.c.R, len(a.sites), len(a.model.Blocks))
 	if len(a.cfg.ModulesToSave) > 0 {
 		s += fmt.Sprintf(", with %s trained in full", strings.Join(a.cfg.ModulesToSave, ", "))
 	}

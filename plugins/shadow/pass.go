@@ -19,9 +19,9 @@ func (a *adapter) attach(scale float32) {
 	a.model.Around(func(t *nn.Tape, b *model.Batch, next func(*nn.Tape, *model.Batch) *model.States) *model.States {
 		own := *b
 		if b.Cache != nil {
-			own.Cache = b.Cache.Beside(a.mirror)
+			own.Cache = b.Cache.Beside(a.net)
 		}
-		a.seed = a.mirror.Run(t, &own).X
+		a.seed = a.net.Run(t, &own).X
 		if a.projection != nil {
 			a.seed = nn.MatMulT(t, a.seed, a.projection.V)
 		}
@@ -73,7 +73,7 @@ func (a *adapter) update(t *nn.Tape, x *nn.Var, s *site) {
 	t.Discard(gate, away, step)
 }
 
-func (n *network) forward(t *nn.Tape, x *nn.Var) *nn.Var {
+func (n *mlp) forward(t *nn.Tape, x *nn.Var) *nn.Var {
 	for i, w := range n.weights {
 		x = nn.AddRow(t, nn.MatMulT(t, x, w.V), nn.View(t, n.biases[i].V, 1, w.V.Rows))
 		if i == 0 {

@@ -154,7 +154,7 @@ func (mt method) Load(m *model.Model, f *formats.Adapter, scale float32) (peft.A
 // draw begins as PEFT does: the network as transformers begins one, linear layers as
 // torch does, what is added at zero.
 func (a *adapter) draw(rng *rand.Rand) error {
-	for _, mod := range a.mirror.Modules {
+	for _, mod := range a.net.Modules {
 		w := mod.Weight()
 		if w.P == nil || a.c.Model != mirror {
 			continue
@@ -168,7 +168,7 @@ func (a *adapter) draw(rng *rand.Rand) error {
 				}
 			}
 		default:
-			sigma, err := a.mirror.Family.(model.Mirrorer).Deviation(a.mirror.Config, mod.Path+".weight")
+			sigma, err := a.net.Family.(model.Mirrorer).Deviation(a.net.Config, mod.Path+".weight")
 			if err != nil {
 				return err
 			}
@@ -191,7 +191,7 @@ func (a *adapter) draw(rng *rand.Rand) error {
 		if !a.c.Init {
 			uniform(s.up, s.up.V.Cols)
 		}
-		for _, n := range []*network{s.transform, s.gate} {
+		for _, n := range []*mlp{s.transform, s.gate} {
 			for i, w := range n.weights {
 				uniform(w, w.V.Cols)
 				uniform(n.biases[i], w.V.Cols)
