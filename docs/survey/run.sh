@@ -77,7 +77,7 @@ decoders() {
     fi
   done
   table instructions-decoders instructions none,lora,cartridge,cpt,shadow,xlora "${instructions[@]}" --lr lora=6e-4 --lr cpt=1e-2 \
-    --set cpt.opt_projection_epsilon=3 --set xlora.adapters="$PWD/half-1,$PWD/half-2"
+    --set cpt.opt_projection_epsilon=3 --set xlora.adapters=half-1,half-2
 }
 
 # Compacter with more to learn from.
