@@ -79,6 +79,7 @@ METHODS = {
                           "opt_weighted_loss_type": "decay", "opt_loss_decay_factor": 0.95, "opt_projection_epsilon": 0.2}),
     "p-tuning": ("PromptEncoderConfig", {"num_virtual_tokens": 20, "encoder_hidden_size": 384}),
     "multitask-prompt-tuning": ("MultitaskPromptTuningConfig", {"num_virtual_tokens": 20, "num_tasks": 1, "num_ranks": 1}),
+    "xlora": ("XLoraConfig", {"hidden_size": HIDDEN}),
     "adaption-prompt": ("AdaptionPromptConfig", {"adapter_len": 20, "adapter_layers": 6}),
 }
 #: Methods of peftkit that PEFT does not have, beside LoRA alone.
@@ -95,12 +96,12 @@ OWN = {
     "full": {},
 }
 #: Methods whose configuration has no target_modules.
-PROMPTS = {"prompt-tuning", "prefix-tuning", "cartridge", "cpt", "shadow", "p-tuning", "multitask-prompt-tuning", "adaption-prompt"}
+PROMPTS = {"prompt-tuning", "prefix-tuning", "cartridge", "cpt", "shadow", "xlora", "p-tuning", "multitask-prompt-tuning", "adaption-prompt"}
 #: LoRA under other names or with another optimizer: the same work in each step.
 SAME_WORK = {"rslora", "pissa", "olora", "loraplus", "lora-fa", "eva", "loftq"}
 
-#: Not a method by itself: a classifier over other adapters, that have to be trained first.
-NOT_ALONE = {"xlora"}
+#: X-LoRA weighs adapters that exist: these lie beside the model.
+EXPERTS = ("expert-0", "expert-1")
 
 
 def options(method: str) -> dict:
@@ -114,7 +115,8 @@ def options(method: str) -> dict:
 
 
 def make(folder: Path) -> None:
-    """Writes the base model and its tokenizer."""
+    """Writes the base model, its tokenizer and X-LoRA's adapters."""
+    import peft
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -127,6 +129,9 @@ def make(folder: Path) -> None:
         max_position_embeddings=1024, tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=None)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    for name in EXPERTS:
+        base = LlamaForCausalLM.from_pretrained(folder, local_files_only=True)
+        peft.get_peft_model(base, peft.LoraConfig(task_type="CAUSAL_LM", r=16, target_modules=LINEAR, init_lora_weights=False)).save_pretrained(folder.parent / name)
 
 
 def peft_steps(model: Path, texts: Path, method: str, args) -> dict:
@@ -141,6 +146,8 @@ def peft_steps(model: Path, texts: Path, method: str, args) -> dict:
     base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True)
     base.config.use_cache = False
     kind, more = getattr(peft, METHODS[method][0]), {"task_type": "CAUSAL_LM", **options(method)}
+    if method == "xlora":
+        more["adapters"] = {str(i): str(model.parent / name) for i, name in enumerate(EXPERTS)}
     if method == "adalora":
         more["total_step"] = args.steps
     tuned = peft.get_peft_model(base, kind(**more))
@@ -218,8 +225,10 @@ def peftkit_steps(binary: Path, model: Path, texts: Path, out: Path, method: str
                "--max-steps", str(args.steps), "--schedule", "constant", "--warmup", "0", "--lr", "1e-4", "--weight-decay", "0", "--val-split", "0",
                "--save-steps", "0", "--no-packing", "--no-shuffle", "--threads", str(args.threads)]
     for key, value in options(method).items():
-        if method != "dora" or key != "use_dora":  # the method is that
+        if (method, key) not in {("dora", "use_dora"), ("xlora", "hidden_size")}:  # the method, and the model, are that
             command += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    if method == "xlora":
+        command += ["--set", "adapters=" + ",".join(str(model.parent / name) for name in EXPERTS)]
     code, told, err, peak = run(command, {})
     if code != 0:
         return {"error": err.strip()[-300:] or f"exit {code}"}
@@ -261,7 +270,7 @@ def known(binary: Path) -> list[str]:
     theirs = set(json.loads(subprocess.run(
         [sys.executable, "-c", "import json, peft; print(json.dumps([t.value for t in peft.PeftType]))"],
         capture_output=True, text=True, check=True).stdout.splitlines()[-1]))
-    missing = [n for n, t in types.items() if t in theirs and n not in {*METHODS, *SAME_WORK, *NOT_ALONE}]
+    missing = [n for n, t in types.items() if t in theirs and n not in {*METHODS, *SAME_WORK}]
     if missing:
         sys.exit(f"methods without a configuration here: {', '.join(missing)}")
     return [n for n in (*METHODS, *OWN) if n in types]

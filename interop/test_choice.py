@@ -11,7 +11,7 @@ from test_methods_poly import tasked  # noqa: F401 (a fixture)
 #: Options that fit a small model.
 SMALL = {"fourierft": {"n_frequency": 60}, "miss": {"r": 8}, "olora": {"r": 4}, "pissa": {"r": 4}, "psoft": {"r": 8}, "road": {"group_size": 8}, "shira": {"r": 3}, "c3a": {"block_size": 16}, "vblora": {"vector_length": 16},
          "adamss": {"r": 12}, "oft": {"oft_block_size": 8}, "waveft": {"n_frequency": 60}}
-LEFT_OUT = {"loftq", "eva", "bitfit", "ln-tuning", "unilora"}  # LoRA begun otherwise; of its own format; has no layers to leave; its file names no modules
+LEFT_OUT = {"loftq", "eva", "bitfit", "ln-tuning", "unilora", "shadow"}  # LoRA begun otherwise; of its own format; has no layers to leave; its file names no modules; its targets are blocks, see test_methods_shadow.py
 
 
 def chosen(folder):

@@ -30,6 +30,7 @@ def of(model: str, **options) -> Case:
 CASES = {
     "llama": of("llama", target_modules=LLAMA),
     "one-block": of("llama", target_modules=["layers.1"]),
+    "without-first": of("mistral", exclude_modules=["layers.0"]),
     "mistral": of("mistral"),
     "narrow": of("mistral", **NARROW),
     "fewer-heads": of("mistral", shadow_num_attention_heads=2),
