@@ -10,6 +10,7 @@ import (
 	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
+	"github.com/peftkit/peftkit/peft/prompts"
 	"github.com/peftkit/peftkit/peft/tuner"
 )
 
@@ -38,14 +39,13 @@ type site struct {
 }
 
 // mlp is two linear layers with GELU between them.
-type mlp struct{ weights, biases []*nn.Param }
+type mlp [2]*prompts.Linear
 
 // unused is the table of embeddings that PEFT leaves in the file although the model's
 // is read: it only knows how to take off embed_tokens, which GPT-2's is not called.
 type unused struct {
 	*nn.Weight
-	Name       string
-	rows, cols int
+	name string // in the file
 }
 
 var (
@@ -127,12 +127,11 @@ func (a *adapter) choose() error {
 
 func (a *adapter) mlp(name string, d, width int) *mlp {
 	n := &mlp{}
-	for _, l := range []struct {
+	for i, l := range []struct {
 		place   string
 		out, in int
 	}{{"0.", width, d}, {"2.", d, width}} {
-		n.weights = append(n.weights, a.param(name+l.place+"weight", l.out, l.in))
-		n.biases = append(n.biases, a.param(name+l.place+"bias", l.out))
+		n[i] = &prompts.Linear{W: a.param(name+l.place+"weight", l.out, l.in), B: a.param(name+l.place+"bias", l.out)}
 	}
 	return n
 }
@@ -175,8 +174,7 @@ func (a *adapter) makeNetwork() error {
 		case mod.Output:
 		case shares && mod.Embedding == in.Embedding:
 			if !strings.HasSuffix(mod.Path, ".embed_tokens") {
-				w := a.model.Inputs[0].Embedding.W
-				a.unused = &unused{w, backbone + bare(mod.Path) + ".weight", w.Out, w.In}
+				a.unused = &unused{a.model.Inputs[0].Embedding.W, backbone + bare(mod.Path) + ".weight"}
 			}
 		default:
 			for _, p := range peft.WholeModule(mod) {
@@ -225,7 +223,7 @@ func (a *adapter) Export() ([]formats.OutTensor, error) {
 		out = append(out, peft.OutParam(p))
 	}
 	if u := a.unused; u != nil {
-		p := nn.NewParam(u.Name, u.rows, u.cols)
+		p := nn.NewParam(u.name, u.Out, u.In)
 		copyTo(p, u.Weight)
 		out = append(out, peft.OutParam(p))
 	}

@@ -74,13 +74,7 @@ func (a *adapter) update(t *nn.Tape, x *nn.Var, s *site) {
 }
 
 func (n *mlp) forward(t *nn.Tape, x *nn.Var) *nn.Var {
-	for i, w := range n.weights {
-		x = nn.AddRow(t, nn.MatMulT(t, x, w.V), nn.View(t, n.biases[i].V, 1, w.V.Rows))
-		if i == 0 {
-			x = nn.Apply(t, x, nn.GELU)
-		}
-	}
-	return x
+	return n[1].Forward(t, nn.Apply(t, n[0].Forward(t, x), nn.GELU))
 }
 
 // auxiliary is the loss of the shadow network by itself: through the model's head, or

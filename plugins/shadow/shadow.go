@@ -16,6 +16,7 @@ import (
 	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
+	"github.com/peftkit/peftkit/peft/prompts"
 	"github.com/peftkit/peftkit/peft/tuner"
 )
 
@@ -140,8 +141,8 @@ func (mt method) Load(m *model.Model, f *formats.Adapter, scale float32) (peft.A
 		return nil, err
 	}
 	if a.unused != nil { // a table that PEFT keeps and does not read
-		if t := set.Peek(a.unused.Name); t != nil && len(t.Shape) == 2 && t.Shape[0] == a.unused.rows && t.Shape[1] == a.unused.cols {
-			set.Take(a.unused.Name)
+		if t := set.Peek(a.unused.name); t != nil && slices.Equal(t.Shape, []int{a.unused.Out, a.unused.In}) {
+			set.Take(a.unused.name)
 		}
 	}
 	if err := set.Fill(slices.Concat(a.params, a.frozen)...); err != nil {
@@ -172,9 +173,7 @@ func (a *adapter) draw(rng *rand.Rand) error {
 			if err != nil {
 				return err
 			}
-			for i := range w.P.V.Data {
-				w.P.V.Data[i] = float32(sigma * rng.NormFloat64())
-			}
+			prompts.Normal(rng, w.P.V.Data, sigma)
 			if mod.Embedding != nil {
 				if row := mod.Embedding.PaddingRow(); row >= 0 {
 					clear(w.P.V.Mat().Row(int(row)))
@@ -182,20 +181,18 @@ func (a *adapter) draw(rng *rand.Rand) error {
 			}
 		}
 	}
-	uniform := func(p *nn.Param, in int) { tuner.Uniform(p.V.Data, 1/math.Sqrt(float64(in)), rng.Float64) }
+	uniform := func(p *nn.Param) { prompts.Uniform(rng, p.V.Data, 1/math.Sqrt(float64(p.V.Cols))) }
 	if a.projection != nil {
-		uniform(a.projection, a.projection.V.Cols)
+		uniform(a.projection)
 	}
 	for _, s := range a.sites {
-		uniform(s.down, s.down.V.Cols)
+		uniform(s.down)
 		if !a.c.Init {
-			uniform(s.up, s.up.V.Cols)
+			uniform(s.up)
 		}
 		for _, n := range []*mlp{s.transform, s.gate} {
-			for i, w := range n.weights {
-				uniform(w, w.V.Cols)
-				uniform(n.biases[i], w.V.Cols)
-			}
+			n[0].Init(rng)
+			n[1].Init(rng)
 		}
 	}
 	if a.head != nil { // a copy of the model's
