@@ -147,13 +147,18 @@ func (e *encoder) chat(msgs []Message, context int) (Example, bool, error) {
 		return Example{}, false, errNoTemplate
 	}
 	if e.o.TrainOn == Everything {
-		text, err := e.tmpl.Render(msgs, false)
+		text, err := e.tmpl.Render(chat.Talk(msgs...), false)
 		ids := e.o.Tokenizer.Encode(text, false) // the template writes BOS itself
 		return Example{Tokens: ids, Labels: labels(ids, []span{{0, len(ids)}}), TrainFirst: len(ids) > 0}, false, err
 	}
-	text, answers, err := e.tmpl.Spans(msgs)
+	seqs, err := e.tmpl.Sequences(chat.Talk(msgs...), func(int) bool { return true })
 	if err != nil {
 		return Example{}, false, err
+	}
+	text := seqs[len(seqs)-1].Text
+	var answers [][2]int
+	for _, a := range seqs[len(seqs)-1].Answers {
+		answers = append(answers, [2]int{a.Start, a.End})
 	}
 	for _, m := range msgs[:context] {
 		if m.Role == "assistant" && len(answers) > 0 {

@@ -117,7 +117,7 @@ func (l *loaded) prompt(text, system string, raw bool) (ids []int32, templated b
 	if system != "" {
 		msgs = append([]chat.Message{{Role: "system", Content: system}}, msgs...)
 	}
-	rendered, err := t.Render(msgs, true)
+	rendered, err := t.Render(chat.Talk(msgs...), true)
 	if err != nil {
 		return nil, false, withCode(exitUsage, err)
 	}

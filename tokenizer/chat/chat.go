@@ -6,21 +6,66 @@ package chat
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/peftkit/peftkit/tokenizer/chat/jinja"
 )
 
 // Message is one turn of a conversation. Role is "system", "user", "assistant"
 // or whatever else the template knows.
-type Message struct{ Role, Content string }
+type Message struct {
+	Role, Content string
+	// Fields is the whole message as the template sees it, in the order of its keys,
+	// where it has more than a role and a text (tool_calls, reasoning_content, a
+	// content of null). Role and Content say the same as its keys. nil for the two alone.
+	Fields *jinja.Dict
+}
+
+// Field returns a field of the message, nil when it has none of this name.
+func (m *Message) Field(name string) any {
+	if m.Fields == nil {
+		return nil
+	}
+	v, _ := m.Fields.Get(name)
+	return v
+}
+
+// with returns the message with another content.
+func (m Message) with(content string) Message {
+	m.Content = content
+	if m.Fields != nil {
+		m.Fields = m.Fields.Clone()
+		_ = m.Fields.Set("content", content) // a string is a key
+	}
+	return m
+}
+
+// Conversation is what a template renders.
+type Conversation struct {
+	Messages []Message
+	// Tools are the functions that the model may call, as JSON schemas; nil for none.
+	Tools *jinja.List
+	// Documents are texts to answer from, for templates that know them; nil for none.
+	Documents *jinja.List
+	// Kwargs are further variables of the template (chat_template_kwargs), such as
+	// enable_thinking; nil for none.
+	Kwargs *jinja.Dict
+}
+
+// Talk is a conversation of messages alone.
+func Talk(msgs ...Message) *Conversation { return &Conversation{Messages: msgs} }
+
+// upTo is the conversation before message n.
+func (c *Conversation) upTo(n int) *Conversation {
+	out := *c
+	out.Messages = c.Messages[:n:n]
+	return &out
+}
 
 // Template is a parsed chat template. It may be used by several goroutines at once.
 type Template struct {
 	source   string
 	template *jinja.Template
 	bos, eos string
-	marked   bool // has {% generation %} blocks
 }
 
 // Raised is the error of a template that refuses a conversation by calling
@@ -39,11 +84,15 @@ func New(source, bos, eos string) (*Template, error) {
 	if err != nil {
 		return nil, fmt.Errorf("chat template: %w", err)
 	}
-	return &Template{source, t, bos, eos, t.HasGeneration()}, nil
+	return &Template{source, t, bos, eos}, nil
 }
 
 // Source returns the text of the template.
 func (t *Template) Source() string { return t.source }
+
+// Mentions reports whether the template has a name, an attribute or a string of
+// this text: a field that it does not mention has no place in what it writes.
+func (t *Template) Mentions(name string) bool { return t.template.Mentions(name) }
 
 // Fallback returns the template for models without one, close to ChatML:
 //
@@ -69,45 +118,8 @@ func Fallback(eos string) *Template {
 // Render writes a conversation. With addGenerationPrompt it ends where the
 // assistant's answer begins. The text holds the special tokens, BOS included where
 // the template writes one: encode it without adding them again.
-func (t *Template) Render(msgs []Message, addGenerationPrompt bool) (string, error) {
-	s, err := t.render(msgs, addGenerationPrompt)
-	if err != nil || !t.marked {
-		return s, err
-	}
-	return strings.NewReplacer(markStart, "", markEnd, "").Replace(s), nil
-}
-
-// Around what a {% generation %} block writes go two noncharacters, which no
-// text may hold, so that the block is found again in the result.
-const (
-	markStart = "\uFDD0"
-	markEnd   = "\uFDD1"
-)
-
-func (t *Template) render(msgs []Message, addGenerationPrompt bool) (string, error) {
-	list := jinja.NewList()
-	for i, m := range msgs {
-		if t.marked && strings.ContainsAny(m.Role+m.Content, markStart+markEnd) {
-			return "", fmt.Errorf("chat template: message %d holds a noncharacter (U+FDD0 or U+FDD1)", i)
-		}
-		d := jinja.NewDict()
-		_ = d.Set("role", m.Role) // a string is a key
-		_ = d.Set("content", m.Content)
-		list.Items = append(list.Items, d)
-	}
-	vars := map[string]any{
-		"messages":              list,
-		"add_generation_prompt": addGenerationPrompt,
-		"tools":                 nil,
-		"documents":             nil,
-	}
-	if t.bos != "" {
-		vars["bos_token"] = t.bos
-	}
-	if t.eos != "" {
-		vars["eos_token"] = t.eos
-	}
-	out, err := t.template.Render(vars, markStart, markEnd)
+func (t *Template) Render(c *Conversation, addGenerationPrompt bool) (string, error) {
+	out, err := t.template.Render(t.vars(c, addGenerationPrompt))
 	var r *jinja.Raised
 	switch {
 	case errors.As(err, &r):
@@ -116,4 +128,41 @@ func (t *Template) render(msgs []Message, addGenerationPrompt bool) (string, err
 		return "", fmt.Errorf("chat template: %w", err)
 	}
 	return out, nil
+}
+
+// vars are the variables of the template.
+func (t *Template) vars(c *Conversation, addGenerationPrompt bool) map[string]any {
+	list := jinja.NewList()
+	for _, m := range c.Messages {
+		d := m.Fields
+		if d == nil {
+			d = jinja.NewDict()
+			_ = d.Set("role", m.Role) // a string is a key
+			_ = d.Set("content", m.Content)
+		}
+		list.Items = append(list.Items, d)
+	}
+	vars := map[string]any{}
+	if c.Kwargs != nil {
+		for _, k := range c.Kwargs.Keys() {
+			v, _ := c.Kwargs.Get(k)
+			vars[fmt.Sprint(k)] = v
+		}
+	}
+	vars["messages"] = list
+	vars["add_generation_prompt"] = addGenerationPrompt
+	vars["tools"], vars["documents"] = nil, nil // as in transformers they are always there
+	if c.Tools != nil {
+		vars["tools"] = c.Tools
+	}
+	if c.Documents != nil {
+		vars["documents"] = c.Documents
+	}
+	if t.bos != "" {
+		vars["bos_token"] = t.bos
+	}
+	if t.eos != "" {
+		vars["eos_token"] = t.eos
+	}
+	return vars
 }

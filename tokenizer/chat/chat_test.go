@@ -36,7 +36,7 @@ func TestTransformers(t *testing.T) {
 	for _, c := range g.Cases {
 		tmpl, err := New(g.Templates[c.Name], "<s>", "</s>")
 		require.NoError(t, err, c.Name)
-		got, err := tmpl.Render(c.Messages, c.Prompt)
+		got, err := tmpl.Render(Talk(c.Messages...), c.Prompt)
 		if c.Error != "" {
 			var r *Raised
 			require.ErrorAs(t, err, &r, c.Name)
@@ -48,58 +48,62 @@ func TestTransformers(t *testing.T) {
 	}
 }
 
-func TestSpans(t *testing.T) {
+// answers are the texts that the sequences of a conversation train.
+func answers(seqs []Sequence) (out []string) {
+	for _, s := range seqs {
+		for _, a := range s.Answers {
+			out = append(out, s.Text[a.Start:a.End])
+		}
+	}
+	return out
+}
+
+func all(int) bool { return true }
+
+func TestSequences(t *testing.T) {
 	g := readGolden(t, "testdata/golden.json")
-	talk := []Message{{"system", "Be brief."}, {"user", "One?"}, {"assistant", "1"}, {"user", "Two?"}, {"assistant", " 2 "}}
+	talk := []Message{{Role: "system", Content: "Be brief."}, {Role: "user", Content: "One?"}, {Role: "assistant", Content: "1"}, {Role: "user", Content: "Two?"}, {Role: "assistant", Content: " 2 "}}
 	for _, c := range []struct {
-		name string
-		msgs []Message
-		want []string
+		name      string
+		msgs      []Message
+		want      []string
+		sequences int
 	}{
-		{"chatml", talk, []string{"1<|im_end|>", " 2 <|im_end|>"}},
-		{"chatml-default-system", talk[1:], []string{"1<|im_end|>", " 2 <|im_end|>"}},
-		{"headers", talk, []string{"1<|eot_id|>", "2<|eot_id|>"}},
-		{"zephyr", talk, []string{"1</s>", " 2 </s>"}},
-		{"inst", talk, []string{" 1</s>", " 2</s>"}},
-		{"turns", talk[1:], []string{"1<end_of_turn>", "2<end_of_turn>"}},
-		{"generation", talk, []string{"1<|end|>", " 2 <|end|>"}},
-		{"last-turn", talk, []string{"1<|im_end|>", " 2 <|im_end|>"}},
-		{"thinking", talk[1:], []string{"1<|e|>", " 2 <|e|>"}},
+		// The generation prompt of this one has a line break more than a turn in the past.
+		{"chatml", talk, []string{"1<|im_end|>", " 2 <|im_end|>"}, 2},
+		{"chatml-default-system", talk[1:], []string{"1<|im_end|>", " 2 <|im_end|>"}, 1},
+		{"headers", talk, []string{"1<|eot_id|>", "2<|eot_id|>"}, 1},
+		{"zephyr", talk, []string{"1</s>", " 2 </s>"}, 1},
+		{"inst", talk, []string{" 1</s>", " 2</s>"}, 1},
+		{"turns", talk[1:], []string{"1<end_of_turn>", "2<end_of_turn>"}, 1},
+		{"generation", talk, []string{"1<|end|>", " 2 <|end|>"}, 1},
+		{"last-turn", talk, []string{"<think>\n\n</think>\n\n1<|im_end|>", "<think>\n\n</think>\n\n 2 <|im_end|>"}, 2},
+		// The generation prompt opens a thought, which the template leaves out of the past.
+		{"thinking", talk[1:], []string{"\n</think>\n\n1<|e|>", "\n</think>\n\n 2 <|e|>"}, 2},
+		{"thinking", []Message{talk[1], talk[2].with("<think>\nOne is 1.\n</think>\n\n1")}, []string{"One is 1.\n</think>\n\n1<|e|>"}, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			tmpl, err := New(g.Templates[c.name], "<s>", "</s>")
 			require.NoError(t, err)
-			text, spans, err := tmpl.Spans(c.msgs)
+			seqs, err := tmpl.Sequences(Talk(c.msgs...), all)
 			require.NoError(t, err)
-			whole, err := tmpl.Render(c.msgs, false)
+			require.Equal(t, c.want, answers(seqs))
+			require.Len(t, seqs, c.sequences)
+			whole, err := tmpl.Render(Talk(c.msgs...), false)
 			require.NoError(t, err)
-			require.Equal(t, whole, text)
-			var got []string
-			for _, s := range spans {
-				got = append(got, text[s[0]:s[1]])
+			if c.sequences == 1 && c.name != "thinking" {
+				require.Equal(t, whole, seqs[0].Text)
 			}
-			require.Equal(t, c.want, got)
 		})
 	}
 }
 
-func TestSpansRefused(t *testing.T) {
-	// Each text shows how many turns there are, so none is a prefix of a longer
-	// one, and the contents are changed.
-	tmpl, err := New("{{ messages|length }}{% for m in messages %}{{ m.role }}:{{ m.content | upper }};{% endfor %}", "", "")
-	require.NoError(t, err)
-	_, _, err = tmpl.Spans([]Message{{"user", "a"}, {"assistant", "b"}, {"user", "c"}})
-	var s *SpanError
-	require.ErrorAs(t, err, &s)
-	require.Equal(t, 1, s.Message)
-}
-
 func TestFallback(t *testing.T) {
-	text, spans, err := Fallback("").Spans([]Message{{"user", "a"}, {"assistant", "b"}})
+	seqs, err := Fallback("").Sequences(Talk(Message{Role: "user", Content: "a"}, Message{Role: "assistant", Content: "b"}), all)
 	require.NoError(t, err)
-	require.Equal(t, "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n", text)
-	require.Equal(t, "b<|im_end|>", text[spans[0][0]:spans[0][1]])
-	text, err = Fallback("</s>").Render([]Message{{"user", "a"}}, true)
+	require.Equal(t, "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n", seqs[0].Text)
+	require.Equal(t, []string{"b<|im_end|>"}, answers(seqs))
+	text, err := Fallback("</s>").Render(Talk(Message{Role: "user", Content: "a"}), true)
 	require.NoError(t, err)
 	require.Equal(t, "<|im_start|>user\na</s>\n<|im_start|>assistant\n", text)
 }
@@ -111,7 +115,7 @@ func TestHostile(t *testing.T) {
 	} {
 		tmpl, err := New(source, "", "")
 		if err == nil {
-			_, err = tmpl.Render([]Message{{"user", "x"}}, false)
+			_, err = tmpl.Render(Talk(Message{Role: "user", Content: "x"}), false)
 		}
 		require.Error(t, err, source)
 	}
@@ -125,7 +129,7 @@ func TestConcurrent(t *testing.T) {
 	for range 8 {
 		go func() {
 			for range 50 {
-				s, err := tmpl.Render([]Message{{"user", "a"}}, true)
+				s, err := tmpl.Render(Talk(Message{Role: "user", Content: "a"}), true)
 				if err == nil && !strings.HasPrefix(s, "<|im_start|>user\na") {
 					err = errors.New(s)
 				}
@@ -154,6 +158,6 @@ func FuzzTemplate(f *testing.F) {
 		if err != nil {
 			return
 		}
-		_, _, _ = tmpl.Spans([]Message{{"user", content}, {"assistant", content}})
+		_, _ = tmpl.Sequences(Talk(Message{Role: "user", Content: content}, Message{Role: "assistant", Content: content}), all)
 	})
 }

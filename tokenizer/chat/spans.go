@@ -3,11 +3,11 @@ package chat
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
-// SpanError says that the answers of a conversation cannot be found in the text
+// SpanError says that an answer of a conversation cannot be found in the text
 // that a template makes of it.
 type SpanError struct {
 	Message int // index of the assistant's message
@@ -15,171 +15,218 @@ type SpanError struct {
 }
 
 func (e *SpanError) Error() string {
-	return fmt.Sprintf("chat template: cannot tell where the answer of message %d is: %s; train on the whole text, or use a template with {%% generation %%} blocks", e.Message, e.Reason)
+	return fmt.Sprintf("chat template: cannot tell what the model would have to write for message %d: %s", e.Message, e.Reason)
 }
 
-// Spans renders a whole conversation and returns the byte ranges of the text that
-// are answers of the assistant: the content and the token that ends the turn,
-// which is what a model learns to write. White space that the template puts after
-// that token is not part of the answer.
-//
-// A template with {% generation %} blocks says itself what the answers are. For
-// any other the conversation is rendered turn by turn: the text up to and with
-// the generation prompt ends where an answer begins, the text with the answer ends
-// where it ends. This needs each of them to be a prefix of the whole, which
-// is checked. Where it fails, as in templates that treat the last turn in a way of
-// its own, the contents are replaced by marks to see where they go. A template
-// that changes the contents, too, gives a SpanError.
-func (t *Template) Spans(msgs []Message) (text string, answers [][2]int, err error) {
-	whole, err := t.render(msgs, false)
+// Answer is where the answer of a message lies in a text, in bytes: what a model
+// has to write after the generation prompt of that turn, the token that ends the
+// turn included. White space that the template puts after that token is not part of it.
+type Answer struct {
+	Message    int
+	Start, End int
+}
+
+// Sequence is a text to train on and the answers in it, in their order.
+type Sequence struct {
+	Text    string
+	Answers []Answer
+}
+
+// Sequences returns the texts that teach the answers of the messages that trained
+// names. Before each answer stands what the model sees when it gives it: the turns
+// before, rendered as a prompt. One text serves all answers whose histories are
+// beginnings of it. A template that renders earlier turns in another way than the
+// last one (reasoning left out of the past, an end of its own for the last turn)
+// needs several. Messages that are not trained are never looked for.
+func (t *Template) Sequences(c *Conversation, trained func(message int) bool) ([]Sequence, error) {
+	whole, err := t.Render(c, false)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	if t.marked {
-		text, answers = unmark(whole)
-		return text, answers, nil
-	}
-	for i, m := range msgs {
-		if m.Role != "assistant" {
+	out := []Sequence{{Text: whole}} // latest first
+	for i := len(c.Messages) - 1; i >= 0; i-- {
+		if c.Messages[i].Role != "assistant" || !trained(i) {
 			continue
 		}
-		start, end, err := t.span(msgs, i, whole)
+		text, start, end, err := t.answer(c, i)
 		if err != nil {
-			if answers, ok := t.byMarks(msgs, whole); ok {
-				return whole, answers, nil
-			}
-			return "", nil, err
+			return nil, err
 		}
-		answers = append(answers, [2]int{start, end})
-	}
-	return whole, answers, nil
-}
-
-// span finds the answer of message i in the whole text.
-func (t *Template) span(msgs []Message, i int, whole string) (start, end int, err error) {
-	bad := func(format string, args ...any) (int, int, error) {
-		return 0, 0, &SpanError{i, fmt.Sprintf(format, args...)}
-	}
-	with := whole
-	if i+1 < len(msgs) {
-		if with, err = t.render(msgs[:i+1], false); err != nil {
-			return bad("the conversation up to it cannot be rendered: %v", err)
-		}
-	}
-	if !strings.HasPrefix(whole, with) {
-		return bad("what follows changes the text before (byte %d)", common(whole, with))
-	}
-	content := msgs[i].Content
-	trimmed := strings.TrimSpace(content)
-	prompt, err := t.render(msgs[:i], true)
-	if err == nil && strings.HasPrefix(with, prompt) && strings.Contains(with[len(prompt):], trimmed) {
-		start = len(prompt)
-	} else {
-		// The generation prompt is not how the answer begins: it is missing, or
-		// says more. Look for the content after the turns before.
-		before, err := t.render(msgs[:i], false)
-		if i == 0 {
-			before, err = "", nil
-		}
-		if err != nil || !strings.HasPrefix(with, before) {
-			return bad("the turns before are no prefix of the text")
-		}
-		at := strings.Index(with[len(before):], content)
+		at := slices.IndexFunc(out, func(s Sequence) bool { return strings.HasPrefix(s.Text, text[:end]) })
 		if at < 0 {
-			at = strings.Index(with[len(before):], trimmed)
+			at = len(out)
+			out = append(out, Sequence{Text: text})
 		}
-		if at < 0 || trimmed == "" {
-			return bad("its content does not stand in the text")
-		}
-		start = len(before) + at
+		out[at].Answers = append(out[at].Answers, Answer{i, start, end})
 	}
-	end = len(with)
-	tail := with[start+strings.Index(with[start:], trimmed)+len(trimmed):]
-	if keep := strings.TrimRight(tail, " \t\r\n"); keep != "" {
-		end -= len(tail) - len(keep)
+	if len(out[0].Answers) == 0 && len(out) > 1 {
+		out = out[1:]
 	}
-	return start, end, nil
+	slices.Reverse(out)
+	for _, s := range out {
+		slices.Reverse(s.Answers)
+	}
+	return out, nil
 }
 
-// byMarks finds the answers by rendering the conversation with a mark in place of
-// each. It counts only if putting the contents back gives the whole text.
-func (t *Template) byMarks(msgs []Message, whole string) (answers [][2]int, ok bool) {
-	marked := slices.Clone(msgs)
-	last := -1
-	mark := func(i int) string { return markStart + strconv.Itoa(i) + markEnd }
-	for i, m := range msgs {
-		if strings.ContainsAny(m.Content, markStart+markEnd) {
-			return nil, false
-		}
-		if m.Role == "assistant" {
-			marked[i].Content = mark(i)
-			last = i
-		}
+// answer returns the text up to and with the answer of message i, and where in it
+// the answer lies.
+func (t *Template) answer(c *Conversation, i int) (text string, start, end int, err error) {
+	with, err := t.Render(c.upTo(i+1), false)
+	if err != nil {
+		return "", 0, 0, &SpanError{i, fmt.Sprintf("the conversation up to it cannot be rendered: %v", err)}
 	}
-	text, err1 := t.render(marked, false)
-	upTo, err2 := t.render(marked[:last+1], false)
-	if err1 != nil || err2 != nil {
-		return nil, false
+	prompt, err := t.Render(c.upTo(i), true)
+	switch {
+	case err == nil && strings.HasPrefix(with, prompt):
+		text, start = with, len(prompt)
+	case err == nil:
+		tail, err := t.behind(c, i, prompt, with)
+		if err != nil {
+			return "", 0, 0, err
+		}
+		text, start = prompt+tail, len(prompt)
+	default: // a template that refuses a conversation without this answer, or an empty one
+		if start, err = t.begin(c, i); err != nil {
+			return "", 0, 0, err
+		}
+		text = with
 	}
-	// What follows the content of a last answer is the end of a turn.
-	_, end, found := strings.Cut(upTo, mark(last))
-	if !found {
-		return nil, false
-	}
-	end = strings.TrimRight(end, " \t\r\n")
-	var b strings.Builder
-	for i, m := range marked {
-		if m.Role != "assistant" {
-			continue
-		}
-		before, rest, found := strings.Cut(text, m.Content)
-		if !found {
-			return nil, false
-		}
-		b.WriteString(before)
-		start, content := b.Len(), msgs[i].Content
-		if !strings.HasPrefix(whole[min(start, len(whole)):], content+rest[:min(len(rest), 1)]) {
-			content = strings.TrimSpace(content)
-		}
-		b.WriteString(content)
-		if !strings.HasPrefix(rest, end) {
-			return nil, false
-		}
-		answers = append(answers, [2]int{start, b.Len() + len(end)})
-		text = rest
-	}
-	b.WriteString(text)
-	return answers, b.String() == whole
+	return text, start, start + answerEnd(text[start:], c.Messages[i].Content), nil
 }
 
-// common returns the length of the common prefix.
+// answerEnd returns where an answer ends: before the white space that follows the
+// end of its turn. Where nothing but the content itself stands there, all of it counts.
+func answerEnd(answer, content string) int {
+	if content != "" && strings.HasSuffix(answer, content) {
+		return len(answer)
+	}
+	return len(strings.TrimRight(answer, " \t\r\n"))
+}
+
+// behind returns what follows a generation prompt that is no beginning of the text
+// with the answer: the prompt opens or skips a thought that the template does not
+// repeat when it renders the answer.
+func (t *Template) behind(c *Conversation, i int, prompt, with string) (string, error) {
+	n := common(prompt, with)
+	before, err := t.Render(c.upTo(i), false)
+	if i == 0 && err != nil {
+		before, err = "", nil
+	}
+	if err != nil || n < len(before) || !strings.HasPrefix(prompt, before) {
+		return "", &SpanError{i, fmt.Sprintf("the text with the answer differs from its prompt at byte %d, %s", n, around(prompt, with, n))}
+	}
+	m := &c.Messages[i]
+	extra, rest := prompt[n:], with[n:]
+	for _, tag := range thoughtTags {
+		opener, closer := tag[0], tag[1]
+		header := prompt[len(before):]
+		opened := strings.Count(header, opener) > strings.Count(header, closer)
+		switch {
+		case !opened && strings.Contains(extra, closer) && strings.Contains(rest, closer):
+			return "", &SpanError{i, fmt.Sprintf("the generation prompt ends the thought (%s) and the answer has one", closer)}
+		case opened && strings.Contains(rest, closer):
+			// The same thought, with other white space after its opener.
+			_, after, _ := strings.Cut(with[len(before):], opener)
+			return strings.TrimLeft(after, "\n"), nil
+		case opened:
+			// The template leaves the thought out of the answer; the model has to write it.
+			thought, shown := t.thought(m, opener, closer)
+			end := strings.TrimLeft(rest, "\n")
+			if !strings.HasPrefix(strings.TrimSpace(end), shown) {
+				return "", &SpanError{i, "the template changes its content"}
+			}
+			return thought + "\n" + closer + "\n\n" + end, nil
+		}
+	}
+	return rest, nil
+}
+
+// thoughtTags enclose what a model writes before its answer.
+var thoughtTags = [][2]string{{"<think>", "</think>"}, {"[THINK]", "[/THINK]"}, {"<seed:think>", "</seed:think>"}}
+
+// thought returns the thought of a message and what of its content is the answer.
+func (t *Template) thought(m *Message, opener, closer string) (thought, shown string) {
+	shown = strings.TrimSpace(m.Content)
+	for _, name := range Thoughts {
+		if s, ok := m.Field(name).(string); ok && s != "" {
+			return strings.Trim(s, "\n"), shown
+		}
+	}
+	if before, after, ok := strings.Cut(m.Content, closer); ok {
+		return strings.Trim(strings.TrimPrefix(strings.TrimLeft(before, "\n"), opener), "\n"), strings.TrimSpace(after)
+	}
+	return "", shown
+}
+
+// Thoughts are the fields of a message that hold what the model thought before it
+// answered, as templates and data sets call them.
+var Thoughts = []string{"reasoning_content", "thinking", "reasoning"}
+
+// mark stands in the place of a content to see where it goes: two noncharacters,
+// which no text holds.
+const mark = "\uFDD0\uFDD1"
+
+// begin finds an answer that has no prompt: by a mark in the place of its content.
+func (t *Template) begin(c *Conversation, i int) (int, error) {
+	marked := *c
+	marked.Messages = slices.Clone(c.Messages[:i+1])
+	marked.Messages[i] = marked.Messages[i].with(mark)
+	text, err := t.Render(&marked, false)
+	at := strings.Index(text, mark)
+	if err != nil || at < 0 {
+		return 0, &SpanError{i, "the turns before it cannot be rendered, and its content does not stand in the text"}
+	}
+	return at, nil
+}
+
+// Shows reports whether the text of a message gets into what the template writes,
+// changed or not.
+func (t *Template) Shows(c *Conversation, whole string, i int) bool {
+	content := strings.TrimSpace(c.Messages[i].Content)
+	if content == "" || strings.Contains(whole, content) {
+		return true
+	}
+	marked := *c
+	marked.Messages = slices.Clone(c.Messages)
+	marked.Messages[i] = marked.Messages[i].with(mark)
+	text, err := t.Render(&marked, false)
+	return err != nil || strings.Contains(text, mark)
+}
+
+// Turn returns where a message of any role lies in the whole text, from the end of
+// the turns before it to its own end.
+func (t *Template) Turn(c *Conversation, whole string, i int) (start, end int, err error) {
+	before, err := t.Render(c.upTo(i), false)
+	if i == 0 && err != nil {
+		before, err = "", nil
+	}
+	if err == nil {
+		var with string
+		if with, err = t.Render(c.upTo(i+1), false); err == nil && strings.HasPrefix(with, before) && strings.HasPrefix(whole, with) {
+			return len(before), len(with), nil
+		}
+	}
+	return 0, 0, &SpanError{i, "the turns up to it are no beginning of the whole text"}
+}
+
+// common returns the length of the common prefix, whole characters only.
 func common(a, b string) int {
 	n := 0
 	for n < len(a) && n < len(b) && a[n] == b[n] {
 		n++
 	}
+	for n > 0 && (n < len(a) && !utf8.RuneStart(a[n]) || n < len(b) && !utf8.RuneStart(b[n])) {
+		n--
+	}
 	return n
 }
 
-// unmark takes out the marks of generation blocks.
-func unmark(s string) (string, [][2]int) {
-	var b strings.Builder
-	var out [][2]int
-	start := -1
-	for s != "" {
-		i := strings.IndexAny(s, markStart+markEnd)
-		if i < 0 {
-			b.WriteString(s)
-			break
-		}
-		b.WriteString(s[:i])
-		if strings.HasPrefix(s[i:], markStart) {
-			start = b.Len()
-		} else if start >= 0 {
-			out = append(out, [2]int{start, b.Len()})
-			start = -1
-		}
-		s = s[i+len(markStart):]
+// around quotes two texts where they begin to differ.
+func around(a, b string, n int) string {
+	cut := func(s string) string {
+		r := []rune(s[n:])
+		return fmt.Sprintf("%q", string(r[:min(24, len(r))]))
 	}
-	return b.String(), out
+	return cut(a) + " and " + cut(b)
 }

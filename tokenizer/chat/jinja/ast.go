@@ -44,10 +44,9 @@ type (
 		values  []expr
 		body    []stmt
 	}
-	scopeNode      struct{ body []stmt } // {% block %}
-	generationNode struct{ body []stmt }
-	breakNode      struct{}
-	continueNode   struct{}
+	scopeNode    struct{ body []stmt } // {% block %}
+	breakNode    struct{}
+	continueNode struct{}
 )
 
 type stmt any

@@ -46,7 +46,6 @@ type interp struct {
 	steps, calls int
 	size         int
 	out          *strings.Builder
-	begin, end   string // around generation blocks
 }
 
 func (in *interp) step() error {
@@ -176,14 +175,6 @@ func (in *interp) exec(st stmt, s *scope) error {
 		return in.run(n.body, sub)
 	case *scopeNode:
 		return in.run(n.body, &scope{up: s})
-	case *generationNode:
-		if err := in.write(in.begin); err != nil {
-			return err
-		}
-		if err := in.run(n.body, &scope{up: s}); err != nil {
-			return err
-		}
-		return in.write(in.end)
 	case *breakNode:
 		return errBreak
 	case *continueNode:

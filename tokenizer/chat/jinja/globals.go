@@ -51,7 +51,7 @@ func dictOf(name string, args []any, kw map[string]any) (*Dict, error) {
 	}
 	if len(args) == 1 {
 		if from, ok := args[0].(*Dict); ok {
-			d = from.copy()
+			d = from.Clone()
 		} else {
 			pairs, err := elements(args[0])
 			if err != nil {

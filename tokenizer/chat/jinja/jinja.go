@@ -17,8 +17,8 @@ import (
 
 // Template is a parsed template. Several goroutines may render it at once.
 type Template struct {
-	body       []stmt
-	generation bool
+	body  []stmt
+	words map[string]bool // names and strings of the source
 }
 
 // Parse reads a template.
@@ -32,20 +32,26 @@ func Parse(source string) (*Template, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Template{body, p.generation}, nil
+	words := map[string]bool{}
+	for _, t := range toks {
+		if t.kind == tokName || t.kind == tokString {
+			words[t.text] = true
+		}
+	}
+	return &Template{body, words}, nil
 }
 
-// HasGeneration reports whether the template has {% generation %} blocks.
-func (t *Template) HasGeneration() bool { return t.generation }
+// Mentions reports whether the source has a name, an attribute or a whole string
+// of this text.
+func (t *Template) Mentions(word string) bool { return t.words[word] }
 
 // Raised is the error of a template that calls raise_exception.
 type Raised struct{ Message string }
 
 func (e *Raised) Error() string { return e.Message }
 
-// Render fills in a template. begin and end are written around what the
-// {% generation %} blocks write.
-func (t *Template) Render(vars map[string]any, begin, end string) (out string, err error) {
+// Render fills in a template.
+func (t *Template) Render(vars map[string]any) (out string, err error) {
 	defer func() {
 		// Nothing here is known to panic. A template is input, and input must not
 		// end a program.
@@ -53,7 +59,7 @@ func (t *Template) Render(vars map[string]any, begin, end string) (out string, e
 			out, err = "", fmt.Errorf("the template fails: %v", r)
 		}
 	}()
-	in := &interp{out: new(strings.Builder), begin: begin, end: end}
+	in := &interp{out: new(strings.Builder)}
 	root := &scope{vars: vars}
 	if err := in.run(t.body, &scope{up: root}); err != nil {
 		return "", err

@@ -428,7 +428,7 @@ var listMethods = map[string]func(l *List, args []any) (any, error){
 var dictMethods = map[string]func(d *Dict, args []any) (any, error){
 	"items":  func(d *Dict, _ []any) (any, error) { return &List{Items: d.items()}, nil },
 	"keys":   func(d *Dict, _ []any) (any, error) { return &List{Items: d.keys}, nil },
-	"copy":   func(d *Dict, _ []any) (any, error) { return d.copy(), nil },
+	"copy":   func(d *Dict, _ []any) (any, error) { return d.Clone(), nil },
 	"values": func(d *Dict, _ []any) (any, error) { return &List{Items: values(d)}, nil },
 	"get": func(d *Dict, args []any) (any, error) {
 		if len(args) < 1 || len(args) > 2 {

@@ -14,8 +14,6 @@ type parser struct {
 	pos   int
 	depth int
 	loops int
-	// generation tells that the template has {% generation %} blocks.
-	generation bool
 }
 
 func (p *parser) cur() token { return p.toks[p.pos] }

@@ -50,9 +50,9 @@ func (p *parser) statement(name string) (stmt, error) {
 		b, err := p.block("endblock")
 		return &scopeNode{b}, err
 	case "generation":
-		p.generation = true
+		// What transformers marks here for its mask of the assistant's tokens is text as any other.
 		b, err := p.block("endgeneration")
-		return &generationNode{b}, err
+		return &scopeNode{b}, err
 	case "break", "continue":
 		if p.loops == 0 {
 			return nil, p.fail("%s outside of a loop", name)

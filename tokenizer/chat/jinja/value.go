@@ -89,7 +89,11 @@ func (d *Dict) items() []any {
 	return out
 }
 
-func (d *Dict) copy() *Dict {
+// Keys returns the keys in their order.
+func (d *Dict) Keys() []any { return slices.Clone(d.keys) }
+
+// Clone returns a copy with the same values.
+func (d *Dict) Clone() *Dict {
 	out := NewDict()
 	for _, k := range d.keys {
 		v, _ := d.Get(k)
