@@ -1,0 +1,97 @@
+package jinja
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+)
+
+// FromJSON turns one JSON value into what a template works with: objects keep the
+// order of their keys, as Python's json does, and whole numbers stay whole. A key
+// that stands twice in an object is an error, and so is a whole number of more than
+// 64 bits.
+func FromJSON(text []byte) (any, error) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	v, err := jsonValue(d, 0)
+	if err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, errors.New("more than one value")
+	}
+	return v, nil
+}
+
+func jsonValue(d *json.Decoder, depth int) (any, error) {
+	if depth > maxDepth {
+		return nil, fmt.Errorf("nested more than %d deep", maxDepth)
+	}
+	t, err := d.Token()
+	if err != nil {
+		return nil, err
+	}
+	switch x := t.(type) {
+	case json.Delim:
+		if x == '[' {
+			return jsonList(d, depth)
+		}
+		return jsonDict(d, depth)
+	case json.Number:
+		return jsonNumber(string(x))
+	}
+	return t, nil
+}
+
+func jsonList(d *json.Decoder, depth int) (*List, error) {
+	out := NewList()
+	for d.More() {
+		v, err := jsonValue(d, depth+1)
+		if err != nil {
+			return nil, err
+		}
+		out.Items = append(out.Items, v)
+	}
+	_, err := d.Token() // ]
+	return out, err
+}
+
+func jsonDict(d *json.Decoder, depth int) (*Dict, error) {
+	out := NewDict()
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		if _, twice := out.Get(key); twice {
+			return nil, fmt.Errorf("the key %q stands twice in an object", key)
+		}
+		v, err := jsonValue(d, depth+1)
+		if err != nil {
+			return nil, err
+		}
+		if err := out.Set(key, v); err != nil {
+			return nil, err
+		}
+	}
+	_, err := d.Token() // }
+	return out, err
+}
+
+// jsonNumber reads a number as Python does: without a point or exponent it is whole.
+func jsonNumber(s string) (any, error) {
+	if !bytes.ContainsAny([]byte(s), ".eE") {
+		v, err := strconv.ParseInt(s, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("the number %s has more than 64 bits", s)
+		}
+		return v, nil
+	}
+	return strconv.ParseFloat(s, 64)
+}
