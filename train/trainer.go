@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"math"
 	"time"
 
@@ -46,10 +45,17 @@ type Trainer struct {
 
 // New prepares a run and, when asked to, loads its checkpoint.
 func New(c Config, m *model.Model, ad peft.Adapter, ds *data.Dataset) (*Trainer, error) {
+	c, err := c.For(ad, ds)
+	if err != nil {
+		return nil, err
+	}
 	if err := c.check(); err != nil {
 		return nil, err
 	}
 	t := &Trainer{Config: c, Model: m, Adapter: ad, Data: ds, epoch: -1, tape: nn.NewTape()}
+	if err := startTexts(ad, m); err != nil {
+		return nil, err
+	}
 	if s, ok := ad.(peft.DataStarter); ok {
 		if err := s.StartData(texts(ds)); err != nil {
 			return nil, err
@@ -67,6 +73,7 @@ func New(c Config, m *model.Model, ad peft.Adapter, ds *data.Dataset) (*Trainer,
 			t.plan.MaxTokens = max(t.plan.MaxTokens, len(ds.Examples[i].Tokens), len(ds.Examples[i].Source))
 		}
 	}
+	t.plan.MaxTokens = min(t.plan.MaxTokens, m.MaxPositions) // of which the method may have taken some since the data were read
 	first, err := ds.Epoch(t.plan, 0)
 	if err != nil {
 		return nil, err
@@ -90,17 +97,6 @@ func New(c Config, m *model.Model, ad peft.Adapter, ds *data.Dataset) (*Trainer,
 		return nil, err
 	}
 	return t, nil
-}
-
-// texts runs over the tokens of all examples.
-func texts(ds *data.Dataset) iter.Seq[[]int32] {
-	return func(yield func([]int32) bool) {
-		for i := range ds.Examples {
-			if !yield(ds.Examples[i].Tokens) || ds.Examples[i].Source != nil && !yield(ds.Examples[i].Source) {
-				return
-			}
-		}
-	}
 }
 
 // optimizer makes the optimizer of the adapter's parameters, with moments of zero.
