@@ -48,6 +48,9 @@ type Config struct {
 	// Output is the folder for metrics.jsonl and checkpoint-N folders; none are
 	// written when it is empty.
 	Output string
+	// Lock is that of Output, for callers that take it before they load the model;
+	// without one, New takes it until the run ends.
+	Lock *Lock
 
 	// LearningRate is the highest of the schedule; [Own] is the method's.
 	LearningRate float64

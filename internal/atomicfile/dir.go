@@ -52,14 +52,16 @@ func WriteDir(ctx context.Context, path string, opt DirOptions, build func(dir s
 	if path, err = resolve(abs); err != nil {
 		return err
 	}
+	sweepFor(path)
 	old, err := survey(path, opt)
 	if err != nil {
 		return err
 	}
-	stage, err := stageDir(path, old)
+	stage, lock, err := stageDir(path, old)
 	if err != nil {
 		return err
 	}
+	defer lock.Close() // nil where folders have no locks
 	defer os.RemoveAll(stage)
 	if err := build(stage); err != nil {
 		return err
@@ -91,6 +93,7 @@ func survey(path string, opt DirOptions) (target, error) {
 	if !st.IsDir() {
 		return target{}, &os.PathError{Op: "create", Path: path, Err: errors.New("is a file: give the name of a folder")}
 	}
+	Sweep(path)
 	entries, err := os.ReadDir(path)
 	if err != nil {
 		return target{}, err
@@ -100,8 +103,14 @@ func survey(path string, opt DirOptions) (target, error) {
 	for _, e := range entries {
 		switch {
 		case strings.HasPrefix(e.Name(), Prefix) && (e.IsDir() || !opt.KeepOthers):
-			// left behind by a crash: it goes when the new content is in place
-			t.owned = append(t.owned, e.Name())
+			switch left, pid := leftOver(filepath.Join(path, e.Name())); {
+			case left: // it goes when the new content is in place
+				t.owned = append(t.owned, e.Name())
+			case opt.KeepOthers:
+				others = append(others, e.Name())
+			default:
+				return target{}, &BusyError{Path: path, PID: pid}
+			}
 		case opt.Owned(e.Name()) && (opt.OwnedDirs || !e.IsDir()):
 			t.owned = append(t.owned, e.Name())
 			if err := refuseSource(filepath.Join(path, e.Name()), opt.Sources); err != nil {
@@ -124,7 +133,7 @@ func survey(path string, opt DirOptions) (target, error) {
 
 // stageDir makes the temporary folder: a sibling, so that one rename is enough,
 // or inside the target when that has to stay or its parent cannot be written.
-func stageDir(path string, old target) (string, error) {
+func stageDir(path string, old target) (string, *os.File, error) {
 	parents := []string{filepath.Dir(path)}
 	if old.others > 0 || isWorkingDir(path) {
 		parents = []string{path}
@@ -133,27 +142,15 @@ func stageDir(path string, old target) (string, error) {
 	}
 	var first error
 	for _, parent := range parents {
-		for i := 0; i < 1000; i++ {
-			dir := filepath.Join(parent, tempName(filepath.Base(path), i))
-			err := check(OpCreate, dir)
-			if err == nil {
-				err = os.Mkdir(dir, 0o777)
-			}
-			if err == nil {
-				return dir, nil
-			}
-			if !errors.Is(err, os.ErrExist) {
-				if first == nil {
-					first = err
-				}
-				break
-			}
+		dir, lock, err := createTempDir(parent, filepath.Base(path))
+		if err == nil {
+			return dir, lock, nil
+		}
+		if first == nil {
+			first = err
 		}
 	}
-	if first == nil {
-		first = &os.PathError{Op: "create", Path: path, Err: errors.New("too many temporary folders beside it")}
-	}
-	return "", first
+	return "", nil, first
 }
 
 // isWorkingDir reports whether path is the current folder of the process, which
@@ -220,10 +217,11 @@ func install(stage, path string, old target, opt DirOptions) error {
 		}
 		// The target is a mount point or the system cannot exchange names:
 		// bring the files to its own file system first.
-		moved, err := stageDir(path, target{exists: true, others: 1})
+		moved, lock, err := stageDir(path, target{exists: true, others: 1})
 		if err != nil {
 			return err
 		}
+		defer lock.Close()
 		defer os.RemoveAll(moved)
 		if err := copyTree(stage, moved); err != nil {
 			return err
@@ -240,7 +238,7 @@ func moveIn(stage, path string, old target, opt DirOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	aside := filepath.Join(stage, Prefix+"old")
+	aside := filepath.Join(stage, asideName)
 	if err := os.Mkdir(aside, 0o777); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/peftkit/peftkit/data"
+	"github.com/peftkit/peftkit/internal/atomicfile"
 	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
@@ -326,7 +327,17 @@ func (a *app) train(cmd *cobra.Command, t *trainFlags) error {
 		return err
 	}
 	if !*t.dryRun {
+		lock, err := train.LockOutput(t.cfg.Output)
+		var busy *train.BusyError
+		if errors.As(err, &busy) {
+			return err
+		}
+		defer lock.Release()
+		t.cfg.Lock = lock
 		if err := t.checkOutput(); err != nil {
+			return err
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -423,7 +434,7 @@ func removeRun(dir string) error {
 		return err
 	}
 	for _, c := range have {
-		if err := os.RemoveAll(c); err != nil {
+		if err := atomicfile.RemoveAll(c); err != nil {
 			return err
 		}
 	}
