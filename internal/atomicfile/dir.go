@@ -53,7 +53,7 @@ func WriteDir(ctx context.Context, path string, opt DirOptions, build func(dir s
 		return err
 	}
 	sweepFor(path)
-	old, err := survey(path, opt)
+	old, err := survey(path, opt, "")
 	if err != nil {
 		return err
 	}
@@ -72,6 +72,10 @@ func WriteDir(ctx context.Context, path string, opt DirOptions, build func(dir s
 	if err := syncTree(stage); err != nil {
 		return err
 	}
+	// Somebody may have written there meanwhile.
+	if old, err = survey(path, opt, stage); err != nil {
+		return err
+	}
 	return install(stage, path, old, opt)
 }
 
@@ -82,7 +86,8 @@ type target struct {
 	others int      // entries that stay
 }
 
-func survey(path string, opt DirOptions) (target, error) {
+// survey looks at the output path; stage, which may lie in it, is ours.
+func survey(path string, opt DirOptions, stage string) (target, error) {
 	st, err := os.Stat(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return target{}, nil
@@ -102,6 +107,7 @@ func survey(path string, opt DirOptions) (target, error) {
 	var others []string
 	for _, e := range entries {
 		switch {
+		case filepath.Join(path, e.Name()) == stage:
 		case strings.HasPrefix(e.Name(), Prefix) && (e.IsDir() || !opt.KeepOthers):
 			switch left, pid := leftOver(filepath.Join(path, e.Name())); {
 			case left: // it goes when the new content is in place
@@ -192,6 +198,7 @@ func install(stage, path string, old target, opt DirOptions) error {
 			return err
 		}
 		switch {
+		case old.others > 0: // they have come since
 		case !old.exists, len(old.owned) == 0:
 			err := error(nil)
 			if old.exists {
