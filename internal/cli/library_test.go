@@ -106,7 +106,6 @@ func TestLibraryTrainsAsTheCommand(t *testing.T) {
 		{llama, text, "adalora", nil},
 		{llama, text, "oft", nil},
 		{llama, text, "ln-tuning", nil},
-		{llama, text, "bitfit", nil},
 		{llama, text, "eva", nil}, // begins from the data
 		{llama, text, "loraplus", []string{"r=4"}},
 		{llama, text, "lora+prompt-tuning", []string{"lora.r=4", "num_virtual_tokens=5", "prompt_tuning_init_text=even"}},
