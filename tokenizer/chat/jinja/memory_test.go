@@ -33,3 +33,12 @@ func TestHostileMemory(t *testing.T) {
 		})
 	}
 }
+
+// Nothing, however often, is nothing at once.
+func TestRepeatNothing(t *testing.T) {
+	tmpl, err := Parse("{{ [] * 10**18 }}{{ '' * 10**18 }}")
+	require.NoError(t, err)
+	got, err := tmpl.Render(nil)
+	require.NoError(t, err)
+	require.Equal(t, "[]", got)
+}

@@ -81,7 +81,7 @@ func (in *interp) binary(op string, l, r any) (any, error) {
 					return nil, errors.New("the list becomes too long")
 				}
 				out := &List{Items: make([]any, 0, len(a.Items)*int(max(b, 0))), Tuple: a.Tuple}
-				for ; b > 0; b-- {
+				for ; b > 0 && len(a.Items) > 0; b-- {
 					out.Items = append(out.Items, a.Items...)
 				}
 				return out, nil
