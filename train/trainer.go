@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"math"
 	"time"
 
@@ -40,26 +39,48 @@ type Trainer struct {
 	hooks   []Hook
 	done    Result
 	ids     identity
+	lock    *Lock // of the output folder, when it is the trainer's own
 	// firsts says that the method lets the model predict first tokens.
 	firsts bool
 }
 
 // New prepares a run and, when asked to, loads its checkpoint.
 func New(c Config, m *model.Model, ad peft.Adapter, ds *data.Dataset) (*Trainer, error) {
+	c, err := c.For(ad, ds)
+	if err != nil {
+		return nil, err
+	}
 	if err := c.check(); err != nil {
 		return nil, err
 	}
 	t := &Trainer{Config: c, Model: m, Adapter: ad, Data: ds, epoch: -1, tape: nn.NewTape()}
+	if err := t.setUp(); err != nil {
+		t.lock.Release()
+		return nil, err
+	}
+	return t, nil
+}
+
+// setUp takes the output folder, lets the method begin, and finds the steps and the
+// state to begin with.
+func (t *Trainer) setUp() error {
+	c, m, ad, ds := &t.Config, t.Model, t.Adapter, t.Data
+	if err := t.take(); err != nil {
+		return err
+	}
+	if err := startTexts(ad, m); err != nil {
+		return err
+	}
 	if s, ok := ad.(peft.DataStarter); ok {
 		if err := s.StartData(texts(ds)); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if err := t.optimizer(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := t.fits(ds); err != nil {
-		return nil, err
+		return err
 	}
 	t.plan = data.Plan{BatchSize: c.BatchSize, Pack: c.Pack, Shuffle: c.Shuffle, Seed: c.Seed, MaxTokens: ds.MaxSeqLen}
 	if t.plan.MaxTokens == 0 {
@@ -67,12 +88,13 @@ func New(c Config, m *model.Model, ad peft.Adapter, ds *data.Dataset) (*Trainer,
 			t.plan.MaxTokens = max(t.plan.MaxTokens, len(ds.Examples[i].Tokens), len(ds.Examples[i].Source))
 		}
 	}
+	t.plan.MaxTokens = min(t.plan.MaxTokens, m.MaxPositions) // of which the method may have taken some since the data were read
 	first, err := ds.Epoch(t.plan, 0)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(first) == 0 {
-		return nil, fmt.Errorf("%w: the data set is empty", ErrConfig)
+		return fmt.Errorf("%w: the data set is empty", ErrConfig)
 	}
 	t.PerEpoch = (len(first) + c.GradAccum - 1) / c.GradAccum
 	if t.Total = c.MaxSteps; t.Total == 0 {
@@ -87,20 +109,9 @@ func New(c Config, m *model.Model, ad peft.Adapter, ds *data.Dataset) (*Trainer,
 	}
 	t.firsts = predictsFirst(m, ds)
 	if err := t.prepare(); err != nil {
-		return nil, err
+		return err
 	}
-	return t, nil
-}
-
-// texts runs over the tokens of all examples.
-func texts(ds *data.Dataset) iter.Seq[[]int32] {
-	return func(yield func([]int32) bool) {
-		for i := range ds.Examples {
-			if !yield(ds.Examples[i].Tokens) || ds.Examples[i].Source != nil && !yield(ds.Examples[i].Source) {
-				return
-			}
-		}
-	}
+	return nil
 }
 
 // optimizer makes the optimizer of the adapter's parameters, with moments of zero.
@@ -199,8 +210,11 @@ func taskName(t model.Task) model.Task {
 	return t
 }
 
-// Close frees the memory of the activations.
-func (t *Trainer) Close() { t.tape.Close() }
+// Close frees the memory of the activations, and gives back the output folder.
+func (t *Trainer) Close() {
+	t.tape.Close()
+	t.lock.Release()
+}
 
 // Done returns the number of steps done.
 func (t *Trainer) Done() int { return t.step }
@@ -220,6 +234,7 @@ func (t *Trainer) Run(ctx context.Context) (*Result, error) {
 	}
 	t.done.Steps, t.done.Valid, t.done.Checkpoint = t.step, t.Valid, t.Checkpoint
 	t.done.Elapsed = time.Since(begin)
+	t.lock.Release()
 	return &t.done, err
 }
 
