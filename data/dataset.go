@@ -364,6 +364,9 @@ func (d *Dataset) records() [][]Example {
 	return out
 }
 
+// RecordCount is the number of records that have examples.
+func (d *Dataset) RecordCount() int { return len(d.records()) }
+
 // First keeps the examples of the first n records alone, as --limit asks.
 func (d *Dataset) First(n int) {
 	for i := range d.Examples {
