@@ -131,8 +131,9 @@ func (e *encoder) roleName(role string, tools bool) (name string, known bool) {
 		}
 		return role, true
 	case "tool", "ipython", "function":
-		for _, r := range []string{role, "tool", "observation", "ipython", "function"} {
-			if e.tmpl.Mentions(r) {
+		// "function" is in every template that knows tools, as an attribute.
+		for _, r := range []string{role, "tool", "observation", "ipython"} {
+			if r != "function" && e.tmpl.Mentions(r) {
 				return r, true
 			}
 		}
