@@ -1,6 +1,7 @@
 """Conversations of every shape that chat templates tell apart, and transformers' text of them."""
 
 import functools
+import json
 import random
 from dataclasses import dataclass, field
 
@@ -130,8 +131,6 @@ def random_record(r: random.Random, wild: bool = True) -> Record:
             for _ in range(r.choice([1, 1, 2])):
                 name, arguments = r.choice(CALLS)
                 if as_string:
-                    import json
-
                     arguments = json.dumps(arguments, ensure_ascii=False)
                 call = {"type": "function", "id": f"call{calls_made:05d}", "function": {"name": name, "arguments": arguments}}
                 if wild and r.random() < 0.1:
@@ -170,3 +169,31 @@ def random_record(r: random.Random, wild: bool = True) -> Record:
 def records(count: int, seed: int, wild: bool = True) -> list[Record]:
     r = random.Random(seed)
     return [random_record(r, wild) for _ in range(count)]
+
+
+@dataclass
+class Turn:
+    """What transformers says of an answer: the prompt of its turn, the text with it, and the answer where the text goes on from the prompt."""
+
+    message: int
+    prompt: str
+    text: str
+
+    @property
+    def answer(self) -> str | None:
+        return self.text[len(self.prompt):] if self.text.startswith(self.prompt) else None
+
+
+def turns(template: str, r: Record, last: bool) -> list[Turn] | None:
+    """The answers of a record, or its last one; None where the template refuses the record at one of them."""
+    answers = [i for i, m in enumerate(r.messages) if m["role"] == "assistant"]
+    try:
+        render(template, r, False)
+        return [Turn(i, render(template, r.up_to(i), True), render(template, r.up_to(i + 1), False)) for i in (answers[-1:] if last else answers)]
+    except Exception:
+        return None
+
+
+def end(answer: str, content: str | None) -> str:
+    """An answer up to its last token: without the white space that a template writes between turns."""
+    return answer if content and answer.endswith(content) else answer.rstrip(" \t\r\n")
