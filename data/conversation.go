@@ -104,7 +104,6 @@ func (e *encoder) suit(t *talk) *LineError {
 			m.Role = name
 			setField(m, "role", name)
 		}
-		e.nameThought(m)
 		if _, parts := listOf(m.Field("content")); parts && !e.knowsParts(name) {
 			setField(m, "content", m.Content)
 		}
@@ -140,23 +139,6 @@ func (e *encoder) roleName(role string, tools bool) (name string, known bool) {
 		return "tool", tools
 	}
 	return role, e.tmpl.Mentions(role)
-}
-
-// nameThought puts what the assistant thought where the template looks for it.
-func (e *encoder) nameThought(m *Message) {
-	for _, have := range chat.Thoughts {
-		v := m.Field(have)
-		if empty(v) || e.tmpl.Mentions(have) {
-			continue
-		}
-		for _, want := range chat.Thoughts {
-			if e.tmpl.Mentions(want) && empty(m.Field(want)) {
-				m.Fields = without(m.Fields, have)
-				_ = m.Fields.Set(want, v) // a string is a key
-				return
-			}
-		}
-	}
 }
 
 // knowsParts reports whether the template writes a content in parts as a text, and not
