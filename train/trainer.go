@@ -146,20 +146,22 @@ func predictsFirst(m *model.Model, ds *data.Dataset) bool {
 	return false
 }
 
-// labels counts what the loss of a batch is the sum over.
-func (t *Trainer) labels(b *model.Batch) int {
-	n := data.Labelled(b)
+// labels counts what the loss of a batch is the sum over, and what it weighs: the loss
+// of a step is the sum of the weighted losses divided by the sum of the weights.
+func (t *Trainer) labels(b *model.Batch) (n int, weight float64) {
+	n, weight = data.Labelled(b), data.Weight(b)
+	more := 0
 	if t.Data.Causal() {
-		n += len(b.Seqs) * t.Model.ExtraLabels
+		more += len(b.Seqs) * t.Model.ExtraLabels
 	}
 	if t.firsts {
 		for _, l := range b.First {
 			if l != data.Ignore {
-				n++
+				more++
 			}
 		}
 	}
-	return n
+	return n + more, weight + float64(more)
 }
 
 // fits checks that the model can take every example.
@@ -342,13 +344,15 @@ func (t *Trainer) Step(ctx context.Context) (*Step, error) {
 	}
 	s := &Step{Step: t.step + 1, Total: t.Total, Epoch: float64(t.step+1) / float64(t.PerEpoch)}
 	batches := make([]*model.Batch, len(window))
+	var weight float64
 	for i, examples := range window {
 		batches[i] = t.Data.BatchFor(t.Model, examples)
 		s.Tokens += len(batches[i].Tokens)
 		if src := batches[i].Source; src != nil {
 			s.Tokens += len(src.Tokens)
 		}
-		s.Labels += t.labels(batches[i])
+		n, w := t.labels(batches[i])
+		s.Labels, weight = s.Labels+n, weight+w
 	}
 	t.Opt.ZeroGrad()
 	var sum float64
@@ -356,13 +360,13 @@ func (t *Trainer) Step(ctx context.Context) (*Step, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, t.interrupted(ctx, err)
 		}
-		loss, err := t.microBatch(b, i, s.Labels)
+		loss, err := t.microBatch(b, i, weight)
 		if err != nil {
 			return nil, t.blame(s, i, window[i], err)
 		}
 		sum += loss
 	}
-	s.Loss = sum / float64(s.Labels)
+	s.Loss = sum / weight
 	if p, ok := t.Adapter.(peft.Penalizer); ok {
 		s.Loss += p.Penalty()
 	}
@@ -385,12 +389,12 @@ func (t *Trainer) Step(ctx context.Context) (*Step, error) {
 	return s, nil
 }
 
-// microBatch adds the gradient of the summed loss over labels to the parameters'.
-func (t *Trainer) microBatch(b *model.Batch, i, labels int) (sum float64, err error) {
+// microBatch adds the gradient of the summed loss over weight to the parameters'.
+func (t *Trainer) microBatch(b *model.Batch, i int, weight float64) (sum float64, err error) {
 	t.tape.Reset()
 	t.tape.Train, t.tape.BaseDropout = true, t.Config.BaseDropout
 	t.tape.Seed = mix(mix(mix(t.Config.Seed)^uint64(t.step)) ^ uint64(i))
-	sum, _ = t.Model.Loss(t.tape, b, float32(1/float64(labels)))
+	sum, _ = t.Model.Loss(t.tape, b, float32(1/weight))
 	if !finite(sum) {
 		return sum, ErrNotFinite
 	}
