@@ -1,5 +1,6 @@
 """GGUF files with other metadata, and llama.cpp in a process of its own: some values make it abort."""
 
+import faulthandler
 import os
 import re
 from pathlib import Path
@@ -42,6 +43,7 @@ def llamacpp(path: Path, ids: list[int], encoder: bool = False) -> np.ndarray | 
     out, into = os.pipe()
     child = os.fork()
     if child == 0:
+        faulthandler.disable()
         os.close(out)
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1), os.dup2(null, 2)

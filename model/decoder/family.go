@@ -21,6 +21,8 @@ type Family struct {
 	Class string
 	// TextClass is another beginning, "Gemma3Text", "" for none.
 	TextClass string
+	// Wrapper is a class that holds the network as the half that reads text.
+	Wrapper Wrapper
 	// Arch is general.architecture of its GGUF files.
 	Arch string
 	// Activations are those that the feed-forward blocks compute, as nn calls them.
@@ -87,6 +89,9 @@ func (f *Family) classOf(raw json.RawMessage) string {
 	if json.Unmarshal(raw, &c) != nil {
 		return ""
 	}
+	if f.Wrapper.names(c.Architectures, c.ModelType) {
+		return causalClass
+	}
 	if len(c.Architectures) == 0 {
 		if c.ModelType == f.Model {
 			return causalClass
@@ -113,9 +118,12 @@ func (f *Family) Match(m *formats.Model) bool {
 
 // Open implements model.Family.
 func (f *Family) Open(m *formats.Model) (*model.Checkpoint, error) {
-	raw := m.Config
+	m, stored, notes, err := f.textHalf(m)
+	if err != nil {
+		return nil, err
+	}
+	source, raw := m, m.Config
 	if m.Naming == formats.GGUF {
-		var err error
 		if raw, err = f.configFromGGUF(m); err != nil {
 			return nil, err
 		}
@@ -132,7 +140,12 @@ func (f *Family) Open(m *formats.Model) (*model.Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	ck := &model.Checkpoint{Family: f, Source: m, Config: raw, Entries: entries}
+	for i, e := range entries {
+		if was := stored[e.HF]; was != e.HF {
+			entries[i].Stored = was
+		}
+	}
+	ck := &model.Checkpoint{Family: f, Source: source, Config: raw, Entries: entries, Notes: notes}
 	if !c.TieWordEmbeddings {
 		return ck, nil
 	}

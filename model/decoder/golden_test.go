@@ -282,7 +282,8 @@ func TestRefuses(t *testing.T) {
 		says string
 	}{
 		"mixture of experts":  {"qwen2", map[string]any{"architectures": []string{"Qwen2MoeForCausalLM"}}, model.ErrUnsupported, "Qwen2MoeForCausalLM"},
-		"multimodal":          {"gemma3", map[string]any{"architectures": []string{"Gemma3ForConditionalGeneration"}}, model.ErrUnsupported, "gemma, gemma2, gemma3, gpt2, llama, mistral, phi3, qwen2, qwen3, smollm3"},
+		"multimodal":          {"gemma3", map[string]any{"architectures": []string{"PaliGemmaForConditionalGeneration"}}, model.ErrUnsupported, "gemma, gemma2, gemma3, gpt2, llama, mistral, phi3, qwen2, qwen3, smollm3"},
+		"wrapper alone":       {"gemma3", map[string]any{"architectures": []string{"Gemma3ForConditionalGeneration"}}, model.ErrMismatch, "text_config"},
 		"activation":          {"qwen3", map[string]any{"hidden_act": "gelu"}, model.ErrUnsupported, "gelu"},
 		"unknown rope":        {"qwen2", map[string]any{"rope_scaling": map[string]any{"rope_type": "proportional", "factor": 2.0}}, model.ErrUnsupported, "proportional"},
 		"phi3 with yarn keys": {"phi3", map[string]any{"rope_scaling": map[string]any{"type": "yarn", "factor": 2.0}}, model.ErrMismatch, "longrope"},

@@ -119,7 +119,8 @@ var gemma2 = &decoder.Family{
 }
 
 var gemma3 = &decoder.Family{
-	Model: "gemma3_text", Short: "gemma3", Class: "Gemma3", TextClass: "Gemma3Text", Arch: "gemma3",
+	Model: "gemma3_text", Short: "gemma3", Class: "Gemma3", TextClass: "Gemma3Text",
+	Wrapper: decoder.Wrapper{Class: "Gemma3ForConditionalGeneration", Model: "gemma3"}, Arch: "gemma3",
 	Activations: activations, RopeTypes: decoder.CommonRopes(),
 	Defaults: func(c *decoder.Config) {
 		defaults23(c)
