@@ -1,0 +1,205 @@
+package data
+
+import (
+	"bytes"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// cells are the records of a table.
+type cells struct {
+	records [][]string
+	lines   []int
+	// quotes says where quotes stood: quoted counts fields in quotes, needed those of
+	// them that could not be written without, spanning those that hold a separator
+	// or the end of a line. of counts the quoted fields of each column behind the
+	// first record.
+	quoted, needed, spanning int
+	of                       []int
+	// bad is where the table ends because a quote is wrong.
+	bad *LineError
+}
+
+// width is the number of columns that every record has, 0 when they differ.
+func (c *cells) width() int {
+	if c.bad != nil || len(c.records) == 0 {
+		return 0
+	}
+	n := len(c.records[0])
+	if slices.ContainsFunc(c.records, func(r []string) bool { return len(r) != n }) {
+		return 0
+	}
+	return n
+}
+
+// wholly reports whether quotes enclose columns as a whole, as a writer does that
+// is told to quote all texts. The header may be quoted where its column is not.
+func (c *cells) wholly() bool {
+	rows, some := len(c.records)-1, false
+	for _, n := range c.of {
+		some = some || n > 0
+		if n != 0 && n != rows {
+			return false
+		}
+	}
+	return some
+}
+
+// plainCells splits a table of lines in which quotes mean themselves.
+func plainCells(content []byte, separator byte) *cells {
+	c := &cells{}
+	line := 0
+	for text := range bytes.Lines(content) {
+		line++
+		if text = trimLineEnd(text); len(text) > 0 {
+			c.records = append(c.records, strings.Split(string(text), string(separator)))
+			c.lines = append(c.lines, line)
+		}
+	}
+	return c
+}
+
+// quotedCells splits a table as RFC 4180 has it: a field that begins with a quote
+// ends with the next one that is not doubled, and keeps what is between as it
+// stands. A quote inside another field means itself, as in Python's csv module,
+// unless strict, since a writer would have quoted that field.
+func quotedCells(content []byte, separator byte, strict bool) *cells {
+	c := &cells{}
+	line := 1
+	for len(content) > 0 {
+		if end := lineEnd(content); end > 0 { // a blank line
+			content = content[end:]
+			line++
+			continue
+		}
+		start := line
+		var record []string
+		for more := true; more; {
+			field, rest, lines, found := c.field(content, separator, len(record), strict)
+			if found != "" {
+				c.bad = &LineError{Line: line, Found: found, Want: `fields quoted as in "a ""word"", quoted"`, Err: ErrSyntax}
+				return c
+			}
+			record, line = append(record, field), line+lines
+			if more = len(rest) > 0 && rest[0] == separator; more {
+				rest = rest[1:]
+			} else if end := lineEnd(rest); end > 0 {
+				rest = rest[end:]
+				line++
+			}
+			content = rest
+		}
+		c.records = append(c.records, record)
+		c.lines = append(c.lines, start)
+	}
+	return c
+}
+
+// lineEnd is the length of the end of a line that b begins with.
+func lineEnd(b []byte) int {
+	switch {
+	case len(b) > 0 && b[0] == '\n':
+		return 1
+	case len(b) > 1 && b[0] == '\r' && b[1] == '\n':
+		return 2
+	}
+	return 0
+}
+
+// field reads one field, of a column of the record. rest begins with what ends it,
+// lines is how many ends of lines are in it.
+func (c *cells) field(b []byte, separator byte, column int, strict bool) (text string, rest []byte, lines int, found string) {
+	if len(b) == 0 || b[0] != '"' {
+		end := 0
+		for end < len(b) && b[end] != separator && lineEnd(b[end:]) == 0 {
+			end++
+		}
+		if strict && bytes.IndexByte(b[:end], '"') >= 0 {
+			return "", nil, 0, "a quote inside a field without quotes"
+		}
+		return string(b[:end]), b[end:], 0, ""
+	}
+	body, doubled := b[1:], false
+	for at := 0; ; at++ {
+		next := bytes.IndexByte(body[at:], '"')
+		if next < 0 {
+			return "", nil, 0, `a quote that is not closed (extraneous or missing " in quoted-field)`
+		}
+		at += next
+		if at+1 < len(body) && body[at+1] == '"' {
+			at, doubled = at+1, true
+			continue
+		}
+		inside, rest := body[:at], body[at+1:]
+		if len(rest) > 0 && rest[0] != separator && lineEnd(rest) == 0 {
+			return "", nil, 0, `text behind a closing quote (extraneous or missing " in quoted-field): ` + excerpt(rest[:min(len(rest), 20)])
+		}
+		lines = bytes.Count(inside, []byte("\n"))
+		spanning := lines > 0 || bytes.IndexByte(inside, separator) >= 0
+		c.count(column, spanning, spanning || doubled || bytes.IndexByte(inside, '\r') >= 0)
+		text = string(inside)
+		if doubled {
+			text = strings.ReplaceAll(text, `""`, `"`)
+		}
+		return text, rest, lines, ""
+	}
+}
+
+// count takes note of a field in quotes.
+func (c *cells) count(column int, spanning, needed bool) {
+	c.quoted++
+	if needed {
+		c.needed++
+	}
+	if spanning {
+		c.spanning++
+	}
+	if len(c.records) == 0 {
+		return
+	}
+	for len(c.of) <= column {
+		c.of = append(c.of, 0)
+	}
+	c.of[column]++
+}
+
+// separators that a table may have, with their names.
+var separators = map[byte]string{',': "commas", ';': "semicolons", '\t': "tabs", '|': "vertical bars"}
+
+// table adds the records of a .csv or .tsv file.
+func (in *reading) table(file string, content []byte) {
+	if bytes.IndexByte(content, '\n') < 0 {
+		content = bytes.ReplaceAll(content, []byte("\r"), []byte("\n")) // lines of an old Mac
+	}
+	own := byte(',')
+	if ext, _ := ending(file); ext == ".tsv" {
+		own = '\t'
+	}
+	separator, said := own, false
+	if rest, ok := bytes.CutPrefix(content, []byte("sep=")); ok && len(rest) > 1 && lineEnd(rest[1:]) > 0 { // Excel
+		separator, said = rest[0], true
+		content = append([]byte("\n"), rest[1+lineEnd(rest[1:]):]...) // keeps the numbers of lines
+	}
+	c := in.split1(file, content, separator)
+	if !said && !in.fits(c) && (len(c.records) == 0 || len(c.records[0]) == 1) {
+		for _, other := range []byte{',', ';', '\t', '|'} {
+			if other == own {
+				continue
+			}
+			if o := in.split1(file, content, other); in.fits(o) && o.width() > 1 {
+				c, separator = o, other
+				break
+			}
+		}
+	}
+	if separator != own {
+		name := separators[separator]
+		if name == "" {
+			name = fmt.Sprintf("%q", separator)
+		}
+		in.note("%s: the columns are separated by %s", file, name)
+	}
+	in.tableRows(file, c)
+}
