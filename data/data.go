@@ -70,6 +70,8 @@ type Record struct {
 	// Prompt and Completion of plain strings.
 	Prompt, Completion string
 	Text               string
+	// Windows says that a text that is too long is split into windows, and not cut.
+	Windows bool
 	// Instruction, Input, Output and System of an exercise.
 	Instruction, Input, Output, System string
 	// Pair is the second text of a labelled record, HasPair says that there is one.

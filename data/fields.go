@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/tokenizer/chat/jinja"
 )
 
 // Columns says where the fields of a record come from: field name (prompt,
@@ -207,10 +208,12 @@ func jsonType(v any) string {
 		return "a string"
 	case bool:
 		return "true or false"
-	case float64:
+	case float64, int64:
 		return "a number"
-	case []any:
+	case *jinja.List:
 		return "a list"
+	case []byte:
+		return "binary data"
 	}
 	return "an object"
 }

@@ -44,9 +44,10 @@ func (in *reading) lines(file string, content []byte) {
 
 // record adds one JSON object.
 func (in *reading) record(file string, line int, text []byte, want string) {
-	fields, found := parseObject(text)
-	if found != "" {
-		in.bad.add(&LineError{File: file, Line: line, Found: found, Want: want, Err: ErrSyntax})
+	fields, bad := parseObject(text)
+	if bad != nil {
+		bad.File, bad.Line, bad.Want, bad.Err = file, line, want, ErrSyntax
+		in.bad.add(bad)
 		return
 	}
 	in.rows = append(in.rows, row{line: line, fields: fields, file: file})
@@ -138,6 +139,11 @@ func (in *reading) object(file string, content []byte, members []member) error {
 			rest = append(rest, m.key)
 		}
 	}
+	if len(lists) > 0 && in.isRecord != nil {
+		if fields, bad := parseObject(bytes.TrimSpace(content)); bad == nil && in.isRecord(fields) {
+			return whole()
+		}
+	}
 	if len(lists) == 0 {
 		if columnar(content) {
 			return fmt.Errorf("%s: %w: it holds columns and not records, as DataFrame.to_json writes them; expected records: to_json(FILE, orient=\"records\", lines=True)", file, ErrFormat)
@@ -146,7 +152,7 @@ func (in *reading) object(file string, content []byte, members []member) error {
 	}
 	key := lists[0]
 	if len(lists) > 1 {
-		wanted := append(slices.Clone(parts[partOf(in.part)]), listNames...)
+		wanted := append(slices.Clone(parts[in.part]), listNames...)
 		i := slices.IndexFunc(wanted, func(name string) bool { return slices.Contains(lists, name) })
 		if i < 0 {
 			return fmt.Errorf("%s: %w: lists of objects: %s; expected one of them; write each into a file of its own", file, ErrFormat, strings.Join(lists, ", "))
@@ -168,6 +174,9 @@ func (in *reading) object(file string, content []byte, members []member) error {
 	in.array(file, content, m.start, m.end)
 	return nil
 }
+
+// listFields are fields of a record that are lists of objects.
+var listFields = []string{"messages", "conversations", "conversation", "tools", "functions", "documents", "history", "chosen", "rejected", "tool_calls"}
 
 // isRecordList reports a list of objects that are records: not a field of a
 // record, and not the messages of a chat.

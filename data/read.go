@@ -18,7 +18,10 @@ type reading struct {
 	names []string
 	split SplitText
 	part  string
+	// isRecord reports whether a JSON object is a record by its fields.
+	isRecord func(fields map[string]any) bool
 
+	name string // the first file
 	rows []row
 	bad  LineErrors
 	// notes say what was decided about the files, one fact each.
@@ -98,7 +101,7 @@ func (in *reading) done() error {
 // read adds the rows of a file.
 func (in *reading) read(path string) error {
 	ext, packed := ending(path)
-	if err := known(path); err != nil {
+	if err := readable(path); err != nil {
 		return err
 	}
 	f, err := os.Open(path)
@@ -128,8 +131,8 @@ func (in *reading) read(path string) error {
 	return in.parse(path, content)
 }
 
-// known refuses files of types that are not read, and says what to do.
-func known(path string) error {
+// readable refuses files of types that are not read, and says what to do.
+func readable(path string) error {
 	ext, _ := ending(path)
 	if slices.Contains(dataEndings, ext) || slices.Contains(textEndings, ext) {
 		return nil
@@ -144,7 +147,7 @@ func known(path string) error {
 // parse adds the rows of a file that is in memory and no longer compressed.
 func (in *reading) parse(file string, content []byte) error {
 	ext, _ := ending(file)
-	if err := known(file); err != nil {
+	if err := readable(file); err != nil {
 		return err
 	}
 	if ext == ".parquet" {

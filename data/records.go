@@ -2,83 +2,12 @@ package data
 
 import (
 	"fmt"
-	"maps"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/tokenizer/chat/jinja"
 )
-
-// Records reads a file without tokenizing it. names are the columns of a .csv or
-// .tsv file that has no header line. The kind is that of the first record; all
-// others must have the same fields. unused lists columns that were not looked at.
-func Records(file string, columns Columns, names []string) (records []Record, unused []string, err error) {
-	return TaskRecords(file, model.CausalLM, columns, names)
-}
-
-// TaskRecords is Records for a task.
-func TaskRecords(file string, task model.Task, columns Columns, names []string) (records []Record, unused []string, err error) {
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return nil, nil, err
-	}
-	return parseRecords(file, content, task, columns, names, false)
-}
-
-// Parse is Records for a file that is in memory; the name tells its type.
-func Parse(file string, content []byte, columns Columns, names []string) (records []Record, unused []string, err error) {
-	return parseRecords(file, content, model.CausalLM, columns, names, false)
-}
-
-// parseRecords reads also which task each record is of when tasks is set.
-func parseRecords(file string, content []byte, task model.Task, columns Columns, names []string, tasks bool) (records []Record, unused []string, err error) {
-	if err := columns.validate(task); err != nil {
-		return nil, nil, err
-	}
-	bad := &LineErrors{}
-	rows, err := readRows(file, content, names, bad)
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(rows) == 0 && bad.Total == 0 {
-		return nil, nil, fmt.Errorf("%s: %w: no records", file, ErrEmpty)
-	}
-	var s *shape
-	var first int
-	seen, used := map[string]bool{}, map[string]bool{}
-	for _, r := range rows {
-		for name := range r.fields {
-			seen[name] = true
-		}
-		if s == nil {
-			if s, first = columns.detect(r.fields, task), r.line; s == nil {
-				bad.add(&LineError{File: file, Line: r.line, Found: columnList(r.fields), Want: expected[task] + "; name the columns with a column map (" + mapExample[task] + ")", Err: ErrFields})
-				break
-			}
-		}
-		rec, e := record(r, s, columns, used)
-		if e == nil && tasks {
-			rec.Task, e = taskName(r, s, columns, used)
-		}
-		if e != nil {
-			e.File, e.Line, e.Err = file, r.line, ErrFields
-			if r.line != first && e.Want == "" {
-				e.Want = fmt.Sprintf("%s as in line %d", strings.Join(s.required, " and "), first)
-			}
-			bad.add(e)
-			continue
-		}
-		rec.File, rec.Line = file, r.line
-		records = append(records, rec)
-	}
-	if err := bad.orNil(); err != nil {
-		return nil, nil, err
-	}
-	maps.DeleteFunc(seen, func(name string, _ bool) bool { return used[name] })
-	return records, slices.Sorted(maps.Keys(seen)), nil
-}
 
 // record takes the fields of one row. Its error lacks the place.
 func record(r row, s *shape, columns Columns, used map[string]bool) (rec Record, e *LineError) {
@@ -86,7 +15,7 @@ func record(r row, s *shape, columns Columns, used map[string]bool) (rec Record,
 	get := func(field string) any {
 		v, missing := columns.value(s, r.fields, field, used)
 		if missing != "" && slices.Contains(s.required, field) && e == nil {
-			e = &LineError{Found: columnList(r.fields) + fmt.Sprintf(", no %q", missing)}
+			e = &LineError{Found: columnList(r.fields) + lacking + strconv.Quote(missing)}
 		}
 		return v
 	}
@@ -115,8 +44,8 @@ func record(r row, s *shape, columns Columns, used map[string]bool) (rec Record,
 		}
 		rec.Messages = append(rec.Messages, list("conversations")...)
 	case Completion:
-		_, pl := get("prompt").([]any)
-		_, cl := get("completion").([]any)
+		_, pl := listOf(get("prompt"))
+		_, cl := listOf(get("completion"))
 		if pl && cl {
 			rec.Messages = list("prompt")
 			rec.Context = len(rec.Messages)
@@ -158,14 +87,6 @@ func record(r row, s *shape, columns Columns, used map[string]bool) (rec Record,
 	return rec, e
 }
 
-// mapExample is a column map as people would write it.
-var mapExample = map[model.Task]string{
-	model.CausalLM:               "prompt=question,completion=answer",
-	model.SequenceClassification: "text=review,label=stars",
-	model.TokenClassification:    "tokens=words,tags=entities",
-	model.Seq2SeqLM:              "source=question,target=answer",
-}
-
 // has reports whether a field is mapped or in the record.
 func (c Columns) has(s *shape, fields map[string]any, field string) bool {
 	column := c.column(s, fields, field)
@@ -175,7 +96,7 @@ func (c Columns) has(s *shape, fields map[string]any, field string) bool {
 
 // classes reads the label of a text: a name or number, or a list of them.
 func classes(column string, v any) (out []string, many bool, e *LineError) {
-	if items, ok := v.([]any); ok {
+	if items, ok := listOf(v); ok {
 		for i, it := range items {
 			s, ok := className(it)
 			if !ok {
@@ -200,6 +121,8 @@ func className(v any) (string, bool) {
 		return s, s != ""
 	case float64:
 		return strconv.FormatFloat(x, 'f', -1, 64), true
+	case int64:
+		return strconv.FormatInt(x, 10), true
 	case bool:
 		return strconv.FormatBool(x), true
 	}
@@ -211,7 +134,7 @@ func wordList(column string, v any) ([]string, *LineError) {
 	if s, ok := v.(string); ok {
 		return strings.Fields(s), nil
 	}
-	items, ok := v.([]any)
+	items, ok := listOf(v)
 	if !ok {
 		return nil, &LineError{Found: fmt.Sprintf("%q is %s", column, jsonType(v)), Want: "a list of words"}
 	}
@@ -235,7 +158,7 @@ var roles = map[string]string{
 
 // messages reads a list of {"role", "content"} or {"from", "value"}.
 func messages(field string, v any) ([]Message, *LineError) {
-	items, ok := v.([]any)
+	items, ok := listOf(v)
 	if !ok {
 		return nil, &LineError{Found: fmt.Sprintf("%q is %s", field, jsonType(v)), Want: `a list of {"role": ..., "content": ...}`}
 	}
@@ -245,11 +168,11 @@ func messages(field string, v any) ([]Message, *LineError) {
 	var out []Message
 	for i, it := range items {
 		at := fmt.Sprintf("%s[%d]", field, i)
-		m, ok := it.(map[string]any)
+		m, ok := dictOf(it)
 		if !ok {
 			return nil, &LineError{Found: at + " is " + jsonType(it), Want: "an object"}
 		}
-		if calls, ok := m["tool_calls"].([]any); ok && len(calls) > 0 {
+		if calls, ok := listOf(m["tool_calls"]); ok && len(calls) > 0 {
 			return nil, &LineError{Found: at + " calls tools", Want: "messages of text; write the call into content as the model should produce it"}
 		}
 		role, hasRole := m["role"].(string)
@@ -277,13 +200,13 @@ func contentText(v any) (string, bool) {
 	if s, ok := v.(string); ok {
 		return s, true
 	}
-	parts, ok := v.([]any)
+	parts, ok := listOf(v)
 	if !ok {
 		return "", false
 	}
 	var b strings.Builder
 	for _, p := range parts {
-		m, _ := p.(map[string]any)
+		m, _ := dictOf(p)
 		s, ok := m["text"].(string)
 		if !ok || m["type"] != "text" {
 			return "", false
@@ -291,4 +214,25 @@ func contentText(v any) (string, bool) {
 		b.WriteString(s)
 	}
 	return b.String(), true
+}
+
+// listOf returns the items of a list.
+func listOf(v any) ([]any, bool) {
+	if l, ok := v.(*jinja.List); ok {
+		return l.Items, true
+	}
+	return nil, false
+}
+
+// dictOf returns the entries of an object.
+func dictOf(v any) (map[string]any, bool) {
+	d, ok := v.(*jinja.Dict)
+	if !ok {
+		return nil, false
+	}
+	out := map[string]any{}
+	for _, k := range d.Keys() {
+		out[fmt.Sprint(k)], _ = d.Get(k)
+	}
+	return out, true
 }

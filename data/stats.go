@@ -44,6 +44,12 @@ type Stats struct {
 	Tasks     []int
 	TaskNames []string
 	Taskless  bool
+	// Windows is how many examples texts that were too long were split into.
+	Windows int
+	// Empty counts examples with an answer that says nothing.
+	Empty int
+	// Files says what was decided about the files, one fact each.
+	Files []string
 	// Unused lists columns of the file that were not looked at.
 	Unused []string
 

@@ -2,8 +2,6 @@ package data
 
 import (
 	"bytes"
-	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -20,31 +18,40 @@ type cells struct {
 	of                       []int
 	// bad is where the table ends because a quote is wrong.
 	bad *LineError
+	// strict and escape are those of quotedCells.
+	strict, escape bool
 }
 
-// width is the number of columns that every record has, 0 when they differ.
+// width is the number of columns that every record has, 0 when they differ. R writes
+// no name for the column of row names: there the header may be one short.
 func (c *cells) width() int {
 	if c.bad != nil || len(c.records) == 0 {
 		return 0
 	}
 	n := len(c.records[0])
+	if c.rowNames() {
+		return n + 1
+	}
 	if slices.ContainsFunc(c.records, func(r []string) bool { return len(r) != n }) {
 		return 0
 	}
 	return n
 }
 
+// rowNames reports a header that lacks a name for the first column of all records.
+func (c *cells) rowNames() bool {
+	n := len(c.records[0]) + 1
+	return len(c.records) > 1 && !slices.ContainsFunc(c.records[1:], func(r []string) bool { return len(r) != n })
+}
+
 // wholly reports whether quotes enclose columns as a whole, as a writer does that
 // is told to quote all texts. The header may be quoted where its column is not.
 func (c *cells) wholly() bool {
-	rows, some := len(c.records)-1, false
-	for _, n := range c.of {
-		some = some || n > 0
-		if n != 0 && n != rows {
-			return false
-		}
+	if len(c.records) < 2 || c.quoted == 0 {
+		return c.quoted > 0
 	}
-	return some
+	rows := len(c.records) - 1
+	return !slices.ContainsFunc(c.of, func(n int) bool { return n != 0 && n != rows })
 }
 
 // plainCells splits a table of lines in which quotes mean themselves.
@@ -65,8 +72,11 @@ func plainCells(content []byte, separator byte) *cells {
 // ends with the next one that is not doubled, and keeps what is between as it
 // stands. A quote inside another field means itself, as in Python's csv module,
 // unless strict, since a writer would have quoted that field.
-func quotedCells(content []byte, separator byte, strict bool) *cells {
-	c := &cells{}
+//
+// With escape a quote inside quotes is written \" instead of doubled, as R's
+// write.table does; any other backslash means itself.
+func quotedCells(content []byte, separator byte, strict, escape bool) *cells {
+	c := &cells{strict: strict, escape: escape}
 	line := 1
 	for len(content) > 0 {
 		if end := lineEnd(content); end > 0 { // a blank line
@@ -77,7 +87,7 @@ func quotedCells(content []byte, separator byte, strict bool) *cells {
 		start := line
 		var record []string
 		for more := true; more; {
-			field, rest, lines, found := c.field(content, separator, len(record), strict)
+			field, rest, lines, found := c.field(content, separator, len(record))
 			if found != "" {
 				c.bad = &LineError{Line: line, Found: found, Want: `fields quoted as in "a ""word"", quoted"`, Err: ErrSyntax}
 				return c
@@ -110,16 +120,19 @@ func lineEnd(b []byte) int {
 
 // field reads one field, of a column of the record. rest begins with what ends it,
 // lines is how many ends of lines are in it.
-func (c *cells) field(b []byte, separator byte, column int, strict bool) (text string, rest []byte, lines int, found string) {
+func (c *cells) field(b []byte, separator byte, column int) (text string, rest []byte, lines int, found string) {
 	if len(b) == 0 || b[0] != '"' {
 		end := 0
 		for end < len(b) && b[end] != separator && lineEnd(b[end:]) == 0 {
 			end++
 		}
-		if strict && bytes.IndexByte(b[:end], '"') >= 0 {
+		if c.strict && bytes.IndexByte(b[:end], '"') >= 0 {
 			return "", nil, 0, "a quote inside a field without quotes"
 		}
-		return string(b[:end]), b[end:], 0, ""
+		if text = string(b[:end]); text == "" || text == "NA" {
+			c.absent(column) // R quotes no NA
+		}
+		return text, b[end:], 0, ""
 	}
 	body, doubled := b[1:], false
 	for at := 0; ; at++ {
@@ -128,7 +141,11 @@ func (c *cells) field(b []byte, separator byte, column int, strict bool) (text s
 			return "", nil, 0, `a quote that is not closed (extraneous or missing " in quoted-field)`
 		}
 		at += next
-		if at+1 < len(body) && body[at+1] == '"' {
+		if c.escape && at > 0 && body[at-1] == '\\' {
+			doubled = true
+			continue
+		}
+		if !c.escape && at+1 < len(body) && body[at+1] == '"' {
 			at, doubled = at+1, true
 			continue
 		}
@@ -141,10 +158,18 @@ func (c *cells) field(b []byte, separator byte, column int, strict bool) (text s
 		c.count(column, spanning, spanning || doubled || bytes.IndexByte(inside, '\r') >= 0)
 		text = string(inside)
 		if doubled {
-			text = strings.ReplaceAll(text, `""`, `"`)
+			text = strings.ReplaceAll(text, c.innerQuote(), `"`)
 		}
 		return text, rest, lines, ""
 	}
+}
+
+// innerQuote is how a quote is written inside quotes.
+func (c *cells) innerQuote() string {
+	if c.escape {
+		return `\"`
+	}
+	return `""`
 }
 
 // count takes note of a field in quotes.
@@ -156,6 +181,11 @@ func (c *cells) count(column int, spanning, needed bool) {
 	if spanning {
 		c.spanning++
 	}
+	c.absent(column)
+}
+
+// absent takes note of a field that a writer of quoted columns may leave without.
+func (c *cells) absent(column int) {
 	if len(c.records) == 0 {
 		return
 	}
@@ -163,43 +193,4 @@ func (c *cells) count(column int, spanning, needed bool) {
 		c.of = append(c.of, 0)
 	}
 	c.of[column]++
-}
-
-// separators that a table may have, with their names.
-var separators = map[byte]string{',': "commas", ';': "semicolons", '\t': "tabs", '|': "vertical bars"}
-
-// table adds the records of a .csv or .tsv file.
-func (in *reading) table(file string, content []byte) {
-	if bytes.IndexByte(content, '\n') < 0 {
-		content = bytes.ReplaceAll(content, []byte("\r"), []byte("\n")) // lines of an old Mac
-	}
-	own := byte(',')
-	if ext, _ := ending(file); ext == ".tsv" {
-		own = '\t'
-	}
-	separator, said := own, false
-	if rest, ok := bytes.CutPrefix(content, []byte("sep=")); ok && len(rest) > 1 && lineEnd(rest[1:]) > 0 { // Excel
-		separator, said = rest[0], true
-		content = append([]byte("\n"), rest[1+lineEnd(rest[1:]):]...) // keeps the numbers of lines
-	}
-	c := in.split1(file, content, separator)
-	if !said && !in.fits(c) && (len(c.records) == 0 || len(c.records[0]) == 1) {
-		for _, other := range []byte{',', ';', '\t', '|'} {
-			if other == own {
-				continue
-			}
-			if o := in.split1(file, content, other); in.fits(o) && o.width() > 1 {
-				c, separator = o, other
-				break
-			}
-		}
-	}
-	if separator != own {
-		name := separators[separator]
-		if name == "" {
-			name = fmt.Sprintf("%q", separator)
-		}
-		in.note("%s: the columns are separated by %s", file, name)
-	}
-	in.tableRows(file, c)
 }

@@ -10,15 +10,15 @@ type SplitText string
 
 // How texts are split.
 const (
-	// Windows, the default: the file is one text, tokenized as a whole and split into
+	// ByFile, the default: the file is one text, tokenized as a whole and split into
 	// windows of the maximum sequence length. Every window begins with what the
 	// tokenizer puts before a text, or, where that is nothing, with the last token of
 	// the window before: each token of the text is predicted once, none is lost.
-	Windows SplitText = "window"
-	// Paragraphs: blank lines divide texts.
-	Paragraphs SplitText = "paragraph"
-	// Lines: each line that is not blank is a text.
-	Lines SplitText = "line"
+	ByFile SplitText = "file"
+	// ByParagraph: blank lines divide texts.
+	ByParagraph SplitText = "paragraph"
+	// ByLine: each line that is not blank is a text.
+	ByLine SplitText = "line"
 )
 
 // text adds the texts of a file, as they stand.
@@ -39,7 +39,7 @@ func (in *reading) text(file string, content []byte) {
 			in.rows = append(in.rows, row{line: line, fields: map[string]any{"text": string(text)}, file: file, windows: windows})
 		}
 	}
-	if in.split == Windows || in.split == "" {
+	if in.split == ByFile || in.split == "" {
 		add(1, content, true)
 		return
 	}
@@ -52,7 +52,7 @@ func (in *reading) text(file string, content []byte) {
 	for text := range bytes.Lines(content) {
 		line++
 		switch {
-		case in.split == Lines:
+		case in.split == ByLine:
 			add(line, trimLineEnd(text), false)
 		case len(bytes.TrimSpace(text)) == 0:
 			flush()
