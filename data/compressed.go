@@ -28,7 +28,7 @@ func unzstd(r io.Reader) (io.ReadCloser, error) {
 // What a compressed file may grow to: records are kept in memory. Text shrinks to
 // a tenth or so; the floor is for small files that say the same again and again.
 const (
-	unpackFloor = 1 << 30
+	unpackFloor = 1 << 28
 	unpackTimes = 100
 )
 

@@ -124,8 +124,16 @@ func New(records []Record, o Options) (*Dataset, error) {
 			ends = append(ends, t.Target().EOGs()...)
 		}
 	}
+	front := frontOf(o.Tokenizer)
 	for i := range results {
-		d.take(&results[i], ends)
+		if blankAnswer(&records[i], &results[i].ex, ends) {
+			d.Stats.Empty++
+		}
+		if !records[i].Windows || !d.Causal() {
+			d.take(&results[i], ends)
+			continue
+		}
+		d.takeWindows(results[i].ex, front, ends)
 	}
 	d.Stats.finish(d.Examples)
 	if len(d.Examples) == 0 {

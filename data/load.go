@@ -91,6 +91,7 @@ func (in *reading) records(o *Options, tasks bool) (records []Record, unused []s
 	}
 	var s *shape
 	var first row
+	columns := o.Columns
 	seen, used := map[string]bool{}, map[string]bool{}
 	for _, r := range in.rows {
 		for name := range r.fields {
@@ -101,11 +102,12 @@ func (in *reading) records(o *Options, tasks bool) (records []Record, unused []s
 				in.bad.add(in.noShape(&r, o))
 				break
 			}
-			in.tellNames(s, o.Columns, r.fields)
+			in.tellNames(s, columns, r.fields)
+			columns = columns.fix(s, r.fields)
 		}
-		rec, e := record(r, s, o.Columns, used)
+		rec, e := record(r, s, columns, used)
 		if e == nil && tasks {
-			rec.Task, e = taskName(r, s, o.Columns, used)
+			rec.Task, e = taskName(r, s, columns, used)
 		}
 		if e != nil {
 			e.File, e.Line, e.Err = r.file, r.line, ErrFields

@@ -41,7 +41,7 @@ func parseObject(text []byte) (fields map[string]any, bad *LineError) {
 	switch {
 	case errors.As(err, &wrong):
 		return nil, &LineError{Found: "a JSON " + wrong.Value, Text: excerpt(text)}
-	case errors.Is(err, io.EOF):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		err = errors.New("unexpected end of JSON input")
 	}
 	return nil, &LineError{Found: strings.TrimPrefix(err.Error(), "json: "), Text: excerpt(text)}

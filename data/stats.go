@@ -15,6 +15,7 @@ type Stats struct {
 	Task     model.Task
 	Records  int // read
 	Examples int // kept
+	Of       int // Examples before First left some out, else 0
 	// Tokens of the kept examples, and those of them that carry a label.
 	Tokens, Trained int64
 	// Truncated examples were longer than the limit; they lost Cut tokens.
@@ -44,8 +45,8 @@ type Stats struct {
 	Tasks     []int
 	TaskNames []string
 	Taskless  bool
-	// Windows is how many examples texts that were too long were split into.
-	Windows int
+	// Split counts texts that were too long and were split into Windows examples.
+	Split, Windows int
 	// Empty counts examples with an answer that says nothing.
 	Empty int
 	// Files says what was decided about the files, one fact each.
@@ -119,6 +120,9 @@ func (s *Stats) countClasses(ex *Example) {
 	}
 }
 
+// all is the number of examples that the records made, kept or not.
+func (s *Stats) all() int { return s.Records - s.Split + s.Windows }
+
 func (s *Stats) whyEmpty() string {
 	switch s.Task {
 	case model.SequenceClassification, model.TokenClassification:
@@ -134,10 +138,13 @@ func (s *Stats) whyEmpty() string {
 
 // Notes says in one line each what the user should know about the data.
 func (s *Stats) Notes() []string {
-	var out []string
+	out := slices.Clone(s.Files)
+	if s.Split > 0 {
+		out = append(out, fmt.Sprintf("%s longer than the maximum sequence length: split into %d examples, nothing is cut", count(s.Split, "text"), s.Windows))
+	}
 	note := func(n int, format string, args ...any) {
 		if n > 0 {
-			out = append(out, fmt.Sprintf("%d of %d ", n, s.Records)+fmt.Sprintf(format, args...))
+			out = append(out, fmt.Sprintf("%d of %d ", n, s.all())+fmt.Sprintf(format, args...))
 		}
 	}
 	note(s.Truncated, "examples were cut and lost %d tokens; the longest has %d (--max-seq-len)", s.Cut, s.Longest)
@@ -147,6 +154,7 @@ func (s *Stats) Notes() []string {
 	default:
 		note(s.Untrained, "examples were left out: no token of them is trained")
 	}
+	note(s.Empty, "examples have an empty answer: they teach the model to say nothing")
 	note(s.NoEnd, "examples train no end-of-sequence token: the model will not learn to stop")
 	note(s.Merged, "examples have a token that spans the end of the prompt: do not end prompts with a space")
 	if s.Taskless {

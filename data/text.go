@@ -70,6 +70,32 @@ func trimLineEnd(text []byte) []byte {
 	return bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("\n")), []byte("\r"))
 }
 
+// takeWindows keeps a text that is not cut.
+func (d *Dataset) takeWindows(ex Example, front, ends []int32) {
+	s := &d.Stats
+	list := windows(ex, front, d.MaxSeqLen)
+	if len(list) > 1 {
+		s.Windows += len(list)
+		s.Split++
+	}
+	for _, w := range list {
+		before := s.NoEnd
+		d.take(&result{ex: w}, ends)
+		if len(list) > 1 {
+			s.NoEnd = before // the text goes on, or it ends as the others do
+		}
+	}
+}
+
+// frontOf returns what a tokenizer puts before a text.
+func frontOf(tok Tokenizer) []int32 {
+	id, ok := tok.BOS()
+	if around := tok.Encode("", true); ok && len(around) > 0 && around[0] == id {
+		return []int32{id}
+	}
+	return nil
+}
+
 // windows splits a text that is too long. front is what the tokenizer puts before
 // a text. The tokens that a window repeats carry no label.
 func windows(ex Example, front []int32, size int) []Example {
