@@ -125,7 +125,13 @@ func New(records []Record, o Options) (*Dataset, error) {
 		}
 	}
 	front := frontOf(o.Tokenizer)
+	var limited *Stats
 	for i := range results {
+		if limited == nil && o.Limit > 0 && len(d.Examples) >= o.Limit {
+			s := d.Stats
+			s.Records = i
+			limited = &s
+		}
 		if blankAnswer(&records[i], &results[i].ex, ends) {
 			d.Stats.Empty++
 		}
@@ -134,6 +140,12 @@ func New(records []Record, o Options) (*Dataset, error) {
 			continue
 		}
 		d.takeWindows(results[i].ex, front, ends)
+	}
+	if n := len(d.Examples); o.Limit > 0 && n > o.Limit {
+		if limited != nil {
+			d.Stats = *limited
+		}
+		d.Examples, d.Stats.Of = d.Examples[:o.Limit:o.Limit], n
 	}
 	d.Stats.finish(d.Examples)
 	if len(d.Examples) == 0 {

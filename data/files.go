@@ -52,6 +52,16 @@ func Parts(folder string) ([]string, error) {
 	return out, nil
 }
 
+// Files returns all data files of a folder and those below it.
+func Files(folder string) ([]string, error) {
+	files, _, err := list(folder)
+	out := make([]string, len(files))
+	for i, f := range files {
+		out[i] = filepath.Join(folder, filepath.FromSlash(f.path))
+	}
+	return out, err
+}
+
 // partFiles returns path itself when it is a file, the files that it matches when
 // it is a pattern such as train-*.parquet, and those of a part when it is a folder.
 // note says what was decided.

@@ -82,17 +82,3 @@ func (d *Dataset) Sample(n int, seed uint64) *Dataset {
 	out.Stats.finish(out.Examples)
 	return &out
 }
-
-// First keeps the first n examples; all of them when n is 0 or there are no more.
-// Stats.Of is then the number of all, and what Stats counts is what was kept.
-func (d *Dataset) First(n int) *Dataset {
-	if n <= 0 || n >= len(d.Examples) {
-		return d
-	}
-	out := *d
-	out.Examples = d.Examples[:n:n]
-	out.Stats.Of = len(d.Examples)
-	out.Stats.Longest = 0
-	out.Stats.finish(out.Examples)
-	return &out
-}

@@ -51,6 +51,9 @@ type Options struct {
 	Names []string
 	// SplitText says what becomes of a .txt file; "" is ByFile.
 	SplitText SplitText
+	// Limit keeps the first examples; 0 keeps all. Stats.Of is then the number of all,
+	// and the rest of Stats counts those records that were kept.
+	Limit int
 	// ChatTemplate replaces the model's own template (Jinja source).
 	ChatTemplate string
 	// Chat renders a prompt and completion of plain strings as a question of the

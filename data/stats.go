@@ -15,7 +15,7 @@ type Stats struct {
 	Task     model.Task
 	Records  int // read
 	Examples int // kept
-	Of       int // Examples before First left some out, else 0
+	Of       int // all examples, when Options.Limit left some out, else 0
 	// Tokens of the kept examples, and those of them that carry a label.
 	Tokens, Trained int64
 	// Truncated examples were longer than the limit; they lost Cut tokens.

@@ -86,11 +86,10 @@ func (a *app) evalCommand() *cobra.Command {
 			return err
 		}
 		defer l.Close()
-		ds, err := l.evalData(d, src.options.Part, *maxLen)
+		ds, err := l.evalData(d, src.options.Part, *maxLen, *limit)
 		if err != nil {
 			return dataError(err, *d.path)
 		}
-		ds = ds.First(*limit)
 		act := a.start("evaluating")
 		r, err := train.Evaluate(cmd.Context(), l.Model, ds)
 		act.end()
@@ -122,7 +121,7 @@ func (a *app) evalCommand() *cobra.Command {
 	return cmd
 }
 
-func (l *loaded) evalData(d *dataFlags, part string, maxLen int) (*data.Dataset, error) {
+func (l *loaded) evalData(d *dataFlags, part string, maxLen, limit int) (*data.Dataset, error) {
 	if maxLen == 0 || maxLen > l.MaxPositions {
 		maxLen = l.MaxPositions
 	}
@@ -130,7 +129,7 @@ func (l *loaded) evalData(d *dataFlags, part string, maxLen int) (*data.Dataset,
 	if err != nil {
 		return nil, err
 	}
-	o.Part = part
+	o.Part, o.Limit = part, limit
 	return data.Load(*d.path, l.dataOptions(o))
 }
 
