@@ -109,6 +109,7 @@ func (in *reading) tableRows(file string, c *cells) {
 		names = slices.Clone(records[0])
 		if c.bad == nil && c.rowNames() {
 			names = append([]string{""}, names...)
+			in.note("%s: the first column has no name, it holds the names of the rows and is not read", file)
 		}
 		if found := badHeader(names); found != "" {
 			in.bad.add(&LineError{File: file, Line: lines[0], Found: found, Want: "a different name for each column", Err: ErrSyntax})

@@ -3,6 +3,7 @@ package data
 import (
 	"bytes"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -38,10 +39,17 @@ func (c *cells) width() int {
 	return n
 }
 
-// rowNames reports a header that lacks a name for the first column of all records.
+// rowNames reports a header that lacks a name for the first column of all records,
+// which holds numbers in order or is in quotes as a whole, as R writes it.
 func (c *cells) rowNames() bool {
-	n := len(c.records[0]) + 1
-	return len(c.records) > 1 && !slices.ContainsFunc(c.records[1:], func(r []string) bool { return len(r) != n })
+	n, rows := len(c.records[0])+1, len(c.records)-1
+	quoted := len(c.of) > 0 && c.of[0] == rows
+	for i, r := range c.records[1:] {
+		if len(r) != n || !quoted && r[0] != strconv.Itoa(i+1) {
+			return false
+		}
+	}
+	return rows > 0
 }
 
 // wholly reports whether quotes enclose columns as a whole, as a writer does that

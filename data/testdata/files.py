@@ -1,5 +1,5 @@
 """Writes testdata/files with pandas, pyarrow, datasets and csv: python files.py
-(pyarrow 25, pandas 3, datasets 5, zstandard 0.25 or others)."""
+(pyarrow 26.0.1, pandas 3.1.1, datasets 5.2.0, zstandard 0.25.0)."""
 import csv, gzip, json, os
 import pandas as pd, pyarrow as pa, pyarrow.parquet as pq, zstandard
 from datasets import Dataset, DatasetDict
