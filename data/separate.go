@@ -65,7 +65,7 @@ func (in *reading) separate(content []byte, own byte) (*cells, byte) {
 		}
 		// A header is divided by nothing else; a lone column may hold a text with
 		// semicolons.
-		if best == c && c.width() != 1 {
+		if best == c && (c.width() != 1 || !slices.ContainsFunc(o.records[0], func(n string) bool { return n == "" || strings.Contains(n, " ") })) {
 			best, separator = o, other.char
 		}
 	}

@@ -23,7 +23,7 @@ type dataFlags struct {
 	template *string
 	chat     *bool
 	trainOn  *string
-	splitBy  *string
+	splitBy  *string // nil where there is no flag for it
 	// maxTarget cuts what a decoder writes; nil where there is no flag for it.
 	maxTarget *int
 }
@@ -67,9 +67,9 @@ func (d *dataFlags) source(part string) (*dataSource, error) {
 
 // table says which columns are read.
 func (d *dataFlags) table() (data.Options, error) {
-	o := data.Options{SplitText: data.SplitText(*d.splitBy)}
-	if o.SplitText == data.ByFile {
-		o.SplitText = "" // the default asks for nothing
+	var o data.Options
+	if d.splitBy != nil && *d.splitBy != string(data.ByFile) { // the default asks for nothing
+		o.SplitText = data.SplitText(*d.splitBy)
 	}
 	for _, m := range mapParts(*d.columns) {
 		field, column, ok := strings.Cut(m, "=")
