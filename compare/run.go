@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -164,18 +163,13 @@ func (f *fresh) load(t *Task) error {
 // evalPart is the part of a folder to measure on: test, else valid, else train,
 // which is also that of a file.
 func evalPart(path string) string {
-	entries, err := os.ReadDir(path)
+	have, err := data.Parts(path)
 	if err != nil {
-		return "train"
+		return "train" // reading says what is wrong
 	}
-	for _, p := range []struct {
-		part  string
-		names []string
-	}{{"test", []string{"test"}}, {"valid", []string{"valid", "validation", "val", "dev"}}} {
-		for _, e := range entries {
-			if stem, _, _ := strings.Cut(e.Name(), "."); slices.Contains(p.names, stem) {
-				return p.part
-			}
+	for _, p := range []string{"test", "valid"} {
+		if slices.Contains(have, p) {
+			return p
 		}
 	}
 	return "train"

@@ -1,8 +1,8 @@
 // Package data reads what people fine-tune on and turns it into token sequences
 // with labels.
 //
-// A data set is a .jsonl, .json, .csv or .tsv file, or a folder with
-// train.*, valid.* and test.* of these types. What a record holds is detected
+// A data set is a .jsonl, .json, .csv, .tsv, .parquet or .txt file, compressed by
+// gzip or zstd or not, or a folder with parts train, valid and test of these types. What a record holds is detected
 // from its fields:
 //
 //	messages             a chat: [{"role": "user", "content": "..."}, ...]
@@ -85,6 +85,8 @@ type Record struct {
 	// Prompt and Completion of plain strings.
 	Prompt, Completion string
 	Text               string
+	// Windows says that a text that is too long is split into windows, and not cut.
+	Windows bool
 	// Instruction, Input, Output and System of an exercise.
 	Instruction, Input, Output, System string
 	// Pair is the second text of a labelled record, HasPair says that there is one.

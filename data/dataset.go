@@ -10,10 +10,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -41,20 +39,16 @@ type Dataset struct {
 // Causal reports whether the examples are those of a causal language model.
 func (d *Dataset) Causal() bool { return d.Task == "" || d.Task == model.CausalLM }
 
-// Load reads and tokenizes a file, or one part of a folder.
+// Load reads and tokenizes a file, files that match a pattern, or one part of a folder.
 func Load(path string, o Options) (*Dataset, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	file, err := partFile(path, o.Part)
+	in, err := o.open(path)
 	if err != nil {
 		return nil, err
 	}
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	records, unused, err := parseRecords(file, content, o.Task, o.Columns, o.Names, o.Tasks > 0 && o.TaskID == nil)
+	records, unused, err := in.records(&o, o.Tasks > 0 && o.TaskID == nil)
 	if err != nil {
 		return nil, err
 	}
@@ -64,9 +58,9 @@ func Load(path string, o Options) (*Dataset, error) {
 		if errors.As(err, &line) {
 			return nil, err
 		}
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, fmt.Errorf("%s: %w", in.name, err)
 	}
-	d.Stats.Unused = append(unused, d.Stats.Unused...)
+	d.Stats.Unused, d.Stats.Files = append(unused, d.Stats.Unused...), in.notes
 	return d, nil
 }
 
@@ -81,7 +75,7 @@ func LoadSplits(path string, fraction float64, seed uint64, o Options) (train, v
 	o.Labels, o.Problem, o.TaskNames = train.Labels, train.Problem, train.TaskNames
 	if st, err := os.Stat(path); err == nil && st.IsDir() {
 		o.Part = "valid"
-		if _, err := partFile(path, o.Part); err == nil {
+		if _, _, err := partFiles(path, o.Part); err == nil {
 			valid, err = Load(path, o)
 			return train, valid, err
 		} else if !errors.Is(err, fs.ErrNotExist) {
@@ -92,58 +86,6 @@ func LoadSplits(path string, fraction float64, seed uint64, o Options) (train, v
 		return train, nil, nil
 	}
 	return train.Split(fraction, seed)
-}
-
-// parts lists the file names that a part may have.
-var parts = map[string][]string{
-	"train": {"train"},
-	"valid": {"valid", "validation", "val", "dev"},
-	"test":  {"test"},
-}
-
-// partFile returns path itself when it is a file, and the file of a part when it
-// is a folder.
-func partFile(path, part string) (string, error) {
-	if part == "" {
-		part = "train"
-	}
-	names := parts[part]
-	if names == nil {
-		return "", fmt.Errorf("data part %q: expected train, valid or test", part)
-	}
-	st, err := os.Stat(path)
-	if err != nil {
-		return "", err
-	}
-	if !st.IsDir() {
-		return path, nil
-	}
-	entries, err := os.ReadDir(path)
-	if err != nil {
-		return "", err
-	}
-	var found, have []string
-	for _, e := range entries {
-		ext := filepath.Ext(e.Name())
-		switch strings.ToLower(ext) {
-		case ".jsonl", ".ndjson", ".json", ".csv", ".tsv":
-			have = append(have, e.Name())
-			if slices.Contains(names, strings.TrimSuffix(e.Name(), ext)) {
-				found = append(found, e.Name())
-			}
-		}
-	}
-	switch len(found) {
-	case 1:
-		return filepath.Join(path, found[0]), nil
-	case 0:
-		holds := "no data files"
-		if len(have) > 0 {
-			holds = strings.Join(have, ", ")
-		}
-		return "", fmt.Errorf("%s: no %s.jsonl: %w; the folder holds %s", path, names[0], fs.ErrNotExist, holds)
-	}
-	return "", fmt.Errorf("%s: both %s and %s could be the %s part: %w; give the file itself", path, found[0], found[1], part, ErrFormat)
 }
 
 // New tokenizes records. Examples without a token to train are left out and
@@ -190,8 +132,36 @@ func New(records []Record, o Options) (*Dataset, error) {
 			ends = append(ends, t.Target().EOGs()...)
 		}
 	}
+	front := frontOf(o.Tokenizer)
+	var limited *Stats
+	taken := 0 // what Limit counts: records, or windows of texts
 	for i := range results {
-		d.take(&results[i], ends)
+		if limited == nil && o.Limit > 0 && taken >= o.Limit {
+			s := d.Stats
+			s.Records = i
+			limited = &s
+		}
+		if blankAnswer(&records[i], results[i].examples, ends) {
+			d.Stats.Empty++
+		}
+		before := len(d.Examples)
+		if records[i].Windows && d.Causal() {
+			d.takeWindows(results[i].examples[0], front, ends)
+		} else {
+			d.take(&results[i], ends)
+		}
+		for _, ex := range d.Examples[before:] {
+			if !ex.More {
+				taken++
+			}
+		}
+	}
+	if o.Limit > 0 && taken > o.Limit {
+		if limited != nil {
+			d.Stats = *limited
+		}
+		d.First(o.Limit)
+		d.Stats.Of = taken
 	}
 	d.Stats.finish(d.Examples)
 	if len(d.Examples) == 0 {
@@ -294,7 +264,7 @@ func (d *Dataset) take(r *result, ends []int32) {
 		s.Unsaid++
 	}
 	if kept > 1 {
-		s.Split++
+		s.Apart++
 	}
 	classifies := d.Task == model.SequenceClassification || d.Task == model.TokenClassification
 	switch {
@@ -367,7 +337,7 @@ func (d *Dataset) records() [][]Example {
 // RecordCount is the number of records that have examples.
 func (d *Dataset) RecordCount() int { return len(d.records()) }
 
-// First keeps the examples of the first n records alone, as --limit asks.
+// First keeps the examples of the first n records alone, in the order of the file.
 func (d *Dataset) First(n int) {
 	for i := range d.Examples {
 		if !d.Examples[i].More {

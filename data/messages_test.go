@@ -189,7 +189,7 @@ func TestRecordsStayTogether(t *testing.T) {
 	got, d, err := mask(t, record+record+record, toolChat, Options{})
 	require.NoError(t, err)
 	require.Len(t, got, 6)
-	require.Equal(t, 3, d.Stats.Split)
+	require.Equal(t, 3, d.Stats.Apart)
 	require.Equal(t, 3, d.RecordCount())
 	train, valid, err := d.Split(0.34, 1)
 	require.NoError(t, err)

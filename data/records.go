@@ -2,94 +2,10 @@ package data
 
 import (
 	"fmt"
-	"maps"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/peftkit/peftkit/model"
 )
-
-// Records reads a file without tokenizing it. names are the columns of a .csv or
-// .tsv file that has no header line. The kind is that of the first record; all
-// others must have the same fields. unused lists columns that were not looked at.
-func Records(file string, columns Columns, names []string) (records []Record, unused []string, err error) {
-	return TaskRecords(file, model.CausalLM, columns, names)
-}
-
-// TaskRecords is Records for a task.
-func TaskRecords(file string, task model.Task, columns Columns, names []string) (records []Record, unused []string, err error) {
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return nil, nil, err
-	}
-	return parseRecords(file, content, task, columns, names, false)
-}
-
-// Parse is Records for a file that is in memory; the name tells its type.
-func Parse(file string, content []byte, columns Columns, names []string) (records []Record, unused []string, err error) {
-	return parseRecords(file, content, model.CausalLM, columns, names, false)
-}
-
-// parseRecords reads also which task each record is of when tasks is set.
-func parseRecords(file string, content []byte, task model.Task, columns Columns, names []string, tasks bool) (records []Record, unused []string, err error) {
-	if err := columns.validate(task); err != nil {
-		return nil, nil, err
-	}
-	bad := &LineErrors{}
-	rows, err := readRows(file, content, names, bad)
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(rows) == 0 && bad.Total == 0 {
-		return nil, nil, fmt.Errorf("%s: %w: no records", file, ErrEmpty)
-	}
-	var s *shape
-	var first int
-	var kept []row
-	seen, used := map[string]bool{}, map[string]bool{}
-	for _, r := range rows {
-		for name := range r.fields {
-			seen[name] = true
-		}
-		if e := refusePairs(r.fields, columns, task); e != nil {
-			e.File, e.Line = file, r.line
-			bad.add(e)
-			continue
-		}
-		if s == nil {
-			if s, first = columns.detect(r.fields, task), r.line; s == nil {
-				bad.add(&LineError{File: file, Line: r.line, Found: columnList(r.fields), Want: expected[task] + "; name the columns with a column map (" + mapExample[task] + ")", Err: ErrFields})
-				break
-			}
-		}
-		rec, e := record(r, s, columns, used)
-		if e == nil && tasks {
-			rec.Task, e = taskName(r, s, columns, used)
-		}
-		if e != nil {
-			e.File, e.Line, e.Err = file, r.line, ErrFields
-			if r.line != first && e.Want == "" {
-				e.Want = fmt.Sprintf("%s as in line %d", strings.Join(s.required, " and "), first)
-			}
-			bad.add(e)
-			continue
-		}
-		rec.File, rec.Line = file, r.line
-		records = append(records, rec)
-		kept = append(kept, r)
-	}
-	if err := bad.orNil(); err != nil {
-		return nil, nil, err
-	}
-	if task.Generates() {
-		judge(records, kept, columns, used)
-	}
-	markChats(records)
-	maps.DeleteFunc(seen, func(name string, _ bool) bool { return used[name] })
-	return records, slices.Sorted(maps.Keys(seen)), nil
-}
 
 // record takes the fields of one row. Its error lacks the place.
 func record(r row, s *shape, columns Columns, used map[string]bool) (rec Record, e *LineError) {
@@ -97,7 +13,7 @@ func record(r row, s *shape, columns Columns, used map[string]bool) (rec Record,
 	get := func(field string) any {
 		v, missing := columns.value(s, r.fields, field, used)
 		if missing != "" && slices.Contains(s.required, field) && e == nil {
-			e = &LineError{Found: columnList(r.fields) + fmt.Sprintf(", no %q", missing)}
+			e = &LineError{Found: columnList(r.fields) + lacking + strconv.Quote(missing)}
 		}
 		return v
 	}
@@ -167,14 +83,6 @@ func record(r row, s *shape, columns Columns, used map[string]bool) (rec Record,
 		text("target", &rec.Target)
 	}
 	return rec, e
-}
-
-// mapExample is a column map as people would write it.
-var mapExample = map[model.Task]string{
-	model.CausalLM:               "prompt=question,completion=answer",
-	model.SequenceClassification: "text=review,label=stars",
-	model.TokenClassification:    "tokens=words,tags=entities",
-	model.Seq2SeqLM:              "source=question,target=answer",
 }
 
 // has reports whether a field is mapped or in the record.

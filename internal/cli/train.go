@@ -92,7 +92,7 @@ func newTrainFlags(f *flags) *trainFlags {
 	t := &trainFlags{cfg: train.Default(), options: map[string]*string{}}
 	f.section("Model and data")
 	t.model = f.text("model", "m", "MODEL", "", "GGUF file or Hugging Face folder")
-	t.data = addDataFlags(f, ".jsonl, .json, .csv or .tsv file, or a folder with train.* and valid.*")
+	t.data = addDataFlags(f, ".jsonl, .json, .csv, .tsv, .parquet or .txt file, also .gz or .zst, or a folder with train* and valid*")
 	t.valid = f.text("valid", "", "FILE", "", "data to validate on")
 	t.valSplit = f.Float64("val-split", 0, "share of the data to put aside for validation")
 	t.maxLen = f.Int("max-seq-len", 512, "cut examples to this many tokens")
