@@ -373,7 +373,11 @@ func (a *app) train(cmd *cobra.Command, t *trainFlags) error {
 		return err
 	}
 	defer tr.Close()
-	run.header(tr)
+	collect, restore := collectOften()
+	defer restore()
+	if err := run.header(cmd.Context(), tr, collect); err != nil {
+		return err
+	}
 	if *t.dryRun {
 		return nil
 	}
@@ -555,6 +559,8 @@ type trainRun struct {
 	l         *loaded
 	ad        peft.Adapter
 	ds, valid *data.Dataset
+	// footprint is the memory that the run was expected to take.
+	footprint train.Footprint
 }
 
 // run trains, saves the adapter and sums up.
