@@ -110,11 +110,11 @@ func SplitOptions(methods []Method, o Options) ([]Part, error) {
 			}
 		}
 		if !found {
-			var names []string
+			var infos []Info
 			for _, m := range methods {
-				names = append(names, m.Info().Name)
+				infos = append(infos, m.Info())
 			}
-			return nil, fmt.Errorf("no option %q in %s: %w", name, strings.Join(names, ", "), ErrConfig)
+			return nil, unknownOption(name, infos...)
 		}
 	}
 	return parts, nil

@@ -251,7 +251,7 @@ func ShortNames(paths []string) []string {
 
 // Endings lists the distinct last components of the paths of linear layers and
 // embeddings.
-func Endings(m *model.Model) string {
+func Endings(m *model.Model) []string {
 	var out []string
 	seen := map[string]bool{}
 	for _, mod := range m.Modules {
@@ -261,5 +261,5 @@ func Endings(m *model.Model) string {
 			out = append(out, e)
 		}
 	}
-	return strings.Join(out, ", ")
+	return out
 }
