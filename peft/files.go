@@ -32,7 +32,7 @@ func MethodOf(a *formats.Adapter) (Method, error) {
 	}
 	m, err := ByPeftType(head.PeftType)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", a.Path, err)
+		return nil, formats.At(a.Path, err)
 	}
 	return m, nil
 }

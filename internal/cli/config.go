@@ -37,7 +37,7 @@ func (c *configFile) read() error {
 	}
 	file, err := parser.ParseBytes(b, 0)
 	if err != nil {
-		return usagef("%s: %s", c.path, strings.TrimSpace(yaml.FormatError(err, false, true)))
+		return usagef("%s: %s", c.path, strings.TrimSpace(yaml.FormatError(err, false, false)))
 	}
 	c.given = map[string]int{}
 	documents := 0

@@ -55,7 +55,7 @@ func (a *app) convertCommand() *cobra.Command {
 		report, err := convert.File(cmd.Context(), args[0], *out, convert.Options{To: *to, Type: strings.ToLower(*quant), Base: *base, Rank: *rank, Progress: t.report})
 		t.done()
 		if err != nil {
-			return err
+			return ofAdapter(err)
 		}
 		o := &outcome{*out, report, time.Since(began).Seconds()}
 		if *asJSON {

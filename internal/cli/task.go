@@ -113,7 +113,7 @@ func adapterOptions(path string) (model.Options, error) {
 	}
 	labels, problem, err := data.ReadLabels(b)
 	if err != nil {
-		return o, withCode(exitFormat, fmt.Errorf("%s: %w", path, err))
+		return o, withCode(exitFormat, formats.At(path, err))
 	}
 	if n := len(o.Labels); n > 0 && n != len(labels) {
 		return o, withCode(exitFormat, fmt.Errorf("%s: %s names %d labels, the adapter's head has %d", path, data.LabelFile, len(labels), n))

@@ -346,11 +346,11 @@ func wholeScale(a *formats.Adapter, scale float32) error {
 func (m *Method) read(mod *model.Model, f *file) (*Adapter, error) {
 	ad, err := m.build(mod, f.cfg)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.a.Path, err)
+		return nil, formats.At(f.a.Path, err)
 	}
 	if l, ok := ad.Tuner.(Loader); ok {
 		if err := l.Loading(ad, f.set); err != nil {
-			return nil, fmt.Errorf("%s: %w", f.a.Path, err)
+			return nil, formats.At(f.a.Path, err)
 		}
 	}
 	return ad, nil
