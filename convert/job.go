@@ -326,6 +326,9 @@ func (j *job) run(dst string) (*Report, error) {
 		}
 	}
 	r.Tensors, r.Bytes = len(j.items), j.total
+	if j.opt.DryRun {
+		return r, nil
+	}
 	if err := j.to.WriteModel(j.ctx, dst, out); err != nil {
 		return nil, cmp.Or(j.broken, err)
 	}

@@ -87,7 +87,7 @@ func TestCompare(t *testing.T) {
 	}
 	// A metric that the task does not have fails every run.
 	o = cli(t, "compare", "-m", base, "-d", in("praise"), "--methods", "none", "--metric", "bleu", "--seeds", "1")
-	require.Equal(t, exitOther, o.code)
+	require.Equal(t, exitUsage, o.code)
 	require.Contains(t, o.errors, "no run gave a score")
 	require.Contains(t, o.errors, `metric "bleu": the task has accuracy`)
 }

@@ -79,7 +79,7 @@ func (a *app) generateCommand() *cobra.Command {
 			}
 		}
 		if t := l.Options.Task; t != "" && !t.Generates() {
-			return withHint(usagef("%s: a model for %s writes no text", *m.model, taskText(t)), "peftkit classify -m %s ...", quote(*m.model))
+			return withHint(usagef("%s: a model for %s writes no text", *m.model, taskText(t)), "%s", try(*m.model, adapterPaths(*m.loras)...))
 		}
 		ids, templated, err := l.prompt(text, *system, *raw)
 		if err != nil {

@@ -154,6 +154,16 @@ func adapterRefs(texts []string) ([]convert.AdapterRef, error) {
 	return out, nil
 }
 
+// adapterPaths are the paths of --lora, without their scales.
+func adapterPaths(texts []string) []string {
+	var out []string
+	refs, _ := adapterRefs(texts) // read before
+	for _, r := range refs {
+		out = append(out, r.Path)
+	}
+	return out
+}
+
 // chatTemplate parses the model's chat template; nil when it has none.
 func (l *loaded) chatTemplate() (*chat.Template, error) {
 	source := l.template

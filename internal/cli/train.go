@@ -610,7 +610,7 @@ func (r *trainRun) run(cmd *cobra.Command, tr *train.Trainer, view *trainView) e
 	if err != nil {
 		return err
 	}
-	r.summary(tr, result, view)
+	r.summary(context.WithoutCancel(ctx), tr, result, view)
 	return nil
 }
 
@@ -623,8 +623,11 @@ func (r *trainRun) stopped(err error, result *train.Result) error {
 		return withCode(exitInterrupted, err)
 	}
 	args := slices.DeleteFunc(slices.Clone(r.a.args), func(s string) bool {
-		return s == "--overwrite" || s == "--resume" || strings.HasPrefix(s, "--resume=")
+		return s == "--overwrite" || s == "--resume" || strings.HasPrefix(s, "--resume=") || strings.HasPrefix(s, "--overwrite=")
 	})
+	if *r.flags.overwrite { // the configuration file may ask for it
+		args = append(args, "--overwrite=false")
+	}
 	for i := range args {
 		args[i] = quote(args[i])
 	}

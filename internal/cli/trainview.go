@@ -347,7 +347,7 @@ type summaryJSON struct {
 }
 
 // summary tells what came out and what to do with it.
-func (r *trainRun) summary(t *train.Trainer, res *train.Result, view *trainView) {
+func (r *trainRun) summary(ctx context.Context, t *train.Trainer, res *train.Result, view *trainView) {
 	out, s := r.flags.cfg.Output, r.a.out
 	rate := float64(res.Tokens) / max(res.Elapsed.Seconds(), 1e-9)
 	peak := train.MemoryUse().Peak
@@ -379,7 +379,7 @@ func (r *trainRun) summary(t *train.Trainer, res *train.Result, view *trainView)
 	}
 	f.add("adapter", "%s", out)
 	f.print()
-	for i, line := range r.next() {
+	for i, line := range r.next(ctx) {
 		label := "      "
 		if i == 0 {
 			label = s.paint(dim, "next") + "  "
@@ -389,19 +389,23 @@ func (r *trainRun) summary(t *train.Trainer, res *train.Result, view *trainView)
 	}
 }
 
-// next are the commands that make sense with the new adapter.
-func (r *trainRun) next() []string {
-	base, out := quote(*r.flags.model), quote(r.flags.cfg.Output)
-	eval := fmt.Sprintf("peftkit eval -m %s --lora %s -d test.jsonl", base, out)
+// next are the commands that make sense with the new adapter, and that can be done.
+func (r *trainRun) next(ctx context.Context) []string {
+	with := fmt.Sprintf("-m %s --lora %s", quote(*r.flags.model), quote(r.flags.cfg.Output))
+	var lines []string
 	switch r.l.Options.Task {
-	case model.SequenceClassification:
-		return []string{fmt.Sprintf("peftkit classify -m %s --lora %s \"...\"", base, out), eval}
-	case model.TokenClassification:
-		return []string{eval}
+	case model.SequenceClassification, model.TokenClassification:
+		lines = append(lines, fmt.Sprintf("peftkit classify %s \"...\"", with))
+	default:
+		lines = append(lines, fmt.Sprintf("peftkit generate %s -p \"...\"", with))
 	}
-	lines := []string{fmt.Sprintf("peftkit generate -m %s --lora %s -p \"...\"", base, out), eval}
-	if to := r.mergesTo(); to != "" {
-		lines = append(lines, fmt.Sprintf("peftkit merge-lora -m %s --lora %s -o %s", base, out, to))
+	if held := r.heldOut(); held != "" {
+		lines = append(lines, fmt.Sprintf("peftkit eval %s -d %s%s", with, quote(held), r.flags.data.flagsText()))
+	}
+	if r.l.Options.Task.Generates() || r.l.Options.Task == "" {
+		if to := r.mergedName(ctx); to != "" {
+			lines = append(lines, fmt.Sprintf("peftkit merge-lora %s -o %s", with, quote(to)))
+		}
 	}
 	return lines
 }
