@@ -9,6 +9,7 @@ import (
 
 	"github.com/peftkit/peftkit/convert"
 	"github.com/peftkit/peftkit/formats"
+	"github.com/peftkit/peftkit/internal/spell"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/spf13/cobra"
 )
@@ -56,6 +57,11 @@ func (a *app) printError(err error) {
 	var usage *usageError
 	var file *formats.FileError
 	lines := errorLines(err)
+	about := unknownWord(err)
+	var unknown *spell.UnknownError
+	if errors.As(err, &unknown) && explained(unknown) {
+		lines[0] = strings.Replace(lines[0], oneLine(unknown.Error()), oneLine(fmt.Sprintf("unknown %s %q", unknown.Kind, unknown.Word)), 1)
+	}
 	msg := strings.Join(lines, "\n")
 	var rows [][2]string
 	// A file error is laid out over several lines when it is the end of the message.
@@ -79,7 +85,7 @@ func (a *app) printError(err error) {
 	}
 	if errors.As(err, &hint) {
 		rows = append(rows, [2]string{"try", hint.hint})
-	} else if about := unknownWord(err); about != "" {
+	} else if about != "" {
 		rows = append(rows, [2]string{"try", about})
 	}
 	if errors.As(err, &usage) && usage.cmd != nil {

@@ -135,6 +135,18 @@ func choiceHint(flag, word string, of []string) string {
 	return spell.DidYouMean(word, of)
 }
 
+// explained reports a word of other tools that wordHint knows: no guess is needed.
+func explained(e *spell.UnknownError) bool {
+	word := strings.ToLower(e.Word)
+	switch e.Kind {
+	case "method":
+		return otherMethods[word] != ""
+	case "tensor type", "format":
+		return wordHint(e) != ""
+	}
+	return false
+}
+
 // unknownWord is the hint of an error about a word, "" when it is about something else.
 func unknownWord(err error) string {
 	var unknown *spell.UnknownError

@@ -75,6 +75,24 @@ func (a *app) root() *cobra.Command {
 		cmd.AddCommand(c)
 	}
 	cmd.InitDefaultCompletionCmd()
+	cmd.InitDefaultHelpCmd()
+	for _, c := range cmd.Commands() {
+		switch c.Name() {
+		case "completion":
+			c.Args = wordOf("shell", "bash", "zsh", "fish", "powershell")
+			c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		case "help":
+			c.Args = func(_ *cobra.Command, args []string) error {
+				if len(args) == 0 {
+					return nil
+				}
+				if _, rest, err := cmd.Find(args); err != nil || len(rest) == len(args) {
+					return cmd.Args(cmd, args)
+				}
+				return nil
+			}
+		}
+	}
 	return cmd
 }
 
@@ -115,6 +133,16 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 			return fmt.Errorf("missing argument %s", strings.Join(names[len(args):], " "))
 		case len(args) > len(names):
 			return fmt.Errorf("unexpected argument %q", args[len(names)])
+		}
+		return nil
+	}
+}
+
+// wordOf wants no argument that is not one of these words, which commands take.
+func wordOf(kind string, words ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return &spell.UnknownError{Kind: kind, Word: args[0], Known: words}
 		}
 		return nil
 	}
