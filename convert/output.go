@@ -136,7 +136,7 @@ func checkOutput(dst string, sources ...string) error {
 		}
 		for dir := filepath.Dir(abs); ; dir = filepath.Dir(dir) {
 			if st, err := os.Stat(dir); err == nil && os.SameFile(st, in) {
-				return fmt.Errorf("%s: lies inside the source folder %s: choose a place outside: %w", dst, src, ErrOutput)
+				return fmt.Errorf("%s: lies inside the source folder: choose a place outside: %w", dst, ErrOutput)
 			}
 			if dir == filepath.Dir(dir) {
 				break

@@ -72,7 +72,10 @@ func ParseMethods(word string) ([]Method, error) {
 	}
 	var out []Method
 	for _, name := range strings.Split(word, "+") {
-		m, err := ByName(strings.TrimSpace(name))
+		if name = strings.TrimSpace(name); name == "" {
+			name = word // nothing beside a plus sign
+		}
+		m, err := ByName(name)
 		if err != nil {
 			return nil, err
 		}

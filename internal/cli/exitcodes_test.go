@@ -102,7 +102,7 @@ var exitCases = []struct {
 	{exitUsage, "MODELCOMMAND /none"}, {exitUsage, "MODELCOMMAND /none.gguf"}, {exitUsage, "RUNCOMMAND /adapter"},
 	{exitFormat, "MODELCOMMAND /zero.gguf"}, {exitFormat, "MODELCOMMAND /html.gguf"}, {exitFormat, "MODELCOMMAND /short.gguf"}, {exitFormat, "MODELCOMMAND /cut"},
 	{exitFormat, "RUNCOMMAND /undecodable"}, {exitFormat, "RUNCOMMAND /family"}, {exitFormat, "RUNCOMMAND /misfit"}, {exitFormat, "RUNCOMMAND /untokenized"},
-	{exitFormat, "doctor /undecodable"}, {exitFormat, "doctor /family"}, {exitFormat, "convert /undecodable -o /x.gguf -q q8_0"}, {exitFormat, "convert /untokenized -o /x.gguf"}, {exitFormat, "methods -m /undecodable"},
+	{exitFormat, "doctor /undecodable"}, {exitFormat, "doctor /family"}, {exitFormat, "convert /untokenized -o /x.gguf"}, {exitFormat, "methods -m /undecodable"},
 	{exitUsage, "generate -m /encoder -p x"}, {exitUsage, "classify -m /model x"},
 
 	// An adapter.
@@ -236,19 +236,19 @@ func TestExitCodesOfTheSystem(t *testing.T) {
 		{"logits", "-m", in("model"), "--tokens", "1", "-o", in("x.safetensors")},
 	}
 	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT} {
-		restore := atomicfile.SetFault(func(op atomicfile.Op, path string) error {
+		t.Cleanup(atomicfile.SetFault(func(op atomicfile.Op, path string) error {
 			if op == atomicfile.OpWrite {
 				return &os.PathError{Op: "write", Path: path, Err: full}
 			}
 			return nil
-		})
+		}))
 		for _, args := range writers {
 			o := cli(t, args...)
 			require.Equal(t, exitResources, o.code, "%v: %s", args, o.errors)
 			b.checkMessage(t, o.errors)
 		}
-		restore()
 	}
+	t.Cleanup(atomicfile.SetFault(func(atomicfile.Op, string) error { return nil }))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, args := range append(writers,

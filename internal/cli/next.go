@@ -29,6 +29,9 @@ func try(path string, adapters ...string) string {
 	if _, err := tokenizer.FromModel(c.Source); err != nil {
 		return look
 	}
+	if _, err := model.Build(c, model.Options{}); err != nil {
+		return look
+	}
 	var o model.Options
 	if r, err := o.Resolve(c); err == nil {
 		o = r
