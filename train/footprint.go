@@ -153,7 +153,8 @@ func (p *prober) activations(ctx context.Context, examples []int) (int64, error)
 	}
 	logits := 0.0
 	if h := t.Model.Head; h != nil && t.Data.Task != model.SequenceClassification {
-		logits = 4 * float64(nn.HeadRows(t.labels(full), h.W.Out)) * float64(h.W.Out)
+		labels, _ := t.labels(full)
+		logits = 4 * float64(nn.HeadRows(labels, h.W.Out)) * float64(h.W.Out)
 	}
 	return int64(max(u.kept+logits, u.backward)), nil
 }

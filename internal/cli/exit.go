@@ -85,6 +85,7 @@ func exitCode(ctx context.Context, err error) int {
 	var line *data.LineError
 	var unsupported *tokenizer.UnsupportedError
 	var file *formats.FileError
+	var busy *atomicfile.BusyError
 	switch {
 	case err == nil:
 		return exitOK
@@ -92,7 +93,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitInterrupted
 	case outOfResources(err):
 		return exitResources
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.As(err, &busy):
 		return exitUsage
 	case errors.As(err, &coded):
 		return coded.code
