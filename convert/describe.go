@@ -183,7 +183,7 @@ func (j *job) tokenizerKeys() ([]formats.KV, error) {
 	}
 	kvs, err := tok.GGUF(vocab)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", src.Path, err)
+		return nil, formats.At(src.Path, err)
 	}
 	return kvs, nil
 }
@@ -301,7 +301,7 @@ func (j *job) sideFiles() (map[string][]byte, error) {
 			return nil, err
 		}
 		if files, err = tok.HF(); err != nil {
-			return nil, fmt.Errorf("%s: %w", src.Path, err)
+			return nil, formats.At(src.Path, err)
 		}
 		if files["generation_config.json"] == nil {
 			if files["generation_config.json"], err = j.generationConfig(); err != nil {

@@ -73,7 +73,10 @@ func ParseMethods(word string) ([]Method, error) {
 	}
 	var out []Method
 	for _, name := range strings.Split(word, "+") {
-		m, err := ByName(strings.TrimSpace(name))
+		if name = strings.TrimSpace(name); name == "" {
+			name = word // nothing beside a plus sign
+		}
+		m, err := ByName(name)
 		if err != nil {
 			return nil, err
 		}
@@ -111,11 +114,11 @@ func SplitOptions(methods []Method, o Options) ([]Part, error) {
 			}
 		}
 		if !found {
-			var names []string
+			var infos []Info
 			for _, m := range methods {
-				names = append(names, m.Info().Name)
+				infos = append(infos, m.Info())
 			}
-			return nil, fmt.Errorf("no option %q in %s: %w", name, strings.Join(names, ", "), ErrConfig)
+			return nil, unknownOption(name, infos...)
 		}
 	}
 	return parts, nil

@@ -95,7 +95,7 @@ func TestMessages(t *testing.T) {
 		{"train -m M -d D --resume x", 2, []string{"--resume=x"}},
 		{"train -m " + m + " -d " + good + " -o " + in("a") + " --lr 0", 2, []string{"learning rate"}},
 		{"train -m " + m + " -d " + good + " -o " + in("a") + " --lr nan", 2, []string{"lr"}},
-		{"train -m " + m + " -d " + good + " -o " + in("a") + " --target-modules nose_proj", 4, []string{"nose_proj", "q_proj"}},
+		{"train -m " + m + " -d " + good + " -o " + in("a") + " --target-modules nose_proj", 2, []string{"nose_proj", "q_proj"}},
 		{"train -m " + m + " -d " + good + " -o " + in("a") + " --set nonesuch=1", 2, []string{"nonesuch", "use_rslora"}},
 		{"train -m " + m + " -d " + good + " -o " + in("a") + " --rank 4 --set r=8", 2, []string{"same option"}},
 		{"train -m " + m + " -d " + good + " -o " + in("a") + " --resume", 2, []string{"none to resume"}},

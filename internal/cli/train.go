@@ -144,36 +144,27 @@ func newTrainFlags(f *flags) *trainFlags {
 // a flag of the command itself wins over a method's of the same name, which
 // --set still reaches.
 func (t *trainFlags) methodFlags(f *flags) {
-	// What a flag says is that of the method of its name's first use, without its
-	// default where methods have different ones.
-	users, defaults := map[string][]string{}, map[string]map[string]bool{}
-	for _, m := range peft.Methods() {
-		for _, o := range m.Info().Options {
-			if o.Flag == "" {
-				continue
-			}
-			users[o.Flag] = append(users[o.Flag], m.Info().Name)
-			if defaults[o.Flag] == nil {
-				defaults[o.Flag] = map[string]bool{}
-			}
-			defaults[o.Flag][defaultText(o)] = true
-		}
-	}
+	users := map[string][]peft.Info{}
 	for _, m := range peft.Methods() {
 		info := m.Info()
 		for _, o := range info.Options {
+			if o.Flag != "" {
+				users[o.Flag] = append(users[o.Flag], info)
+			}
+		}
+	}
+	for _, m := range peft.Methods() {
+		for _, o := range m.Info().Options {
 			if o.Flag == "" || t.options[o.Flag] != nil || f.Lookup(string(normalizeFlag(f.FlagSet, o.Flag))) != nil {
 				continue
 			}
-			kind, short, def := "VALUE", "", ""
+			leader, o := leading(users[o.Flag], o.Flag)
+			kind, short := "VALUE", ""
 			switch o.Default.(type) {
 			case int:
 				kind = "N"
 			case float64:
 				kind = "X"
-			}
-			if len(defaults[o.Flag]) == 1 {
-				def = defaultText(o)
 			}
 			if strings.HasSuffix(o.Key, "_modules") {
 				kind = "MODULES"
@@ -181,20 +172,38 @@ func (t *trainFlags) methodFlags(f *flags) {
 			if o.Flag == "rank" {
 				short = "r"
 			}
-			doc := o.Doc
-			switch of := users[o.Flag]; {
-			case o.Flag == "target-modules": // the same for all that have it
-				doc = "modules that the method changes: all-linear, names, or regex:..."
-				def = "that of the method"
-			case len(of) < len(peft.Methods())/2 && len(peft.Methods()) > 3:
-				doc = strings.Join(of[:min(3, len(of))], ", ") + map[bool]string{true: " …"}[len(of) > 3] + ": " + doc
+			doc := leader + ": " + o.Doc
+			if d := defaultText(o); d != "" && !strings.Contains(doc, "(default") {
+				doc += " (default " + d + ")"
+			}
+			if n := len(users[o.Flag]) - 1; n > 0 {
+				doc += fmt.Sprintf("; %s too, see peftkit methods NAME", map[bool]string{true: "another method has it", false: fmt.Sprintf("%d other methods have it", n)}[n == 1])
+			}
+			if o.Flag == "target-modules" { // the same for all that have it
+				doc = "modules that the method changes: all-linear, names, or regex:... (default: that of the method; lora's is all-linear)"
 			}
 			w := &word{kind: kind}
 			f.VarP(w, o.Flag, short, doc)
-			f.Lookup(o.Flag).DefValue = def
 			t.options[o.Flag] = &w.value
 		}
 	}
+}
+
+// wellKnown are the methods that explain a flag that several methods have, the first
+// one that has it.
+var wellKnown = []string{"lora", "prompt-tuning", "prefix-tuning"}
+
+// leading returns the method whose option explains a flag, and that option.
+func leading(users []peft.Info, flag string) (string, peft.Option) {
+	leader := users[0]
+	for _, name := range wellKnown {
+		if i := slices.IndexFunc(users, func(u peft.Info) bool { return u.Name == name }); i >= 0 {
+			leader = users[i]
+			break
+		}
+	}
+	i := slices.IndexFunc(leader.Options, func(o peft.Option) bool { return o.Flag == flag })
+	return leader.Name, leader.Options[i]
 }
 
 // defaultText writes the default of an option.
@@ -352,7 +361,7 @@ func (a *app) train(cmd *cobra.Command, t *trainFlags) error {
 	// The method first: it may take positions from the texts, and tell tasks apart.
 	ad, err := t.attach(l, options)
 	if err != nil {
-		return err
+		return t.attachError(err)
 	}
 	ds, valid, err := t.load(l)
 	if err != nil {
@@ -379,12 +388,16 @@ func (a *app) train(cmd *cobra.Command, t *trainFlags) error {
 	act.end()
 	if err != nil {
 		if errors.Is(err, train.ErrCheckpoint) && t.cfg.Resume == "" {
-			err = withHint(err, "--resume continues that run, --overwrite replaces it")
+			err = withHint(withCode(exitUsage, err), "--resume continues that run, --overwrite replaces it")
 		}
 		return err
 	}
 	defer tr.Close()
-	run.header(tr)
+	collect, restore := collectOften()
+	defer restore()
+	if err := run.header(cmd.Context(), tr, collect); err != nil {
+		return err
+	}
 	if *t.dryRun {
 		return nil
 	}
@@ -457,7 +470,7 @@ func (t *trainFlags) open(a *app) (*loaded, error) {
 	if *t.init != "" {
 		own, err := adapterOptions(*t.init)
 		if err != nil {
-			return nil, err
+			return nil, ofAdapter(err)
 		}
 		o = over(o, own)
 	}
@@ -544,6 +557,21 @@ func (t *trainFlags) attach(l *loaded, options peft.Options) (peft.Adapter, erro
 	return peft.Attach(l.Model, *t.init, 1)
 }
 
+// attachError gives an error of attach its code: what the flags ask for does not fit
+// the model, or the adapter to start from cannot be used.
+func (t *trainFlags) attachError(err error) error {
+	var usage *usageError
+	switch {
+	case errors.As(err, &usage):
+		return err
+	case *t.init != "":
+		return ofAdapter(err)
+	case errors.Is(err, peft.ErrNoMatch):
+		return withCode(exitUsage, err)
+	}
+	return err
+}
+
 // trainRun is one run of the trainer and what is told about it.
 type trainRun struct {
 	a         *app
@@ -551,6 +579,8 @@ type trainRun struct {
 	l         *loaded
 	ad        peft.Adapter
 	ds, valid *data.Dataset
+	// footprint is the memory that the run was expected to take.
+	footprint train.Footprint
 }
 
 // run trains, saves the adapter and sums up.
@@ -576,7 +606,7 @@ func (r *trainRun) run(cmd *cobra.Command, tr *train.Trainer, view *trainView) e
 	if err != nil {
 		return err
 	}
-	r.summary(tr, result, view)
+	r.summary(context.WithoutCancel(ctx), tr, result, view)
 	return nil
 }
 
@@ -589,8 +619,11 @@ func (r *trainRun) stopped(err error, result *train.Result) error {
 		return withCode(exitInterrupted, err)
 	}
 	args := slices.DeleteFunc(slices.Clone(r.a.args), func(s string) bool {
-		return s == "--overwrite" || s == "--resume" || strings.HasPrefix(s, "--resume=")
+		return s == "--overwrite" || s == "--resume" || strings.HasPrefix(s, "--resume=") || strings.HasPrefix(s, "--overwrite=")
 	})
+	if *r.flags.overwrite { // the configuration file may ask for it
+		args = append(args, "--overwrite=false")
+	}
 	for i := range args {
 		args[i] = quote(args[i])
 	}

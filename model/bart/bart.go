@@ -86,7 +86,7 @@ func (f family) Match(m *formats.Model) bool {
 func (f family) Open(m *formats.Model) (*model.Checkpoint, error) {
 	c, err := parseConfig(f.v, m.Config)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", m.Path, err)
+		return nil, formats.At(m.Path, err)
 	}
 	named := withPrefix(m)
 	entries, err := model.Bind(named, rules(c, named), func(name string) bool {

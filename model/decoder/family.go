@@ -130,7 +130,7 @@ func (f *Family) Open(m *formats.Model) (*model.Checkpoint, error) {
 	}
 	c, err := f.parse(raw)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", m.Path, err)
+		return nil, formats.At(m.Path, err)
 	}
 	m = WithPrefix(m, "model.", headPath, scorePath)
 	entries, err := model.Bind(m, c.rules(f.classOf(raw)), func(name string) bool {
@@ -175,7 +175,7 @@ func (f *Family) GGUFMeta(ck *model.Checkpoint) (formats.Meta, []model.Entry, er
 	}
 	if f.CheckGGUF != nil {
 		if err := f.CheckGGUF(c); err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", ck.Source.Path, err)
+			return nil, nil, formats.At(ck.Source.Path, err)
 		}
 	}
 	meta := c.Meta(f.Arch)

@@ -198,7 +198,7 @@ func (f *Family) configFromGGUF(m *formats.Model) (json.RawMessage, error) {
 	}
 	if f.FromGGUF != nil {
 		if err := f.FromGGUF(m, o); err != nil {
-			return nil, fmt.Errorf("%s: %w", m.Path, err)
+			return nil, formats.At(m.Path, err)
 		}
 	}
 	return o.Bytes()

@@ -49,7 +49,7 @@ func (f *family) openGGUF(m *formats.Model) (*model.Checkpoint, error) {
 	}
 	c, err := s.config(raw)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", m.Path, err)
+		return nil, formats.At(m.Path, err)
 	}
 	file := *m
 	file.Tensors = nil
@@ -61,7 +61,7 @@ func (f *family) openGGUF(m *formats.Model) (*model.Checkpoint, error) {
 		if t.Name == "position_embd.weight" && c.Offset > 0 && len(t.Shape) == 2 {
 			cut = t
 			if t, err = withRows(t, c.Offset); err != nil {
-				return nil, fmt.Errorf("%s: %w", m.Path, err)
+				return nil, formats.At(m.Path, err)
 			}
 		}
 		if mod, ok := heads[trim(t.Name)]; ok {

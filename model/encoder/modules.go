@@ -142,7 +142,7 @@ func (f *family) Open(m *formats.Model) (*model.Checkpoint, error) {
 	s := &f.s
 	c, err := s.config(m.Config)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", m.Path, err)
+		return nil, formats.At(m.Path, err)
 	}
 	rules := s.rules(c)
 	named := *m // with today's names

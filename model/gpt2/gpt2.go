@@ -77,7 +77,7 @@ func (f family) Open(m *formats.Model) (*model.Checkpoint, error) {
 	}
 	c, err := parseConfig(raw)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", m.Path, err)
+		return nil, formats.At(m.Path, err)
 	}
 	m = decoder.WithPrefix(m, prefix, headPath, scorePath, classifierPath)
 	entries, err := model.Bind(m, c.rules(classOf(raw)), func(name string) bool { return mask.MatchString(name) })

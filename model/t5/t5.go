@@ -65,7 +65,7 @@ func (f family) Open(m *formats.Model) (*model.Checkpoint, error) {
 	}
 	c, err := parseConfig(raw)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", m.Path, err)
+		return nil, formats.At(m.Path, err)
 	}
 	named, stored := usualNames(m)
 	entries, err := model.Bind(named, rules(c, named), func(name string) bool {

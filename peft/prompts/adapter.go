@@ -91,7 +91,7 @@ func (m *Method) Load(mod *model.Model, f *formats.Adapter, scale float32) (peft
 	}
 	cfg, err := peft.ParseConfig(f.Config)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Path, err)
+		return nil, formats.At(f.Path, err)
 	}
 	set, err := peft.NewTensorSet(f)
 	if err != nil {
@@ -100,7 +100,7 @@ func (m *Method) Load(mod *model.Model, f *formats.Adapter, scale float32) (peft
 	full := slices.ContainsFunc(f.Tensors, func(t *tensor.Tensor) bool { return strings.HasPrefix(t.Name, EncoderPrefix) })
 	a, err := m.make(mod, cfg, !full)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Path, err)
+		return nil, formats.At(f.Path, err)
 	}
 	if full {
 		set.Take(Saved) // what the encoder gives

@@ -97,11 +97,11 @@ func (m *Method) Load(mod *model.Model, a *formats.Adapter, scale float32) (peft
 func (m *Method) read(mod *model.Model, a *formats.Adapter) (*adapter, error) {
 	c, err := peft.ParseConfig(a.Config)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", a.Path, err)
+		return nil, formats.At(a.Path, err)
 	}
 	ad, err := m.build(mod, c)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", a.Path, err)
+		return nil, formats.At(a.Path, err)
 	}
 	set, err := peft.NewTensorSet(a)
 	if err != nil {
