@@ -75,6 +75,10 @@ func (j *job) describeGGUF(out *formats.OutModel) error {
 			meta.Set(kv.Key, kv.Value)
 		}
 	}
+	arch := meta.Str("general.architecture")
+	if w, ok := meta.Int(arch + ".attention.sliding_window"); ok && w > 0 && j.ck.Source.Naming == formats.HF && !strings.HasPrefix(arch, "gemma") {
+		j.notes.say("sliding_window %d: llama.cpp attends to everything in architecture %s: longer texts come out differently", w, arch)
+	}
 	out.Meta = meta
 	return nil
 }
