@@ -277,6 +277,11 @@ func (j *job) carryMeta() (edited bool, err error) {
 			lost = append(lost, kv.Key)
 		}
 	}
+	if k, ok := j.ck.Family.(model.Keyed); ok && j.ck.Source.Naming == formats.GGUF {
+		if keys := model.Ignored(j.ck.Source, j.ck.Source.Meta.Str("general.architecture"), k.Keys(formats.GGUF)); len(keys) > 0 {
+			j.notes.say("not carried, as they have no effect on what llama.cpp computes: %s", strings.Join(keys, ", "))
+		}
+	}
 	if len(lost) > 0 {
 		j.notes.say("not carried, as a model folder has no place for them: %s", strings.Join(lost, ", "))
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/tokenizer/chat/jinja"
 )
 
 // Columns says where the fields of a record come from: field name (prompt,
@@ -23,12 +24,16 @@ type shape struct {
 	required, optional []string
 }
 
+// aroundChat are the columns that belong to a chat beside its messages: TRL's tools,
+// documents and chat_template_kwargs, LLaMA-Factory's system and history.
+var aroundChat = []string{"system", "history", "tools", "documents", "chat_template_kwargs"}
+
 // shapes in the order in which they are tried.
 var shapes = []shape{
-	{model.CausalLM, Chat, []string{"messages"}, nil},
-	{model.CausalLM, ShareGPT, []string{"conversations"}, []string{"system"}},
-	{model.CausalLM, Completion, []string{"prompt", "completion"}, nil},
-	{model.CausalLM, Instruction, []string{"instruction", "output"}, []string{"input", "system"}},
+	{model.CausalLM, Chat, []string{"messages"}, aroundChat},
+	{model.CausalLM, ShareGPT, []string{"conversations"}, aroundChat},
+	{model.CausalLM, Completion, []string{"prompt", "completion"}, aroundChat},
+	{model.CausalLM, Instruction, []string{"instruction", "output"}, append([]string{"input"}, aroundChat...)},
 	{model.CausalLM, Text, []string{"text"}, nil},
 	{model.TokenClassification, Tagged, []string{"tokens", "tags"}, nil},
 	{model.SequenceClassification, TextLabel, []string{"text", "label"}, []string{"text_pair"}},
@@ -207,9 +212,9 @@ func jsonType(v any) string {
 		return "a string"
 	case bool:
 		return "true or false"
-	case float64:
+	case float64, int64:
 		return "a number"
-	case []any:
+	case *jinja.List:
 		return "a list"
 	}
 	return "an object"

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/peftkit/peftkit/tokenizer/chat/jinja"
 )
 
 // row is one record as the file holds it: a JSON object, or a line of a table
@@ -65,17 +67,68 @@ func parseObject(text []byte) (fields map[string]any, found string) {
 	if loneSurrogate(text) {
 		return nil, `half of a surrogate pair (a \ud... escape without its partner)`
 	}
-	if err := json.Unmarshal(text, &fields); err != nil {
+	fields, err := jsonFields(text)
+	if err != nil {
 		var wrong *json.UnmarshalTypeError
 		if errors.As(err, &wrong) {
 			return nil, "a JSON " + wrong.Value + ", " + excerpt(text)
 		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			err = errors.New("unexpected end of JSON input")
+		}
 		return nil, strings.TrimPrefix(err.Error(), "json: ") + " in " + excerpt(text)
 	}
-	if fields == nil {
-		return nil, "null"
-	}
 	return fields, ""
+}
+
+// jsonFields decodes an object whose keys all differ.
+func jsonFields(text []byte) (map[string]any, error) {
+	if len(text) == 0 || text[0] != '{' {
+		var object map[string]json.RawMessage
+		if err := json.Unmarshal(text, &object); err != nil {
+			return nil, err
+		}
+		return nil, errors.New("null")
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	if _, err := d.Token(); err != nil { // {
+		return nil, err
+	}
+	fields := map[string]any{}
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		name := key.(string) // what else stands before a colon is a syntax error
+		var raw json.RawMessage
+		if err := d.Decode(&raw); err != nil {
+			return nil, err
+		}
+		if _, twice := fields[name]; twice {
+			return nil, fmt.Errorf("the field %q twice", name)
+		}
+		if fields[name], err = fieldValue(raw); err != nil {
+			return nil, fmt.Errorf("field %q: %w", name, err)
+		}
+	}
+	if _, err := d.Token(); err != nil { // }
+		return nil, err
+	}
+	if rest := bytes.TrimSpace(text[d.InputOffset():]); len(rest) > 0 {
+		return nil, fmt.Errorf("more after the object, %s", excerpt(rest))
+	}
+	return fields, nil
+}
+
+// fieldValue decodes the value of a field. Lists and objects are those of package
+// jinja, whose keys keep their order: chat templates write them out.
+func fieldValue(raw json.RawMessage) (v any, err error) {
+	if raw[0] == '[' || raw[0] == '{' {
+		return jinja.FromJSON(raw)
+	}
+	err = json.Unmarshal(raw, &v)
+	return v, err
 }
 
 // loneSurrogate reports an escape \ud800 to \udfff that is no half of a pair;
@@ -118,7 +171,7 @@ func arrayRows(file string, content []byte, bad *LineErrors) []row {
 	d := json.NewDecoder(bytes.NewReader(content))
 	lines := lineCounter{content: content}
 	fail := func(err error) []row {
-		if errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		at := d.InputOffset() // behind the last good element

@@ -27,8 +27,19 @@ type Stats struct {
 	// generation: a model trained on them does not learn to stop.
 	NoEnd int
 	// Merged counts examples in which one token spans the border between a
-	// prompt and its answer; that token is trained.
-	Merged int
+	// prompt and its answer; that token is trained. Spaced are those of them whose
+	// prompt ends in a space.
+	Merged, Spaced int
+	// Rejected records were left out: they are examples of bad answers.
+	Rejected int
+	// Split counts records that became several examples, since the chat template does
+	// not show every answer after the history that the model sees when it gives it.
+	Split int
+	// Unsaid counts records with a text of the assistant that the chat template leaves out.
+	Unsaid int
+	// AsChat says that prompts and completions are rendered as chats, since the records
+	// have system messages, histories or tools.
+	AsChat bool
 	// Duplicates counts examples whose tokens are those of an earlier one.
 	Duplicates int
 	// Longest is the longest example before the cut; P95 is the length that 95 %
@@ -44,7 +55,8 @@ type Stats struct {
 	Tasks     []int
 	TaskNames []string
 	Taskless  bool
-	// Unused lists columns of the file that were not looked at.
+	// Unused lists columns of the file that were not looked at, and fields of messages
+	// that change nothing (messages[].id).
 	Unused []string
 
 	tasks int // length of Tasks
@@ -142,13 +154,20 @@ func (s *Stats) Notes() []string {
 		note(s.Untrained, "examples were left out: no token of them is trained")
 	}
 	note(s.NoEnd, "examples train no end-of-sequence token: the model will not learn to stop")
-	note(s.Merged, "examples have a token that spans the end of the prompt: do not end prompts with a space")
+	note(s.Spaced, "examples have a token that spans the end of the prompt: do not end prompts with a space")
+	note(s.Merged-s.Spaced, "examples have a token that spans the end of the prompt and the beginning of the answer; it is trained")
+	note(s.Rejected, "records are examples of bad answers (%s) and were left out", feedbackFields)
+	note(s.Split, "records became several examples: the chat template shows earlier answers in another way than the model writes them")
+	note(s.Unsaid, "records have a text of the assistant that the chat template leaves out")
+	if s.AsChat {
+		out = append(out, "prompts and completions are rendered as chats: the records have system messages, histories or tools")
+	}
 	if s.Taskless {
 		out = append(out, fmt.Sprintf("the records name no task: all are of the first of %d (column task)", s.tasks))
 	}
 	note(s.Duplicates, "examples are duplicates")
 	if len(s.Unused) > 0 {
-		out = append(out, "columns not used: "+strings.Join(s.Unused, ", "))
+		out = append(out, "not used: "+strings.Join(s.Unused, ", "))
 	}
 	return out
 }

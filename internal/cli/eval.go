@@ -89,7 +89,7 @@ func (a *app) evalCommand() *cobra.Command {
 			return dataError(err, *d.path)
 		}
 		if *limit > 0 && *limit < len(ds.Examples) {
-			ds.Examples = ds.Examples[:*limit]
+			ds.First(*limit)
 		}
 		act := a.start("evaluating")
 		r, err := train.Evaluate(cmd.Context(), l.Model, ds)

@@ -136,6 +136,9 @@ func (f family) noGGUF() error {
 	return fmt.Errorf("%s in GGUF: %w: llama.cpp has no architecture for it; keep the Hugging Face folder", f.v.name, model.ErrUnsupported)
 }
 
+// Purpose implements model.Purposed.
+func (f family) Purpose(json.RawMessage) model.Task { return model.Seq2SeqLM }
+
 // Build implements model.Family.
 func (f family) Build(ck *model.Checkpoint, o model.Options) (*model.Model, error) {
 	if o.Task != model.Seq2SeqLM && o.Task != model.SequenceClassification && o.Task != "" {

@@ -40,7 +40,7 @@ func TestRefuses(t *testing.T) {
 	}{
 		"other family":        {map[string]any{"architectures": []string{"MambaForCausalLM"}, "model_type": "mamba"}, model.ErrUnsupported, "MambaForCausalLM"},
 		"activation":          {map[string]any{"hidden_act": "gelu"}, model.ErrUnsupported, "gelu"},
-		"rope type":           {map[string]any{"rope_scaling": map[string]any{"rope_type": "dynamic", "factor": 4.0}}, model.ErrUnsupported, "dynamic"},
+		"rope type":           {map[string]any{"rope_scaling": map[string]any{"rope_type": "proportional", "factor": 4.0}}, model.ErrUnsupported, "proportional"},
 		"llama3 without keys": {map[string]any{"rope_scaling": map[string]any{"rope_type": "llama3", "factor": 8.0}}, model.ErrMismatch, "low_freq_factor"},
 		"absurd layers":       {map[string]any{"num_hidden_layers": 1 << 40}, model.ErrMismatch, "num_hidden_layers"},
 		"negative":            {map[string]any{"hidden_size": -32}, model.ErrMismatch, "hidden_size"},

@@ -176,6 +176,15 @@ func withoutCopies(path string, entries []model.Entry) ([]model.Entry, error) {
 // n_positions only says how long those of its training were.
 const maxPositions = 1 << 15
 
+// Purpose implements model.Purposed: an encoder alone has features and no task.
+func (family) Purpose(raw json.RawMessage) model.Task {
+	c, err := parseConfig(raw)
+	if err != nil || c.encoderOnly || c.TieWordEmbeddings != nil && !*c.TieWordEmbeddings {
+		return "" // without an output embedding somebody has to say what it is for
+	}
+	return model.Seq2SeqLM
+}
+
 // Build implements model.Family.
 func (family) Build(ck *model.Checkpoint, o model.Options) (*model.Model, error) {
 	c, err := parseConfig(ck.Config)
