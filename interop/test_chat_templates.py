@@ -76,7 +76,7 @@ def test_answers(path, train_on, renderer):
             assert "cannot tell what the model would have to write" in answer["error"], record
             continue
         assert not answer["error"], (answer["error"], record)
-        spans = [a for s in answer["sequences"] for a in s["answers"] or []]
+        spans = sorted((a for s in answer["sequences"] for a in s["answers"] or []), key=lambda a: a["message"])
         assert [a["message"] for a in spans] == [t.message for t in turns], record
         for turn, a in zip(turns, spans, strict=True):
             content = record.messages[turn.message].get("content")
