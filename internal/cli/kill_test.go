@@ -137,6 +137,7 @@ func TestTemporariesOfTheLiving(t *testing.T) {
 			for len(temporaries(t, dir)) == 0 {
 				time.Sleep(time.Millisecond / 4)
 			}
+			time.Sleep(5 * time.Millisecond) // until it is locked, too
 			require.NoError(t, slow.Process.Signal(syscall.SIGSTOP))
 			stopped := temporaries(t, dir)
 			require.Len(t, stopped, 1)
