@@ -137,7 +137,9 @@ func TestTemporariesOfTheLiving(t *testing.T) {
 			for len(temporaries(t, dir)) == 0 {
 				time.Sleep(time.Millisecond / 4)
 			}
+			time.Sleep(2 * time.Millisecond) // until it is locked, too
 			require.NoError(t, slow.Process.Signal(syscall.SIGSTOP))
+			time.Sleep(50 * time.Millisecond) // all its threads
 			stopped := temporaries(t, dir)
 			require.Len(t, stopped, 1)
 			ok(t, "convert", model, "-o", out)
