@@ -10,9 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// forEachTier runs f as a subtest on every tier of this machine.
+// forEachTier runs f as a subtest on every tier of this machine and on the models of all.
 func forEachTier(t *testing.T, f func(t *testing.T)) {
-	for _, tier := range Tiers() {
+	for _, tier := range append(Tiers(), Models()...) {
 		t.Run(tier, func(t *testing.T) {
 			restore, err := Force(tier)
 			require.NoError(t, err)
