@@ -23,6 +23,7 @@ var rules = []struct {
 	{"kernels/generic", nil},
 	{"kernels/amd64", nil},
 	{"kernels/arm64", nil},
+	{"kernels/lanes", nil},
 	{"kernels", []string{"kernels/..."}},
 	{"tensor", []string{"kernels/..."}},
 	{"nn", []string{"tensor", "kernels/..."}},

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/peftkit/peftkit/formats"
+	"github.com/peftkit/peftkit/internal/bound"
 	"github.com/peftkit/peftkit/internal/testmodel"
 	"github.com/peftkit/peftkit/model"
 	_ "github.com/peftkit/peftkit/model/gemma"
@@ -59,7 +60,7 @@ func (g golden) compare(t *testing.T, m *model.Model) {
 	got := m.Logits(nn.NewTape(), model.Sequence(g.Tokens, 0), rows)
 	require.Equal(t, len(g.Logits), got.Rows)
 	for r, want := range g.Logits {
-		require.InDeltaSlice(t, want, got.Mat().Row(r), 1e-4, "row %d", r)
+		require.InDeltaSlice(t, want, got.Mat().Row(r), bound.Output, "row %d", r)
 	}
 }
 
@@ -125,7 +126,7 @@ func TestCache(t *testing.T) {
 				b := model.Sequence(g.Tokens[at:end], at)
 				b.Cache = cache
 				got := m.Logits(tape, b, nil)
-				require.InDeltaSlice(t, want[at*m.VocabSize:end*m.VocabSize], got.Data[:got.Rows*got.Cols], 1e-4)
+				require.InDeltaSlice(t, want[at*m.VocabSize:end*m.VocabSize], got.Data[:got.Rows*got.Cols], bound.Output)
 				at = end
 			}
 		})
@@ -262,13 +263,13 @@ func TestNewClassifier(t *testing.T) {
 			tape.Reset()
 			two := m.Logits(tape, b, nil)
 			require.Equal(t, 2, two.Rows)
-			require.InDeltaSlice(t, one, two.Mat().Row(1), 1e-5)
+			require.InDeltaSlice(t, one, two.Mat().Row(1), bound.Output)
 			m.Inputs[0].Hook(func(tp *nn.Tape, r *model.Rows) {
 				r.Insert(tp, m.Inputs[0].Embedding.Forward(tp, g.Tokens[:5]), 5)
 			})
 			tape.Reset()
 			rest := m.Logits(tape, model.Sequence(g.Tokens[5:], 0), nil)
-			require.InDeltaSlice(t, one, rest.Mat().Row(0), 1e-4)
+			require.InDeltaSlice(t, one, rest.Mat().Row(0), bound.Output)
 		})
 	}
 }

@@ -5,6 +5,7 @@ package pefttest
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -143,14 +144,6 @@ func logits(m *model.Model, c Case) []float32 {
 	return append([]float32(nil), out.Data[:out.Rows*out.Cols]...)
 }
 
-func maxDiff(a, b []float32) float64 {
-	worst := 0.0
-	for i := range a {
-		worst = math.Max(worst, math.Abs(float64(a[i]-b[i])))
-	}
-	return worst
-}
-
 // worst is the largest difference in units of its limit.
 func worst(a, b []float32, limits []float64) float64 {
 	most := 0.0
@@ -223,7 +216,11 @@ func gradients(t *testing.T, m peft.Method, c Case) {
 		}
 		step := max(1, len(p.V.Data)/3)
 		for i := 0; i < len(p.V.Data); i += step {
-			// Fourth-order central difference: float32 losses allow no small step.
+			// Fourth-order central difference: float32 losses allow no small step. A loss of
+			// about 4 comes from logits that are off by up to 1e-6 each, independently:
+			// the weights 8, 8, 1 and 1 make that 11.4*1e-6/(12h) = 3e-4 in the root mean
+			// square, and 2e-3 six of these. What is left of the bend, h⁴f⁽⁵⁾/30, and of kinks
+			// near the value is within 3 % where all third derivatives are within 1/h.
 			const h = 3e-3
 			old := p.V.Data[i]
 			at := func(x float32) float64 {
@@ -232,7 +229,7 @@ func gradients(t *testing.T, m peft.Method, c Case) {
 			}
 			want := (8*(at(h)-at(-h)) - (at(2*h) - at(-2*h))) / (12 * h)
 			p.V.Data[i] = old
-			require.InDelta(t, want, float64(p.V.Grad[i]), 2e-3+0.03*math.Abs(want), "%s[%d]", p.Name, i)
+			require.InDelta(t, want, float64(p.V.Grad[i]), 2e-3+0.03*math.Abs(want), "%s[%d]", p.Name, i) // noise and bend
 			checked++
 			if math.Abs(want) > 1e-5 {
 				nonzero++
@@ -271,6 +268,7 @@ func cached(t *testing.T, m peft.Method, c Case) {
 	}
 	out := mod.Logits(tape, part(0, len(tokens)), nil)
 	want := append([]float32(nil), out.Mat().Data...)
+	limits := netbound.Moved(mod, part(0, len(tokens)))
 	cache := mod.NewCache(2)
 	for from := 0; from < len(tokens); {
 		to := from + 1
@@ -281,7 +279,8 @@ func cached(t *testing.T, m peft.Method, c Case) {
 		b.Cache = cache
 		tape.Reset()
 		got := mod.Logits(tape, b, nil)
-		require.LessOrEqual(t, maxDiff(want[from*got.Cols:to*got.Cols], got.Mat().Data), 1e-4, "tokens %d to %d", from, to)
+		lo, hi := from*got.Cols, to*got.Cols
+		within(t, want[lo:hi], got.Mat().Data, limits[lo:hi], fmt.Sprintf("tokens %d to %d", from, to))
 		from = to
 	}
 }
@@ -327,11 +326,7 @@ func saveLoad(t *testing.T, m peft.Method, c Case) {
 	again := open(t, c)
 	loaded, err := peft.Attach(again, one, 1)
 	require.NoError(t, err)
-	limit := 1e-6
-	if c.Rewritten {
-		limit = 2e-5
-	}
-	require.LessOrEqual(t, maxDiff(want, logits(again, c)), limit)
+	within(t, want, logits(again, c), netbound.Moved(again, batchOf(again, c)), "loaded")
 	save(t, loaded, two)
 	require.Equal(t, files(t, one), files(t, two), "save, load and save again must give the same bytes")
 }
@@ -436,5 +431,6 @@ func merge(t *testing.T, m peft.Method, c Case) {
 	}
 	merged, err := model.Build(ck, c.Build)
 	require.NoError(t, err)
-	require.LessOrEqual(t, maxDiff(want, logits(merged, c)), 2e-4, "merged and unmerged output differ")
+	// A merged weight is rounded once more than the sum it stands for: one more of many terms.
+	within(t, want, logits(merged, c), netbound.Moved(merged, batchOf(merged, c)), "merged and unmerged output differ")
 }
