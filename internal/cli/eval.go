@@ -10,6 +10,7 @@ import (
 	"github.com/peftkit/peftkit/data"
 	"github.com/peftkit/peftkit/generate"
 	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/train"
 	"github.com/spf13/cobra"
 )
@@ -32,6 +33,8 @@ type evaluation struct {
 	// Dropped examples had no token that counts.
 	Dropped   int `json:"dropped"`
 	Truncated int `json:"truncated"`
+	// Ignored are keys of the adapters that nothing reads.
+	Ignored []peft.IgnoredKey `json:"ignored_keys,omitempty"`
 }
 
 func (a *app) evalCommand() *cobra.Command {
@@ -98,7 +101,7 @@ func (a *app) evalCommand() *cobra.Command {
 			return err
 		}
 		e := &evaluation{Task: r.Task, Loss: finiteOrNil(r.Loss), Tokens: r.Tokens, Top1: r.Top1, Metrics: map[string]*float64{}, Metric: r.Metric,
-			Score: finiteOrNil(r.Score), Examples: len(ds.Examples), Dropped: ds.Stats.Untrained, Truncated: ds.Stats.Truncated}
+			Score: finiteOrNil(r.Score), Examples: len(ds.Examples), Dropped: ds.Stats.Untrained, Truncated: ds.Stats.Truncated, Ignored: l.ignored}
 		if r.Task.Generates() {
 			e.Perplexity = finiteOrNil(r.Perplexity)
 		}
