@@ -66,7 +66,9 @@ func (method) CheckFile(a *formats.Adapter) error {
 }
 
 // partner is the other half of a factor, "" for what is none.
-func partner(name string) string { return swap(name, "lora_A.weight", "lora_B.weight", "lora_embedding_A", "lora_embedding_B") }
+func partner(name string) string {
+	return swap(name, "lora_A.weight", "lora_B.weight", "lora_embedding_A", "lora_embedding_B")
+}
 
 func partnerGGUF(name string) string { return swap(name, "weight.lora_a", "weight.lora_b") }
 
