@@ -33,12 +33,18 @@ func Adapter(ctx context.Context, src, dst string, o Options) (*Report, error) {
 	if err := checkOutput(dst, src); err != nil {
 		return nil, err
 	}
-	a, err := formats.OpenAdapter(src)
+	a, err := peft.Read(src)
 	if err != nil {
 		return nil, err
 	}
 	defer a.Close()
+	if err := peft.Check(a); err != nil {
+		return nil, err
+	}
 	c := &adapterJob{a: a, to: to, opt: o, report: &Report{From: a.Format, To: to.Name(), Types: map[string]int{}}}
+	if c.report.Ignored, err = peft.IgnoredIn(src); err != nil {
+		return nil, err
+	}
 	if o.Rank > 0 {
 		if err := c.factorise(); err != nil {
 			return nil, err

@@ -15,6 +15,7 @@ import (
 
 	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/peft"
 )
 
 // Errors that callers can test for.
@@ -87,6 +88,8 @@ type Report struct {
 	Left []string `json:"left,omitempty"`
 	// Adapters tells the same of each adapter.
 	Adapters []AdapterReport `json:"adapters,omitempty"`
+	// Ignored lists the keys of the adapters' configurations that nothing reads.
+	Ignored []peft.IgnoredKey `json:"ignored_keys,omitempty"`
 	// PeakBytes is the largest resident memory of the process, mapped files
 	// included; 0 where the system does not tell.
 	PeakBytes int64 `json:"peak_bytes,omitempty"`

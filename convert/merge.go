@@ -57,6 +57,13 @@ func Merge(ctx context.Context, base string, adapters []AdapterRef, dst string, 
 	if err != nil {
 		return nil, err
 	}
+	for _, ref := range adapters {
+		keys, err := peft.IgnoredIn(ref.Path)
+		if err != nil {
+			return nil, err
+		}
+		j.report.Ignored = append(j.report.Ignored, keys...)
+	}
 	for _, ref := range refs {
 		a, err := peft.Open(ref.Path, ck)
 		if err != nil {

@@ -61,6 +61,14 @@ func (j *job) write(w io.Writer, it *item) error {
 	return j.encode(w, it)
 }
 
+// notFinite says what an adapter made of a number, and whose fault it is.
+func notFinite(where string, before, after float32) error {
+	if before-before == 0 {
+		return fmt.Errorf("%s: %v becomes %v by the change of the adapter, which is too large: %w", where, before, after, ErrNotFinite)
+	}
+	return fmt.Errorf("%s: the base model has %v, which becomes %v: %w", where, before, after, ErrNotFinite)
+}
+
 // emit writes finished bytes of it.
 func (j *job) emit(w io.Writer, it *item, b []byte) error {
 	if err := j.ctx.Err(); err != nil {
@@ -159,7 +167,7 @@ func (j *job) vector(w io.Writer, it *item) error {
 			return err
 		}
 		if i := firstNotFinite(x); i >= 0 {
-			return fmt.Errorf("element %d becomes %v: %w", i, x[i], ErrNotFinite)
+			return notFinite(fmt.Sprintf("element %d", i), old[i], x[i])
 		}
 		st.observe(old, x)
 	}
@@ -326,7 +334,7 @@ func (t *tile) rows(r0, r1 int) error {
 			return err
 		}
 		if i := firstNotFinite(x); i >= 0 {
-			return fmt.Errorf("row %d, column %d: %v becomes %v: %w", from+i/c, i%c, old[i], x[i], ErrNotFinite)
+			return notFinite(fmt.Sprintf("row %d, column %d", from+i/c, i%c), old[i], x[i])
 		}
 	}
 	carried := false

@@ -27,7 +27,7 @@ func (j *job) turned(w io.Writer, it *item) error {
 			return err
 		}
 		if i := firstNotFinite(x); i >= 0 {
-			return fmt.Errorf("row %d, column %d: %v becomes %v: %w", i/cols, i%cols, old[i], x[i], ErrNotFinite)
+			return notFinite(fmt.Sprintf("row %d, column %d", i/cols, i%cols), old[i], x[i])
 		}
 	}
 	if it.turn {

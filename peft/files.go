@@ -40,8 +40,12 @@ func MethodOf(a *formats.Adapter) (Method, error) {
 // Open opens an adapter of any registered format and returns it in Hugging Face
 // form, its modules named as in c, the base model it belongs to.
 func Open(path string, c *model.Checkpoint) (*formats.Adapter, error) {
-	a, err := formats.OpenAdapter(path)
+	a, err := Read(path)
 	if err != nil {
+		return nil, err
+	}
+	if err := Check(a); err != nil {
+		a.Close()
 		return nil, err
 	}
 	if a.Naming == formats.HF {
@@ -70,14 +74,13 @@ func Open(path string, c *model.Checkpoint) (*formats.Adapter, error) {
 // FromGGUF turns a GGUF adapter into Hugging Face form, by the method whose kind
 // of adapter it says it is.
 func FromGGUF(a *formats.Adapter, names *model.Names) (*formats.Adapter, []string, error) {
-	kind := a.Meta.Str("adapter.type")
-	m, err := ByName(kind)
+	m, err := methodOf(a)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: adapter.type: %w", a.Path, err)
+		return nil, nil, err
 	}
 	conv, ok := m.(GGUFConverter)
 	if !ok {
-		return nil, nil, fmt.Errorf("%s: method %s has no GGUF form: %w", a.Path, kind, ErrConfig)
+		return nil, nil, fmt.Errorf("%s: method %s has no GGUF form: %w", a.Path, m.Info().Name, ErrConfig)
 	}
 	if arch := a.Meta.Str("general.architecture"); arch != names.Arch {
 		return nil, nil, fmt.Errorf("%s: the adapter is for architecture %q, the base model is %q: %w", a.Path, arch, names.Arch, ErrNoMatch)

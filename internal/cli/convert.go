@@ -57,6 +57,7 @@ func (a *app) convertCommand() *cobra.Command {
 		if err != nil {
 			return ofAdapter(err)
 		}
+		a.warnIgnored(report.Ignored)
 		o := &outcome{*out, report, time.Since(began).Seconds()}
 		if *asJSON {
 			return printJSON(a.out, o)

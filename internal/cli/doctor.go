@@ -232,6 +232,8 @@ type health struct {
 	Strength  float64  `json:"strength,omitempty"`
 	Strongest string   `json:"strongest,omitempty"`
 	Findings  []string `json:"findings"`
+	// Ignored are keys of an adapter that nothing reads.
+	Ignored []peft.IgnoredKey `json:"ignored_keys,omitempty"`
 }
 
 func (a *app) doctorPath(ctx context.Context, path, base string, asJSON bool) error {
@@ -252,6 +254,7 @@ func (a *app) doctorPath(ctx context.Context, path, base string, asJSON bool) er
 	if err != nil {
 		return err
 	}
+	a.warnIgnored(h.Ignored)
 	if asJSON {
 		if err := printJSON(a.out, h); err != nil {
 			return err
@@ -289,13 +292,13 @@ func (h *health) model(ctx context.Context, path string) error {
 }
 
 func (h *health) adapter(ctx context.Context, path, base string) error {
-	ad, err := formats.OpenAdapter(path)
+	ad, err := peft.Read(path)
 	if err != nil {
 		return err
 	}
 	defer ad.Close()
 	h.Kind = "adapter"
-	h.Method = ad.Meta.Str("adapter.type")
+	h.Method, h.Ignored = ad.Meta.Str("adapter.type"), peft.Ignored(ad)
 	if ad.Config != nil {
 		m, err := peft.MethodOf(ad)
 		if err != nil {
@@ -310,6 +313,12 @@ func (h *health) adapter(ctx context.Context, path, base string) error {
 	if 2*len(h.Zero) >= len(ad.Tensors) {
 		h.Findings = append(h.Findings, fmt.Sprintf("%s of %d all zero, the first is %s: an adapter that was never trained, or saved before it was",
 			countAre(len(h.Zero)), len(ad.Tensors), h.Zero[0]))
+	}
+	if err := peft.Check(ad); err != nil {
+		if !errors.Is(err, peft.ErrNotFinite) { // scan has told that
+			h.Findings = append(h.Findings, strings.TrimPrefix(err.Error(), path+": "))
+		}
+		return nil // it fits no base
 	}
 	if base == "" {
 		return nil

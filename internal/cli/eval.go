@@ -10,6 +10,7 @@ import (
 	"github.com/peftkit/peftkit/data"
 	"github.com/peftkit/peftkit/generate"
 	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/train"
 	"github.com/spf13/cobra"
 )
@@ -31,9 +32,15 @@ type evaluation struct {
 	Of         int      `json:"of,omitempty"`
 	ExactMatch *float64 `json:"exact_match,omitempty"`
 	Matched    *int     `json:"matched,omitempty"`
+	// Unused are columns and fields of the data that change nothing, Notes what else
+	// should be known about them.
+	Unused []string `json:"unused,omitempty"`
+	Notes  []string `json:"notes,omitempty"`
 	// Dropped examples had no token that counts.
 	Dropped   int `json:"dropped"`
 	Truncated int `json:"truncated"`
+	// Ignored are keys of the adapters that nothing reads.
+	Ignored []peft.IgnoredKey `json:"ignored_keys,omitempty"`
 }
 
 func (a *app) evalCommand() *cobra.Command {
@@ -97,7 +104,8 @@ func (a *app) evalCommand() *cobra.Command {
 			return err
 		}
 		e := &evaluation{Task: r.Task, Loss: finiteOrNil(r.Loss), Tokens: r.Tokens, Top1: r.Top1, Metrics: map[string]*float64{}, Metric: r.Metric,
-			Score: finiteOrNil(r.Score), Examples: len(ds.Examples), Of: ds.Stats.Of, Dropped: ds.Stats.Untrained, Truncated: ds.Stats.Truncated}
+			Score: finiteOrNil(r.Score), Examples: len(ds.Examples), Of: ds.Stats.Of, Dropped: ds.Stats.Untrained, Truncated: ds.Stats.Truncated, Ignored: l.ignored,
+			Unused: ds.Stats.Unused, Notes: ds.Stats.Notes()}
 		if r.Task.Generates() {
 			e.Perplexity = finiteOrNil(r.Perplexity)
 		}

@@ -70,7 +70,7 @@ var exitKinds = []struct {
 		fs.ErrNotExist, formats.ErrIsAdapter, formats.ErrIsModel, atomicfile.ErrSource, atomicfile.ErrNotEmpty,
 	}},
 	{exitFormat, []error{
-		model.ErrUnsupported, model.ErrMismatch, peft.ErrNoMatch, peft.ErrTensors, peft.ErrNotMergeable,
+		model.ErrUnsupported, model.ErrMismatch, peft.ErrNoMatch, peft.ErrTensors, peft.ErrNotMergeable, peft.ErrNotFinite,
 		formats.ErrUnknownFormat, formats.ErrEmpty, formats.ErrTruncated, formats.ErrHeader, formats.ErrLimit,
 		formats.ErrOverflow, formats.ErrDuplicate, formats.ErrLayout, formats.ErrShape, formats.ErrType,
 		formats.ErrUnsupported, formats.ErrMissing, formats.ErrMismatch, formats.ErrLFSPointer, formats.ErrHTML,

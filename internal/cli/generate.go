@@ -8,6 +8,7 @@ import (
 
 	"github.com/peftkit/peftkit/generate"
 	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/tokenizer/chat"
 	"github.com/spf13/cobra"
 )
@@ -21,6 +22,8 @@ type generated struct {
 	// Stop is the token that ended the text, null when the limit did.
 	Stop     *string `json:"stop"`
 	Template bool    `json:"chat_template"`
+	// Ignored are keys of the adapters that nothing reads.
+	Ignored []peft.IgnoredKey `json:"ignored_keys,omitempty"`
 }
 
 func (a *app) generateCommand() *cobra.Command {
@@ -140,7 +143,7 @@ func (a *app) generate(cmd *cobra.Command, l *loaded, ids []int32, o generate.Op
 		return err
 	}
 	g := &generated{Text: text, Tokens: r.Tokens, PromptTokens: r.PromptTokens, TokensPerSecond: round3(r.TokensPerSecond()),
-		PromptTokensPerSecond: round3(r.PromptTokensPerSecond()), Template: templated}
+		PromptTokensPerSecond: round3(r.PromptTokensPerSecond()), Template: templated, Ignored: l.ignored}
 	if g.Tokens == nil {
 		g.Tokens = []int32{}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/formats/safetensors"
 	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/peft"
 	"github.com/spf13/cobra"
 )
 
@@ -19,8 +20,8 @@ func (a *app) inspectCommand() *cobra.Command {
 			"metadata, tensors and the module names that --target-modules of train accepts.\n" +
 			"Reads a GGUF file, a Hugging Face folder, a safetensors file on its own, a PEFT\n" +
 			"folder, one of the adapters library, a combination of adapters, a GGUF adapter or a\n" +
-			"llama2.c checkpoint. Only headers are read, so a file of many gigabytes takes no\n" +
-			"longer than a small one.",
+			"llama2.c checkpoint. Of a model only headers are read, so a file of many\n" +
+			"gigabytes takes no longer than a small one.",
 		Example: "peftkit inspect model.gguf\n" +
 			"peftkit inspect model.gguf --tensors\n" +
 			"peftkit inspect model.gguf --get tokenizer.chat_template\n" +
@@ -86,7 +87,7 @@ func inspect(path string, modules bool, o model.Options) (*inspection, func() er
 	case isCombination(path):
 		return inspectCombination(path)
 	case formats.IsAdapter(path):
-		ad, err := formats.OpenAdapter(path)
+		ad, err := peft.Read(path)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -38,13 +38,14 @@ func inspectCombination(path string) (*inspection, func() error, error) {
 	var sources, methods, kinds []string
 	base := ""
 	for _, folder := range folders {
-		ad, err := formats.OpenAdapter(folder)
+		ad, err := peft.Read(folder)
 		if err != nil {
 			return nil, nil, errors.Join(err, closer())
 		}
 		open = append(open, ad)
 		part := &inspection{Path: folder, Facts: map[string]any{}}
 		part.adapter(ad)
+		i.Ignored, i.Notes = append(i.Ignored, part.Ignored...), append(i.Notes, part.Notes...)
 		i.Parts = append(i.Parts, partEntry{folder, part.Method, ad.Format, part.Parameters, len(part.Tensors), part.Bytes})
 		if part.Problem != "" && i.Problem == "" {
 			i.Problem = folder + ": " + part.Problem
@@ -103,6 +104,13 @@ func someNames(names []string) string {
 func (i *inspection) adapter(ad *formats.Adapter) {
 	i.Kind, i.Format, i.meta, i.raw, i.Config = "adapter", ad.Format, ad.Meta, ad.Tensors, ad.Config
 	i.finish(ad.Sources)
+	i.Ignored = peft.Ignored(ad)
+	for _, k := range i.Ignored {
+		i.Notes = append(i.Notes, k.String())
+	}
+	if err := peft.Check(ad); err != nil {
+		i.Problem = strings.TrimPrefix(err.Error(), ad.Path+": ")
+	}
 	if ad.Config == nil {
 		i.Method = ad.Meta.Str("adapter.type")
 		i.fact("base", "general.architecture", ad.Meta.Str("general.architecture"))

@@ -5,34 +5,36 @@ import (
 
 	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/tensor"
 )
 
 // inspection is what inspect found out about a path without touching the data
 // of its tensors.
 type inspection struct {
-	Path          string           `json:"path"`
-	Kind          string           `json:"kind"` // model, adapter, combination or tensors
-	Format        string           `json:"format"`
-	Files         int              `json:"files"`
-	Bytes         int64            `json:"bytes"`
-	Family        string           `json:"family,omitempty"`
-	Problem       string           `json:"problem,omitempty"` // why this build cannot compute it
-	Notes         []string         `json:"notes,omitempty"`   // what of the file is not used
-	Method        string           `json:"method,omitempty"`
-	Parts         []partEntry      `json:"parts,omitempty"` // of a combination
-	Parameters    int64            `json:"parameters"`
-	BitsPerWeight float64          `json:"bits_per_weight"`
-	Facts         map[string]any   `json:"facts,omitempty"`
-	Types         []typeCount      `json:"types"`
-	Metadata      []metaEntry      `json:"metadata,omitempty"`
-	Config        json.RawMessage  `json:"config,omitempty"`
-	Tensors       []tensorEntry    `json:"tensors"`
-	Modules       []moduleEntry    `json:"modules,omitempty"`
-	Places        *places          `json:"places,omitempty"`
-	facts         [][2]string      // the same for people
-	meta          formats.Meta     // unshortened
-	raw           []*tensor.Tensor // in file order
+	Path          string            `json:"path"`
+	Kind          string            `json:"kind"` // model, adapter, combination or tensors
+	Format        string            `json:"format"`
+	Files         int               `json:"files"`
+	Bytes         int64             `json:"bytes"`
+	Family        string            `json:"family,omitempty"`
+	Problem       string            `json:"problem,omitempty"` // why this build cannot compute it
+	Notes         []string          `json:"notes,omitempty"`   // what of the file is not used
+	Method        string            `json:"method,omitempty"`
+	Ignored       []peft.IgnoredKey `json:"ignored_keys,omitempty"` // of an adapter: nothing reads them
+	Parts         []partEntry       `json:"parts,omitempty"`        // of a combination
+	Parameters    int64             `json:"parameters"`
+	BitsPerWeight float64           `json:"bits_per_weight"`
+	Facts         map[string]any    `json:"facts,omitempty"`
+	Types         []typeCount       `json:"types"`
+	Metadata      []metaEntry       `json:"metadata,omitempty"`
+	Config        json.RawMessage   `json:"config,omitempty"`
+	Tensors       []tensorEntry     `json:"tensors"`
+	Modules       []moduleEntry     `json:"modules,omitempty"`
+	Places        *places           `json:"places,omitempty"`
+	facts         [][2]string       // the same for people
+	meta          formats.Meta      // unshortened
+	raw           []*tensor.Tensor  // in file order
 }
 
 // partEntry is one adapter of a combination.

@@ -45,6 +45,8 @@ type loaded struct {
 	// one that was asked for.
 	taskNames []string
 	taskID    *string
+	// ignored are the keys of the adapters that nothing reads.
+	ignored []peft.IgnoredKey
 }
 
 // load opens the model, its tokenizer and its adapters. The head is for what the
@@ -71,6 +73,10 @@ func (a *app) load(cmd *cobra.Command, f *modelFlags, src *dataSource) (*loaded,
 		}
 		o = over(o, own)
 	}
+	ignored, err := a.tellIgnored(refs...)
+	if err != nil {
+		return nil, err
+	}
 	trained := len(refs) > 0
 	l, err := a.openWith(*f.model, func(c *model.Checkpoint, _ *tokenizer.Tokenizer) (model.Options, error) {
 		if src == nil {
@@ -85,6 +91,7 @@ func (a *app) load(cmd *cobra.Command, f *modelFlags, src *dataSource) (*loaded,
 	if err != nil {
 		return nil, err
 	}
+	l.ignored = ignored
 	for _, r := range refs {
 		if _, err := peft.Attach(l.Model, r.Path, r.Scale); err != nil {
 			l.Close()
@@ -106,6 +113,26 @@ func (a *app) load(cmd *cobra.Command, f *modelFlags, src *dataSource) (*loaded,
 	}
 	a.warnFresh(l, trained)
 	return l, nil
+}
+
+// tellIgnored warns of the keys of adapters that nothing reads, and returns them.
+func (a *app) tellIgnored(refs ...convert.AdapterRef) ([]peft.IgnoredKey, error) {
+	var out []peft.IgnoredKey
+	for _, r := range refs {
+		keys, err := peft.IgnoredIn(r.Path)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, keys...)
+	}
+	a.warnIgnored(out)
+	return out, nil
+}
+
+func (a *app) warnIgnored(keys []peft.IgnoredKey) {
+	for _, k := range keys {
+		a.warn("%s", k)
+	}
 }
 
 // readTasks returns the names of the tasks beside an adapter, names when it has none.

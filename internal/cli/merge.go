@@ -48,6 +48,7 @@ func (a *app) mergeCommand() *cobra.Command {
 		if err != nil {
 			return ofAdapter(err)
 		}
+		a.warnIgnored(report.Ignored)
 		o := &outcome{*out, report, time.Since(began).Seconds()}
 		if report.Changed > 0 && report.Survived < mostSurvives {
 			a.warn("only %.1f %% of the adapter's update is left after rounding: the steps of the output's type are too coarse for it, the merged model will not do what the adapter does. Merge with -q q8_0 or -q f16", 100*report.Survived)

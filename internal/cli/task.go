@@ -123,7 +123,7 @@ func adapterOptions(path string) (model.Options, error) {
 }
 
 func partOptions(path string) (model.Options, error) {
-	a, err := formats.OpenAdapter(path)
+	a, err := peft.Read(path)
 	if err != nil {
 		return model.Options{}, err
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/peftkit/peftkit/convert"
 	"github.com/peftkit/peftkit/data"
 	"github.com/peftkit/peftkit/internal/atomicfile"
 	"github.com/peftkit/peftkit/model"
@@ -473,6 +474,9 @@ func (t *trainFlags) open(a *app) (*loaded, error) {
 			return nil, ofAdapter(err)
 		}
 		o = over(o, own)
+		if _, err := a.tellIgnored(convert.AdapterRef{Path: *t.init}); err != nil {
+			return nil, err
+		}
 	}
 	src, err := t.data.source("train")
 	if err != nil {

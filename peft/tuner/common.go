@@ -1,6 +1,8 @@
 package tuner
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -64,11 +66,39 @@ func BiasOption(method string) peft.Option {
 // change nothing; absent and null always pass.
 func Refuse(c *peft.Config, only map[string][]string) error {
 	for _, key := range slices.Sorted(maps.Keys(only)) {
-		if v := c.Raw(key); v != nil && !slices.Contains(only[key], string(v)) {
-			return Invalid("%s is %.60s, which this peftkit does not compute; without it the numbers would be wrong", key, v)
+		v := c.Raw(key)
+		if v == nil || slices.Contains(only[key], oneLine(v)) {
+			continue
 		}
+		if why := refusals[key]; why != "" {
+			return Invalid("%s is %.60s: %s", key, oneLine(v), why)
+		}
+		return Invalid("%s is %.60s, which this peftkit does not compute; without it the numbers would be wrong: merge the adapter in PEFT and use the merged model", key, oneLine(v))
 	}
 	return nil
+}
+
+// ActivatedLoRA is the key of aLoRA.
+const ActivatedLoRA = "alora_invocation_tokens"
+
+// refusals say of keys that are no matter of numbers alone why they are not computed,
+// and what to do.
+var refusals = map[string]string{
+	"layer_replication": "the adapter is for a model with layers repeated, which this peftkit does not build and PEFT does not merge; use it in PEFT, or train one for the model as it is",
+	"target_parameters": "it changes bare parameters (the experts of a mixture), which this peftkit does not compute; merge it in PEFT (merge_and_unload) and use the merged model",
+	ActivatedLoRA:       RefusedALoRA,
+}
+
+// RefusedALoRA says what to do with an activated LoRA.
+const RefusedALoRA = "an activated LoRA changes the text from these tokens on only, which this peftkit does not compute and weights cannot hold; use it in PEFT, or train a LoRA without them"
+
+// oneLine is a value as JSON without the white space of the file.
+func oneLine(v json.RawMessage) string {
+	var b bytes.Buffer
+	if json.Compact(&b, v) != nil {
+		return string(v)
+	}
+	return b.String()
 }
 
 // Invalid returns an error about adapter_config.json that wraps peft.ErrConfig.

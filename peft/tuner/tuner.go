@@ -203,11 +203,13 @@ type Adapter struct {
 }
 
 var (
-	_ peft.Method   = (*Method)(nil)
-	_ peft.Merger   = (*Method)(nil)
-	_ peft.Sizer    = (*Method)(nil)
-	_ peft.Adapter  = (*Adapter)(nil)
-	_ peft.Exporter = (*Adapter)(nil)
+	_ peft.Method = (*Method)(nil)
+	_ peft.Merger = (*Method)(nil)
+
+	_ peft.ConfigChecker = (*Method)(nil)
+	_ peft.Sizer         = (*Method)(nil)
+	_ peft.Adapter       = (*Adapter)(nil)
+	_ peft.Exporter      = (*Adapter)(nil)
 )
 
 func (a *Adapter) add(p *nn.Param, trained bool) *nn.Param {
@@ -343,6 +345,21 @@ func (m *Method) Load(mod *model.Model, a *formats.Adapter, scale float32) (peft
 
 func wholeScale(a *formats.Adapter, scale float32) error {
 	return fmt.Errorf("%s: a scale of %g cannot apply to the biases and whole modules that the adapter carries: %w", a.Path, scale, peft.ErrConfig)
+}
+
+// CheckConfig implements peft.ConfigChecker: what Configure says.
+func (m *Method) CheckConfig(a *formats.Adapter) error {
+	if a.Naming == formats.GGUF {
+		return nil
+	}
+	cfg, err := peft.ParseConfig(a.Config)
+	if err == nil {
+		_, err = m.Configure(cfg)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", a.Path, err)
+	}
+	return nil
 }
 
 // read builds the sites that a file is about.

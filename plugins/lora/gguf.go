@@ -49,6 +49,9 @@ func (method) ToGGUF(a *formats.Adapter, n *model.Names) (*formats.OutAdapter, [
 	if rest := set.Rest(); len(rest) > 0 {
 		return nil, nil, fmt.Errorf("%s: a GGUF adapter holds factor pairs only, this one also has %s (%d tensors); merge it with peftkit merge-lora instead: %w", a.Path, rest[0], len(rest), peft.ErrConfig)
 	}
+	if err := promised(common, pairs, n, a.Path); err != nil {
+		return nil, nil, err
+	}
 	scales := make([]float64, len(pairs))
 	for i, p := range pairs {
 		r, alpha, err := cfg.single.At(p.path, cfg.R, cfg.Alpha)
@@ -98,6 +101,40 @@ func (method) ToGGUF(a *formats.Adapter, n *model.Names) (*formats.OutAdapter, [
 		notes = append(notes, fmt.Sprintf("%d modules have a scale of their own: its ratio to alpha/rank is folded into their B", folded))
 	}
 	return out, notes, nil
+}
+
+// promised refuses a file without the factors of a module that target_modules names.
+func promised(c *peft.Config, pairs []pair, n *model.Names, file string) error {
+	if c.TargetModules.Empty() || c.TargetModules.IsAllLinear() {
+		return nil // which modules these are depends on the model's layers
+	}
+	have := map[string]bool{}
+	for _, p := range pairs {
+		have[p.path] = true
+	}
+	var missing []string
+	for path := range n.ToGGUF {
+		hit, err := c.TargetModules.Match(path)
+		if err == nil && hit && !c.ExcludeModules.Empty() {
+			var out bool
+			out, err = c.ExcludeModules.Match(path)
+			hit = !out
+		}
+		if err == nil && hit {
+			hit, err = peft.InLayers(path, c.TargetModules, c.Layers, c.LayersPattern)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		if hit && !have[path] && !c.Saves(path) {
+			missing = append(missing, path)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	slices.Sort(missing)
+	return fmt.Errorf("%s: the factors of %d of the %d modules that its configuration wants in this model are missing, the first is %s: %w", file, len(missing), len(missing)+len(pairs), missing[0], peft.ErrTensors)
 }
 
 // pair is the two factors of one module, by its path.

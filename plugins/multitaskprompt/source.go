@@ -23,11 +23,14 @@ func fromSource(a *prompts.Adapter, c config) error {
 	if filepath.Ext(path) != "" {
 		path = filepath.Dir(path)
 	}
-	f, err := formats.OpenAdapter(path)
+	f, err := peft.Read(path)
 	if err != nil {
 		return fmt.Errorf("prompt_tuning_init_state_dict_path: %w", err)
 	}
 	defer f.Close()
+	if err := peft.Check(f); err != nil {
+		return fmt.Errorf("prompt_tuning_init_state_dict_path: %w", err)
+	}
 	d, ok := a.Encoder.(*prompts.Direct)
 	if !ok {
 		return fmt.Errorf("the prompt has an encoder: %w", peft.ErrConfig)

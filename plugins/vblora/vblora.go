@@ -7,6 +7,7 @@ package vblora
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 
 	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/model"
@@ -47,6 +48,10 @@ var Method peft.Method = method{&tuner.Method{
 		"bart": {"q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"},
 	}),
 }}
+
+// Unbounded implements peft.Unbounded: PEFT gives minus infinity to the vectors that a
+// file of the topk ones left out.
+func (m method) Unbounded(tensor string) bool { return strings.Contains(tensor, ".vblora_logits_") }
 
 // New implements peft.Method.
 func (m method) New(mod *model.Model, o peft.Options, seed uint64) (peft.Adapter, error) {
