@@ -7,7 +7,7 @@ import (
 
 // blankAnswer reports an example whose answer says nothing: an empty completion, or
 // a chat of which only tokens that end a generation are trained.
-func blankAnswer(r *Record, ex *Example, ends []int32) bool {
+func blankAnswer(r *Record, examples []Example, ends []int32) bool {
 	switch {
 	case r.Kind == Completion && r.Messages == nil:
 		return strings.TrimSpace(r.Completion) == ""
@@ -19,10 +19,12 @@ func blankAnswer(r *Record, ex *Example, ends []int32) bool {
 		return false
 	}
 	trained, more := 0, false
-	for i, l := range ex.Labels {
-		if l != Ignore {
-			trained++
-			more = more || !slices.Contains(ends, ex.Tokens[i])
+	for _, ex := range examples {
+		for i, l := range ex.Labels {
+			if l != Ignore {
+				trained++
+				more = more || !slices.Contains(ends, ex.Tokens[i])
+			}
 		}
 	}
 	return trained > 0 && !more

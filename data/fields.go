@@ -24,12 +24,16 @@ type shape struct {
 	required, optional []string
 }
 
+// aroundChat are the columns that belong to a chat beside its messages: TRL's tools,
+// documents and chat_template_kwargs, LLaMA-Factory's system and history.
+var aroundChat = []string{"system", "history", "tools", "documents", "chat_template_kwargs"}
+
 // shapes in the order in which they are tried.
 var shapes = []shape{
-	{model.CausalLM, Chat, []string{"messages"}, nil},
-	{model.CausalLM, ShareGPT, []string{"conversations"}, []string{"system"}},
-	{model.CausalLM, Completion, []string{"prompt", "completion"}, nil},
-	{model.CausalLM, Instruction, []string{"instruction", "output"}, []string{"input", "system"}},
+	{model.CausalLM, Chat, []string{"messages"}, aroundChat},
+	{model.CausalLM, ShareGPT, []string{"conversations"}, aroundChat},
+	{model.CausalLM, Completion, []string{"prompt", "completion"}, aroundChat},
+	{model.CausalLM, Instruction, []string{"instruction", "output"}, append([]string{"input"}, aroundChat...)},
 	{model.CausalLM, Text, []string{"text"}, nil},
 	{model.TokenClassification, Tagged, []string{"tokens", "tags"}, nil},
 	{model.SequenceClassification, TextLabel, []string{"text", "label"}, []string{"text_pair"}},

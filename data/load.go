@@ -91,11 +91,17 @@ func (in *reading) records(o *Options, tasks bool) (records []Record, unused []s
 	}
 	var s *shape
 	var first row
+	var kept []row
 	columns := o.Columns
 	seen, used := map[string]bool{}, map[string]bool{}
 	for _, r := range in.rows {
 		for name := range r.fields {
 			seen[name] = true
+		}
+		if e := refusePairs(r.fields, o.Columns, o.Task); e != nil {
+			e.File, e.Line = r.file, r.line
+			in.bad.add(e)
+			continue
 		}
 		if s == nil {
 			if s, first = o.Columns.detect(r.fields, o.Task), r; s == nil {
@@ -119,10 +125,15 @@ func (in *reading) records(o *Options, tasks bool) (records []Record, unused []s
 		}
 		rec.File, rec.Line, rec.Windows = r.file, r.line, r.windows
 		records = append(records, rec)
+		kept = append(kept, r)
 	}
 	if err := in.bad.orNil(); err != nil {
 		return nil, nil, err
 	}
+	if o.Task.Generates() {
+		judge(records, kept, columns, used)
+	}
+	markChats(records)
 	maps.DeleteFunc(seen, func(name string, _ bool) bool { return used[name] })
 	return records, columnNames(slices.Sorted(maps.Keys(seen))), nil
 }

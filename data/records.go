@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/peftkit/peftkit/tokenizer/chat/jinja"
 )
 
 // record takes the fields of one row. Its error lacks the place.
@@ -27,35 +25,35 @@ func record(r row, s *shape, columns Columns, used map[string]bool) (rec Record,
 		}
 		*dst = str
 	}
-	list := func(field string) (out []Message) {
+	list := func(field string) {
 		v := get(field)
 		if e == nil {
-			out, e = messages(field, v)
+			e = rec.addMessages(columns.column(s, r.fields, field), v)
 		}
-		return out
+	}
+	if slices.Contains(s.optional, "system") {
+		text("system", &rec.System)
+		if e == nil {
+			e = rec.readAround(get)
+		}
 	}
 	switch s.kind {
 	case Chat:
-		rec.Messages = list("messages")
+		list("messages")
 	case ShareGPT:
-		text("system", &rec.System)
-		if rec.System != "" {
-			rec.Messages = []Message{{Role: "system", Content: rec.System}}
-		}
-		rec.Messages = append(rec.Messages, list("conversations")...)
+		list("conversations")
 	case Completion:
-		_, pl := listOf(get("prompt"))
-		_, cl := listOf(get("completion"))
+		_, pl := messagesIn(get("prompt"))
+		_, cl := messagesIn(get("completion"))
 		if pl && cl {
-			rec.Messages = list("prompt")
+			list("prompt")
 			rec.Context = len(rec.Messages)
-			rec.Messages = append(rec.Messages, list("completion")...)
+			list("completion")
 			break
 		}
 		text("prompt", &rec.Prompt)
 		text("completion", &rec.Completion)
 	case Instruction:
-		text("system", &rec.System)
 		text("instruction", &rec.Instruction)
 		text("input", &rec.Input)
 		text("output", &rec.Output)
@@ -131,10 +129,10 @@ func className(v any) (string, bool) {
 
 // wordList reads a list of words or numbers, or a text with white space between.
 func wordList(column string, v any) ([]string, *LineError) {
-	if s, ok := v.(string); ok {
+	items, ok := listOf(v)
+	if s, text := v.(string); text && !ok {
 		return strings.Fields(s), nil
 	}
-	items, ok := listOf(v)
 	if !ok {
 		return nil, &LineError{Found: fmt.Sprintf("%q is %s", column, jsonType(v)), Want: "a list of words"}
 	}
@@ -149,90 +147,15 @@ func wordList(column string, v any) ([]string, *LineError) {
 	return out, nil
 }
 
-// roles maps ShareGPT's names of speakers to roles.
-var roles = map[string]string{
-	"human": "user", "user": "user",
-	"gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "bing": "assistant", "bard": "assistant", "model": "assistant",
-	"system": "system",
-}
-
-// messages reads a list of {"role", "content"} or {"from", "value"}.
-func messages(field string, v any) ([]Message, *LineError) {
-	items, ok := listOf(v)
-	if !ok {
-		return nil, &LineError{Found: fmt.Sprintf("%q is %s", field, jsonType(v)), Want: `a list of {"role": ..., "content": ...}`}
+// markChats says of records in plain strings whether they have to be chats, one as all.
+func markChats(records []Record) {
+	if !slices.ContainsFunc(records, func(r Record) bool {
+		plain := r.Kind == Completion && !r.spoken() || r.Kind == Instruction
+		return plain && (r.System != "" && r.Kind == Completion || r.history > 0 || r.Tools != nil || r.Documents != nil || r.Kwargs != nil)
+	}) {
+		return
 	}
-	if len(items) == 0 {
-		return nil, &LineError{Found: fmt.Sprintf("%q is an empty list", field), Want: "at least one message"}
+	for i := range records {
+		records[i].Chat = true
 	}
-	var out []Message
-	for i, it := range items {
-		at := fmt.Sprintf("%s[%d]", field, i)
-		m, ok := dictOf(it)
-		if !ok {
-			return nil, &LineError{Found: at + " is " + jsonType(it), Want: "an object"}
-		}
-		if calls, ok := listOf(m["tool_calls"]); ok && len(calls) > 0 {
-			return nil, &LineError{Found: at + " calls tools", Want: "messages of text; write the call into content as the model should produce it"}
-		}
-		role, hasRole := m["role"].(string)
-		content := m["content"]
-		if from, ok := m["from"].(string); ok && !hasRole {
-			if role = roles[strings.ToLower(from)]; role == "" {
-				return nil, &LineError{Found: fmt.Sprintf("%s is from %q", at, from), Want: "human, gpt or system"}
-			}
-			hasRole, content = true, m["value"]
-		}
-		if !hasRole || role == "" {
-			return nil, &LineError{Found: at + " has " + columnList(m), Want: "role and content, or from and value"}
-		}
-		str, ok := contentText(content)
-		if !ok {
-			return nil, &LineError{Found: at + ": the content is " + jsonType(content), Want: `a string, or a list of {"type": "text", "text": ...}`}
-		}
-		out = append(out, Message{Role: role, Content: str})
-	}
-	return out, nil
-}
-
-// contentText returns the text of a message: a string, or text parts joined.
-func contentText(v any) (string, bool) {
-	if s, ok := v.(string); ok {
-		return s, true
-	}
-	parts, ok := listOf(v)
-	if !ok {
-		return "", false
-	}
-	var b strings.Builder
-	for _, p := range parts {
-		m, _ := dictOf(p)
-		s, ok := m["text"].(string)
-		if !ok || m["type"] != "text" {
-			return "", false
-		}
-		b.WriteString(s)
-	}
-	return b.String(), true
-}
-
-// listOf returns the items of a list.
-func listOf(v any) ([]any, bool) {
-	if l, ok := v.(*jinja.List); ok {
-		return l.Items, true
-	}
-	return nil, false
-}
-
-// dictOf returns the entries of an object.
-func dictOf(v any) (map[string]any, bool) {
-	d, ok := v.(*jinja.Dict)
-	if !ok {
-		return nil, false
-	}
-	out := map[string]any{}
-	for _, k := range d.Keys() {
-		out[fmt.Sprint(k)], _ = d.Get(k)
-	}
-	return out, true
 }

@@ -82,7 +82,7 @@ func jsonFields(text []byte) (map[string]any, error) {
 		return nil, err
 	}
 	if rest := bytes.TrimSpace(text[d.InputOffset():]); len(rest) > 0 {
-		return nil, fmt.Errorf("more after the object: %s", excerpt(rest))
+		return nil, fmt.Errorf("more after the object, %s", excerpt(rest))
 	}
 	return fields, nil
 }

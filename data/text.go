@@ -76,11 +76,11 @@ func (d *Dataset) takeWindows(ex Example, front, ends []int32) {
 	list := windows(ex, front, d.MaxSeqLen)
 	if len(list) > 1 {
 		s.Windows += len(list)
-		s.Split++
+		s.Long++
 	}
 	for _, w := range list {
 		before := s.NoEnd
-		d.take(&result{ex: w}, ends)
+		d.take(&result{examples: []Example{w}}, ends)
 		if len(list) > 1 {
 			s.NoEnd = before // the text goes on, or it ends as the others do
 		}

@@ -57,6 +57,7 @@ type Combination struct {
 var (
 	_ Adapter     = (*Combination)(nil)
 	_ Saver       = (*Combination)(nil)
+	_ Described   = (*Combination)(nil)
 	_ Rater       = (*Combination)(nil)
 	_ Stateful    = (*Combination)(nil)
 	_ Stepper     = (*Combination)(nil)
@@ -177,6 +178,18 @@ func (c *Combination) Summary() string {
 		s = append(s, p.Summary())
 	}
 	return strings.Join(s, "; ")
+}
+
+// Info implements Described: the learning rate and weight decay are those of the
+// first part, to which the others keep their ratio.
+func (c *Combination) Info() Info {
+	out := Info{LearningRate: c.Infos[0].LearningRate, WeightDecay: c.Infos[0].WeightDecay}
+	var names []string
+	for _, i := range c.Infos {
+		names = append(names, i.Name)
+	}
+	out.Name = strings.Join(names, "+")
+	return out
 }
 
 // Rate implements Rater.

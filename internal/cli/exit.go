@@ -10,6 +10,7 @@ import (
 	"github.com/peftkit/peftkit/data"
 	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/generate"
+	"github.com/peftkit/peftkit/internal/atomicfile"
 	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/tokenizer"
@@ -82,6 +83,7 @@ func exitCode(ctx context.Context, err error) int {
 	var line *data.LineError
 	var unsupported *tokenizer.UnsupportedError
 	var file *formats.FileError
+	var busy *atomicfile.BusyError
 	switch {
 	case err == nil:
 		return exitOK
@@ -91,7 +93,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitResources
 	case errors.As(err, &coded):
 		return coded.code
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.As(err, &busy):
 		return exitUsage
 	case errors.As(err, &line):
 		return exitData

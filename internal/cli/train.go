@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/peftkit/peftkit/data"
+	"github.com/peftkit/peftkit/internal/atomicfile"
 	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
@@ -31,7 +32,6 @@ type trainFlags struct {
 	options             map[string]*string // method options with a flag, by flag name
 	set                 *[]string
 	cfg                 train.Config
-	lr, wd              *float64
 	schedule            *string
 	noPacking           *bool
 	noShuffle           *bool
@@ -42,6 +42,11 @@ type trainFlags struct {
 	config              *string
 	threads             func() error
 }
+
+// ownFlags are those whose default is train.Own.
+var ownFlags = []string{"lr", "weight-decay", "batch-size", "grad-accum"}
+
+var ownText = fmt.Sprint(train.Own)
 
 func (a *app) trainCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -101,20 +106,23 @@ func newTrainFlags(f *flags) *trainFlags {
 	t.init = f.text("init-adapter", "", "ADAPTER", "", "start from a saved adapter instead of a fresh one")
 
 	f.section("Training")
-	t.lr = f.Float64("lr", 0, "peak learning rate (default: that of the method)")
+	f.Float64Var(&t.cfg.LearningRate, "lr", t.cfg.LearningRate, "peak learning rate (default: that of the method)")
 	t.schedule = f.oneOf("schedule", "", string(train.Cosine), "course of the learning rate", string(train.Cosine), string(train.Linear), string(train.Constant))
 	f.Float64Var(&t.cfg.Warmup, "warmup", t.cfg.Warmup, "warm-up: a share of all steps, or a number of steps from 1 on")
 	f.Float64Var(&t.cfg.Epochs, "epochs", t.cfg.Epochs, "passes over the data")
 	f.IntVar(&t.cfg.MaxSteps, "max-steps", t.cfg.MaxSteps, "number of steps instead of whole epochs")
 	f.IntVarP(&t.cfg.BatchSize, "batch-size", "b", t.cfg.BatchSize, "sequences in a micro-batch (default 1; 16 for classifiers and encoder-decoders)")
 	f.IntVar(&t.cfg.GradAccum, "grad-accum", t.cfg.GradAccum, "micro-batches in a step (default 8; 1 for classifiers and encoder-decoders)")
-	t.wd = f.Float64("weight-decay", 0, "AdamW's weight decay (default: that of the method)")
+	f.Float64Var(&t.cfg.WeightDecay, "weight-decay", t.cfg.WeightDecay, "AdamW's weight decay (default: that of the method)")
 	f.Float64Var(&t.cfg.Clip, "clip", t.cfg.Clip, "largest norm of the gradient; 0 for no limit")
 	t.noPacking = f.Bool("no-packing", false, "one example in a sequence")
 	t.noShuffle = f.Bool("no-shuffle", false, "keep the order of the file")
 	t.noBaseDropout = f.Bool("no-base-dropout", false, "leave out the dropout of the model's config.json")
 	f.Uint64Var(&t.cfg.Seed, "seed", t.cfg.Seed, "seed of initialisation, order and dropout")
 	t.threads = threadsFlag(f)
+	for _, name := range ownFlags {
+		f.Lookup(name).DefValue = "" // their texts tell
+	}
 
 	f.section("Output")
 	f.VarP(&word{value: "adapters", kind: "OUT"}, "output", "o", "folder for the adapter, metrics.jsonl and checkpoints")
@@ -275,7 +283,7 @@ func (t *trainFlags) settings(cmd *cobra.Command) error {
 	if err := needFlags(cmd, "model", "data", "output"); err != nil {
 		return err
 	}
-	for name, v := range map[string]float64{"lr": *t.lr, "warmup": t.cfg.Warmup, "epochs": t.cfg.Epochs, "weight-decay": *t.wd, "clip": t.cfg.Clip, "val-split": *t.valSplit} {
+	for name, v := range map[string]float64{"lr": t.cfg.LearningRate, "warmup": t.cfg.Warmup, "epochs": t.cfg.Epochs, "weight-decay": t.cfg.WeightDecay, "clip": t.cfg.Clip, "val-split": *t.valSplit} {
 		if err := finiteFlag(name, v); err != nil {
 			return err
 		}
@@ -297,18 +305,11 @@ func (t *trainFlags) settings(cmd *cobra.Command) error {
 	case *t.overwrite && *t.resume != "":
 		return usagef("--overwrite and --resume exclude each other")
 	}
-	methods, err := peft.ParseMethods(*t.method)
-	if err != nil {
-		return err
-	}
 	c := &t.cfg
-	// A combination's other parts keep their ratio to the first.
-	c.LearningRate, c.WeightDecay = methods[0].Info().LearningRate, methods[0].Info().WeightDecay
-	if f.Changed("lr") {
-		c.LearningRate = *t.lr
-	}
-	if f.Changed("weight-decay") {
-		c.WeightDecay = *t.wd
+	for _, name := range ownFlags {
+		if fl := f.Lookup(name); fl.Changed && fl.Value.String() == ownText {
+			return usagef("--%s %s: expected a number that is not negative", name, ownText)
+		}
 	}
 	c.Schedule = train.Schedule(*t.schedule)
 	c.Pack, c.Shuffle, c.BaseDropout = !*t.noPacking, !*t.noShuffle, !*t.noBaseDropout
@@ -326,7 +327,17 @@ func (a *app) train(cmd *cobra.Command, t *trainFlags) error {
 		return err
 	}
 	if !*t.dryRun {
+		lock, err := train.LockOutput(t.cfg.Output)
+		var busy *train.BusyError
+		if errors.As(err, &busy) {
+			return err
+		}
+		defer lock.Release()
+		t.cfg.Lock = lock
 		if err := t.checkOutput(); err != nil {
+			return err
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -335,7 +346,9 @@ func (a *app) train(cmd *cobra.Command, t *trainFlags) error {
 		return err
 	}
 	defer l.Close()
-	t.forTask(cmd, a, l)
+	if l.Options.Task != "" && l.Options.Task != model.CausalLM && cmd.Flags().Changed("no-packing") && t.cfg.Pack {
+		a.warn("packing is for text generation: the batches of %s are whole examples", taskText(l.Options.Task))
+	}
 	// The method first: it may take positions from the texts, and tell tasks apart.
 	ad, err := t.attach(l, options)
 	if err != nil {
@@ -345,12 +358,10 @@ func (a *app) train(cmd *cobra.Command, t *trainFlags) error {
 	if err != nil {
 		return dataError(err, *t.data.path)
 	}
-	t.cfg.Valid = valid
-	if *t.init == "" {
-		if err := startTexts(ad, l); err != nil {
-			return err
-		}
+	if t.cfg, err = t.cfg.For(ad, ds); err != nil {
+		return err
 	}
+	t.cfg.Valid = valid
 	if *t.overwrite && !*t.dryRun {
 		if err := removeRun(t.cfg.Output); err != nil {
 			return err
@@ -423,7 +434,7 @@ func removeRun(dir string) error {
 		return err
 	}
 	for _, c := range have {
-		if err := os.RemoveAll(c); err != nil {
+		if err := atomicfile.RemoveAll(c); err != nil {
 			return err
 		}
 	}
@@ -462,21 +473,6 @@ func (t *trainFlags) open(a *app) (*loaded, error) {
 		o.Seed = t.cfg.Seed
 		return o, dataError(err, src.path)
 	})
-}
-
-// forTask sets what suits tasks whose batches are whole examples.
-func (t *trainFlags) forTask(cmd *cobra.Command, a *app, l *loaded) {
-	if l.Options.Task == model.CausalLM || l.Options.Task == "" {
-		return
-	}
-	f := cmd.Flags()
-	if !f.Changed("batch-size") && !f.Changed("grad-accum") {
-		t.cfg.BatchSize, t.cfg.GradAccum = 16, 1
-	}
-	if f.Changed("no-packing") && t.cfg.Pack {
-		a.warn("packing is for text generation: the batches of %s are whole examples", taskText(l.Options.Task))
-	}
-	t.cfg.Pack = false
 }
 
 // load reads the training and validation data.

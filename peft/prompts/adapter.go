@@ -62,6 +62,9 @@ var (
 // Info implements peft.Method.
 func (m *Method) Info() peft.Info { return m.Facts }
 
+// Info implements peft.Described.
+func (a *Adapter) Info() peft.Info { return a.facts }
+
 // New implements peft.Method.
 func (m *Method) New(mod *model.Model, o peft.Options, seed uint64) (peft.Adapter, error) {
 	cfg, err := peft.NewConfig(o, m.Facts, mod)

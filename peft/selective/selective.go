@@ -31,6 +31,7 @@ var (
 )
 
 type adapter struct {
+	facts  peft.Info
 	cfg    *peft.Config
 	params []*nn.Param
 	what   string
@@ -53,7 +54,7 @@ func (m *Method) build(mod *model.Model, c *peft.Config) (*adapter, error) {
 			}
 		}
 	}
-	return &adapter{c, params, what}, nil
+	return &adapter{m.Facts, c, params, what}, nil
 }
 
 // New implements peft.Method.
@@ -128,6 +129,9 @@ func (m *Method) Changes(a *formats.Adapter, c *model.Checkpoint, scale float32)
 	}
 	return out, nil
 }
+
+// Info implements peft.Described.
+func (a *adapter) Info() peft.Info { return a.facts }
 
 // Params implements peft.Adapter.
 func (a *adapter) Params() []*nn.Param { return a.params }

@@ -222,6 +222,9 @@ func (a *Adapter) add(p *nn.Param, trained bool) *nn.Param {
 // Info implements peft.Method.
 func (m *Method) Info() peft.Info { return m.Facts }
 
+// Info implements peft.Described.
+func (a *Adapter) Info() peft.Info { return a.facts }
+
 // NewAdapter implements the whole of New but for attaching.
 func (m *Method) NewAdapter(mod *model.Model, o peft.Options, seed uint64) (*Adapter, error) {
 	ad, err := m.fresh(mod, o)
