@@ -134,9 +134,9 @@ func New(records []Record, o Options) (*Dataset, error) {
 	}
 	front := frontOf(o.Tokenizer)
 	var limited *Stats
-	taken := 0 // what Limit counts: records, or windows of texts
+	kept, cut := 0, 0 // records, and the examples of those that are within the limit
 	for i := range results {
-		if limited == nil && o.Limit > 0 && taken >= o.Limit {
+		if limited == nil && o.Limit > 0 && kept >= o.Limit {
 			s := d.Stats
 			s.Records = i
 			limited = &s
@@ -150,18 +150,20 @@ func New(records []Record, o Options) (*Dataset, error) {
 		} else {
 			d.take(&results[i], ends)
 		}
-		for _, ex := range d.Examples[before:] {
-			if !ex.More {
-				taken++
+		for k := before; k < len(d.Examples); k++ {
+			if d.Examples[k].More {
+				continue
+			}
+			if kept++; kept == o.Limit {
+				cut = k + 1
 			}
 		}
 	}
-	if o.Limit > 0 && taken > o.Limit {
+	if o.Limit > 0 && kept > o.Limit {
 		if limited != nil {
 			d.Stats = *limited
 		}
-		d.First(o.Limit)
-		d.Stats.Of = taken
+		d.Examples, d.Stats.Of = d.Examples[:cut:cut], kept
 	}
 	d.Stats.finish(d.Examples)
 	if len(d.Examples) == 0 {

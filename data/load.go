@@ -124,7 +124,8 @@ func (in *reading) records(o *Options, tasks bool) (records []Record, unused []s
 			continue
 		}
 		rec.File, rec.Line, rec.Windows = r.file, r.line, r.windows
-		records, kept = append(records, rec), append(kept, r)
+		records = append(records, rec)
+		kept = append(kept, r)
 	}
 	if err := in.bad.orNil(); err != nil {
 		return nil, nil, err

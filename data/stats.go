@@ -56,8 +56,8 @@ type Stats struct {
 	Tasks     []int
 	TaskNames []string
 	Taskless  bool
-	// Split counts texts that were too long and were split into Windows examples.
-	Split, Windows int
+	// Long counts texts that were too long and were split into Windows examples.
+	Long, Windows int
 	// Empty counts examples with an answer that says nothing.
 	Empty int
 	// Files says what was decided about the files, one fact each.
@@ -133,7 +133,7 @@ func (s *Stats) countClasses(ex *Example) {
 }
 
 // all is the number of examples that the records made, kept or not.
-func (s *Stats) all() int { return s.Records - s.Split + s.Windows }
+func (s *Stats) all() int { return s.Records - s.Long + s.Windows }
 
 func (s *Stats) whyEmpty() string {
 	switch s.Task {
@@ -151,8 +151,8 @@ func (s *Stats) whyEmpty() string {
 // Notes says in one line each what the user should know about the data.
 func (s *Stats) Notes() []string {
 	out := slices.Clone(s.Files)
-	if s.Split > 0 {
-		out = append(out, fmt.Sprintf("%s longer than the maximum sequence length: split into %d examples, nothing is cut", count(s.Split, "text"), s.Windows))
+	if s.Long > 0 {
+		out = append(out, fmt.Sprintf("%s longer than the maximum sequence length: split into %d examples, nothing is cut", count(s.Long, "text"), s.Windows))
 	}
 	note := func(n int, format string, args ...any) {
 		if n > 0 {

@@ -76,7 +76,7 @@ func (d *Dataset) takeWindows(ex Example, front, ends []int32) {
 	list := windows(ex, front, d.MaxSeqLen)
 	if len(list) > 1 {
 		s.Windows += len(list)
-		s.Split++
+		s.Long++
 	}
 	for _, w := range list {
 		before := s.NoEnd

@@ -342,6 +342,10 @@ type summaryJSON struct {
 	// Estimate is the peak that was expected before the first step.
 	Estimate  int64 `json:"estimated_memory_bytes"`
 	Trainable int64 `json:"trainable_parameters"`
+	// Unused are columns and fields of the data that change nothing, Notes what else
+	// should be known about them.
+	Unused []string `json:"unused,omitempty"`
+	Notes  []string `json:"notes,omitempty"`
 	// Valid are the metrics of the last validation.
 	Valid map[string]*float64 `json:"val_metrics,omitempty"`
 }
@@ -353,7 +357,8 @@ func (r *trainRun) summary(ctx context.Context, t *train.Trainer, res *train.Res
 	peak := train.MemoryUse().Peak
 	if *r.flags.asJSON {
 		j := summaryJSON{Done: true, Output: out, Steps: res.Steps, Loss: finiteOrNil(res.Loss), Tokens: res.Tokens,
-			Seconds: round3(res.Elapsed.Seconds()), TokensPerSecond: round3(rate), Peak: peak, Estimate: r.footprint.Total(), Trainable: trainable(r.ad.Params())}
+			Seconds: round3(res.Elapsed.Seconds()), TokensPerSecond: round3(rate), Peak: peak, Estimate: r.footprint.Total(), Trainable: trainable(r.ad.Params()),
+			Unused: r.ds.Stats.Unused, Notes: r.ds.Stats.Notes()}
 		if res.Valid != nil {
 			j.ValLoss, j.Valid = finiteOrNil(res.Valid.Loss), map[string]*float64{}
 			for name, v := range res.Valid.Metrics {
