@@ -108,8 +108,8 @@ func (t *Trainer) rows(examples []int) int {
 type prober struct {
 	t    *Trainer
 	tape *nn.Tape
-	// garbage is what the last probe left on the heap.
-	garbage int64
+	// garbage is what the last probe left on the heap for each of its rows.
+	garbage float64
 }
 
 // use is the memory of one probe: what is kept between the forward and the backward
@@ -130,7 +130,7 @@ func (p *prober) run(ctx context.Context, b *model.Batch) (use, error) {
 	p.tape.Backward()
 	u := use{float64(kept), float64(p.tape.Memory().Peak)}
 	runtime.ReadMemStats(&after)
-	p.garbage = int64(after.TotalAlloc - before.TotalAlloc)
+	p.garbage = float64(after.TotalAlloc-before.TotalAlloc) / float64(max(1, len(b.Tokens)))
 	return u, nil
 }
 
@@ -245,22 +245,25 @@ func (t *Trainer) rest(f *Footprint, p *prober, largest []int, collect int) int6
 	runtime.GC()
 	var ms runtime.MemStats
 	runtime.ReadMemStats(&ms)
-	live := int64(ms.HeapAlloc)
-	// Garbage lies about until the collector runs: a share of the heap, or all that
-	// the run makes. Memory that loading has left behind is used first.
-	garbage := min(live*int64(max(0, collect))/100, p.garbage*int64(t.Total)*int64(t.Config.GradAccum))
-	heap := max(live+garbage, int64(ms.HeapSys-ms.HeapReleased))
 	// Panels of the left operand of a product are packed at once.
-	rows, widest := int64(t.rows(largest)), int64(0)
+	rows, widest, largestWeight := int64(t.rows(largest)), int64(0), int64(0)
 	for _, m := range t.Model.Modules {
 		if m.Linear != nil && !m.Output {
-			widest = max(widest, int64(m.Linear.W.In), int64(m.Linear.W.Out))
+			in, out := int64(m.Linear.W.In), int64(m.Linear.W.Out)
+			widest, largestWeight = max(widest, in, out), max(largestWeight, 4*in*out)
 		}
 	}
-	packed := min(4*rows*widest, packAtOnce) + int64(kernels.Threads())*packBytes
-	code := int64(codeBytes)
+	left := 4 * rows * widest
+	packed := min(left, packAtOnce) + int64(kernels.Threads())*min(packBytes, max(left, largestWeight))
+	live := int64(ms.HeapAlloc) + packed
+	// Garbage lies about until the collector runs: a share of the heap, or all that
+	// the run makes. Memory that loading has left behind is used first.
+	garbage := min(live*int64(max(0, collect))/100, int64(p.garbage*float64(rows)*float64(t.Total*t.Config.GradAccum)))
+	heap := max(live+garbage, int64(ms.HeapSys-ms.HeapReleased))
+	code, other := int64(codeBytes), int64(ms.Sys-ms.HeapSys)
 	if use := MemoryUse(); use.Private > 0 {
 		code = max(use.Resident-use.Private-f.Model, code)
+		other = max(0, min(other, use.Private-int64(ms.HeapSys-ms.HeapReleased))) // what of it was touched
 	}
-	return max(0, heap-f.Adapter) + packed + code + int64(ms.Sys-ms.HeapSys)
+	return max(0, heap-f.Adapter) + code + other
 }
