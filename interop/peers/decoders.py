@@ -62,7 +62,7 @@ VARIANTS = {v.name: v for v in [
     Variant("gemma3", "Gemma3", {**_GEMMA, **_SCALED, "sliding_window": 6, "num_hidden_layers": 7}),
     Variant("gemma3-linear", "Gemma3", {**_GEMMA, **_SCALED, "sliding_window": 6, "num_hidden_layers": 7, "rope_parameters": _BY_TYPE}),
     Variant("gemma3-types", "Gemma3", {**_GEMMA, **_SCALED, "sliding_window": 6, "final_logit_softcapping": 20.0,
-                                       "layer_types": ["full_attention", "sliding_attention"]}, gguf=False),
+                                       "layer_types": ["full_attention", "sliding_attention"]}),
     Variant("phi3", "Phi3"),
     Variant("phi3-window", "Phi3", {"sliding_window": 7, "num_key_value_heads": 4}, llamacpp=False),
     Variant("phi3-longrope", "Phi3", {"max_position_embeddings": 1024, "original_max_position_embeddings": 256, "rope_parameters": _LONG}),

@@ -44,6 +44,7 @@ def llamacpp(path: Path, ids: list[int], encoder: bool = False) -> np.ndarray | 
     child = os.fork()
     if child == 0:
         faulthandler.disable()
+        os.environ["GGML_NO_BACKTRACE"] = "1"  # else an abort waits for a debugger
         os.close(out)
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1), os.dup2(null, 2)

@@ -51,7 +51,7 @@ var gemma1 = &decoder.Family{
 		return nil
 	},
 	ToGGUF:    func(c *decoder.Config) formats.Meta { return meta("gemma", c) },
-	CheckGGUF: check("gemma", 0),
+	CheckGGUF: check("gemma"),
 }
 
 var gemma2 = &decoder.Family{
@@ -113,9 +113,10 @@ var gemma2 = &decoder.Family{
 		m.Set("gemma2.attn_logit_softcapping", float32(c.Variant.AttnCap))
 		m.Set("gemma2.final_logit_softcapping", float32(c.Variant.HeadCap))
 		m.Set("gemma2.attention.sliding_window", uint32(value(c.SlidingWindow)))
+		setPattern("gemma2", 2, c, &m)
 		return m
 	},
-	CheckGGUF: check("gemma2", 2),
+	CheckGGUF: check("gemma2"),
 }
 
 var gemma3 = &decoder.Family{
@@ -178,10 +179,11 @@ var gemma3 = &decoder.Family{
 		}
 		if c.Variant.Windows != nil {
 			m.Set("gemma3.attention.sliding_window", uint32(value(c.SlidingWindow)))
+			setPattern("gemma3", 6, c, &m)
 		}
 		return m
 	},
-	CheckGGUF: check("gemma3", 6),
+	CheckGGUF: check("gemma3"),
 }
 
 // common is what all Gemmas share.
@@ -278,6 +280,9 @@ func layerTypes(arch string, step int64, m *formats.Model, o decoder.Object) err
 	if int64(len(sliding)) < layers {
 		return fmt.Errorf("metadata key %s lists %d layers of %d: %w", key, len(sliding), layers, model.ErrMismatch)
 	}
+	if !slices.Contains(sliding[:layers], true) {
+		return fmt.Errorf("metadata key %s leaves no layer a window: %w: llama.cpp does not load this", key, model.ErrUnsupported)
+	}
 	types := make([]string, layers)
 	for l := range types {
 		types[l] = map[bool]string{true: "sliding_attention", false: "full_attention"}[sliding[l]]
@@ -286,9 +291,22 @@ func layerTypes(arch string, step int64, m *formats.Model, o decoder.Object) err
 	return nil
 }
 
-// check refuses what llama.cpp's files of the architecture cannot say: every
-// step-th layer attends to everything, the scores are scaled by head_dim.
-func check(arch string, step int) func(c *decoder.Config) error {
+// setPattern lists the layers that have a window if they are not all but every
+// step-th, which llama.cpp takes without the key.
+func setPattern(arch string, step int, c *decoder.Config, m *formats.Meta) {
+	sliding, usual := make([]bool, len(c.Variant.Windows)), true
+	for l, w := range c.Variant.Windows {
+		sliding[l] = w > 0
+		usual = usual && sliding[l] == ((l+1)%step != 0)
+	}
+	if !usual {
+		m.Set(arch+".attention.sliding_window_pattern", sliding)
+	}
+}
+
+// check refuses what llama.cpp's files of the architecture cannot say; the scores
+// are scaled by head_dim.
+func check(arch string) func(c *decoder.Config) error {
 	return func(c *decoder.Config) error {
 		if !c.TieWordEmbeddings {
 			return fmt.Errorf("tie_word_embeddings false: %s in GGUF has no output embedding of its own: %w", arch, model.ErrUnsupported)
@@ -302,10 +320,8 @@ func check(arch string, step int) func(c *decoder.Config) error {
 		if arch == "gemma2" && (c.Variant.AttnCap == 0 || c.Variant.HeadCap == 0) {
 			return fmt.Errorf("attn_logit_softcapping or final_logit_softcapping null: llama.cpp's gemma2 always caps: %w in GGUF", model.ErrUnsupported)
 		}
-		for l, w := range c.Variant.Windows {
-			if (w > 0) != ((l+1)%step != 0) {
-				return fmt.Errorf("layer_types: in GGUF every layer of %s but each %dth has a window: %w", arch, step, model.ErrUnsupported)
-			}
+		if arch == "gemma2" && c.Variant.Windows == nil {
+			return fmt.Errorf("layer_types: no layer has a window, which llama.cpp does not load: %w in GGUF", model.ErrUnsupported)
 		}
 		want := float64(*c.HeadDim)
 		if arch == "gemma2" && c.NumHiddenLayers == 46 || arch == "gemma3" && c.NumHiddenLayers == 62 {
