@@ -1,0 +1,135 @@
+"""Chats as they are trained: tokens, labels and weights of `peftkit tokenize --mask`, from a file to the last token.
+
+The oracle is transformers alone: the text of apply_chat_template, the answers in it as
+peers/chats.py finds them, and the offsets of the fast tokenizer. Messages carry weights,
+which a template never sees.
+"""
+
+import json
+import random
+
+import pytest
+from transformers import AutoTokenizer
+
+from peers import chats, peftkit, where
+from peers.chats import Record
+
+#: A template of each family, and how many records it shows whole at least.
+TEMPLATES = [
+    "trl/qwen2_5", "trl/qwen3", "trl/qwen3_5_think", "trl/llama3", "trl/llama3_1", "axolotl/mistral_v1", "axolotl/mistral_v7_tekken", "trl/gemma3",
+    "trl/phi3", "axolotl/phi_4", "trl/deepseekv3", "trl/gptoss", "trl/glm4moe", "axolotl/cohere", "axolotl/exaone4", "trl/lfm2_v2", "axolotl/falcon_h1",
+]
+RECORDS, LEAST = 40, 8
+
+
+#: What messages say of themselves, and what they count then.
+WEIGHTS = [({}, 1), ({}, 1), ({"weight": 1}, 1), ({"weight": 0}, 0), ({"weight": 0.5}, 0.5), ({"train": False}, 0)]
+
+
+class Chat:
+    """A record, half of the time with weights."""
+
+    def __init__(self, record: Record, r: random.Random):
+        choices = r.choice([WEIGHTS, WEIGHTS[:1]])
+        said = [r.choice(choices) for _ in record.messages]
+        self.record, self.weights = record, [w for _, w in said]
+        self.messages = [{**m, **more} for m, (more, _) in zip(record.messages, said)]
+
+    def line(self) -> str:
+        out = {"messages": self.messages, "chat_template_kwargs": self.record.kwargs or None}
+        if self.record.tools:
+            out["tools"] = self.record.tools
+        return json.dumps(out, ensure_ascii=False)
+
+
+def tokenized(tok, text: str, spans: list[tuple[int, int, float]], fits) -> tuple[list, list, list]:
+    """Tokens, labels and weights of a text; fits says whether a token is of a span."""
+    enc = tok(text, add_special_tokens=False, return_offsets_mapping=True)
+    ids, weights = enc["input_ids"], [0.0] * len(enc["input_ids"])
+    for start, end, weight in spans:
+        for i, at in enumerate(enc["offset_mapping"]):
+            if fits(at, start, end):
+                weights[i] = weight
+    labels = [t if w and i else -100 for i, (t, w) in enumerate(zip(ids, weights))]
+    return ids, labels, [w for w, t in zip(weights, labels) if t != -100]
+
+
+def answered(source: str, chat: Chat, last: bool, tok) -> list[tuple] | None:
+    """The sequences that teach a record's answers, as few as can be; None where transformers cannot tell them."""
+    turns = chats.turns(source, chat.record, last, tok)
+    if turns is None:
+        return None
+    turns = [t for t in turns if chat.weights[t.message]]
+    if any(t.answer is None for t in turns):
+        return None
+    texts = [(chats.render(source, chat.record, False, tok), [])]
+    for t in reversed(turns):
+        answer = chats.end(t.answer, chat.record.messages[t.message].get("content"))
+        until = t.prompt + answer
+        spans = next((spans for text, spans in texts if text.startswith(until)), None)
+        if spans is None:
+            texts.append((t.text, spans := []))
+        spans.append((len(t.prompt), len(until), chat.weights[t.message]))
+    # A token that spans the border of an answer belongs to it.
+    said = [tokenized(tok, text, spans, lambda at, start, end: at[1] > start and at[0] < end) for text, spans in reversed(texts)]
+    return [s for s in said if s[2]]
+
+
+def everything(source: str, chat: Chat, tok) -> list[tuple] | None:
+    """The whole text, but for what messages say of themselves."""
+    try:
+        whole = chats.render(source, chat.record, False, tok)
+        spans = [(0, len(whole), 1.0)]
+        for i, weight in enumerate(chat.weights):
+            if weight == 1:
+                continue
+            before = chats.render(source, chat.record.up_to(i), False, tok) if i else ""
+            until = chats.render(source, chat.record.up_to(i + 1), False, tok)
+            if not (until.startswith(before) and whole.startswith(until)):
+                return None
+            spans.append((len(before), len(until), weight))
+    except Exception:
+        return None
+    said = tokenized(tok, whole, spans, lambda at, start, end: start < at[1] <= end)
+    return [said] if said[2] else []
+
+
+def shown(source: str, record: Record, tok) -> bool:
+    """Whether a template has a place for all that a record holds; peftkit refuses the others."""
+    calls = record.tools or any("tool_calls" in m for m in record.messages)
+    if calls and ("tool_calls" not in source or "tools" not in source):
+        return False
+    try:
+        text = chats.render(source, record, False, tok)
+    except Exception:
+        return False
+    return all(m["content"].strip() in text for m in record.messages if m["role"] != "assistant")
+
+
+@pytest.fixture(scope="module")
+def tok(smollm2):
+    return AutoTokenizer.from_pretrained(smollm2, local_files_only=True)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_masks(name, tok, tmp_path):
+    path = where.TEMPLATES[0] / f"{name}.jinja"
+    source, r = path.read_text(encoding="utf-8"), random.Random(7)
+    made = [Chat(record, r) for record in chats.records(RECORDS, seed=11, wild=False)]
+    made = [c for c in made if shown(source, c.record, tok)]
+    for train_on in ["assistant", "last", "all"]:
+        want = []
+        for chat in made:
+            said = everything(source, chat, tok) if train_on == "all" else answered(source, chat, train_on == "last", tok)
+            if said is not None:
+                want.append((chat, said))
+        assert sum(bool(said) for _, said in want) >= LEAST, train_on
+        data = tmp_path / f"{train_on}.jsonl"
+        data.write_text("".join(chat.line() + "\n" for chat, _ in want), encoding="utf-8")
+        out = peftkit.run("tokenize", "-m", where.SMOLLM2, "-d", data, "--mask", "--json", "--chat-template", path, "--train-on", train_on)
+        got = [[] for _ in want]
+        for line in map(json.loads, out.splitlines()):
+            weights = line.get("weights") or [1.0] * len(line["tokens"])
+            got[line["line"] - 1].append((line["tokens"], line["labels"], [w for w, t in zip(weights, line["labels"]) if t != -100]))
+        for (chat, said), lines in zip(want, got, strict=True):
+            assert lines == said, (train_on, chat.line())
