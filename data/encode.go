@@ -139,8 +139,19 @@ func (e *encoder) tokenAt(text string, offset int, ids []int32) (n int, split bo
 		return len(ids), false
 	}
 	p := e.o.Tokenizer.Encode(text[:offset], false)
-	n = commonPrefix(p, ids)
-	return n, n < len(p)
+	if n = commonPrefix(p, ids); n == len(p) {
+		return n, false
+	}
+	// What follows changed tokens before the offset, which may still lie between two:
+	// "\n\n" is one token at the end of a prompt, and two before a word.
+	const reach = 64 // tokens that what follows can change
+	split = true
+	for k := n; k <= min(len(ids), n+reach); k++ {
+		if before := e.o.Tokenizer.DecodeAll(ids[:k]); strings.HasPrefix(text[:offset], before) {
+			n, split = k, len(before) < offset
+		}
+	}
+	return n, split
 }
 
 // span is a range of tokens and what each of them counts.

@@ -200,6 +200,16 @@ func TestRecordsStayTogether(t *testing.T) {
 	require.Len(t, d.Examples, 4)
 }
 
+// What follows a prompt may change how its end is tokenized; what lies before the answer
+// is not trained all the same.
+func TestTokensThatChangeBeforeAnswers(t *testing.T) {
+	const tmpl = "{% for m in messages %}{{ m.role }}\n\n{{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}assistant\n\n{% endif %}"
+	got, d, err := mask(t, `{"messages":[{"role":"user","content":"U"},{"role":"assistant","content":"A"}]}`, tmpl, Options{})
+	require.NoError(t, err)
+	require.Equal(t, []string{"user\n\nU</s>assistant\n\n[A</s>]"}, got)
+	require.Zero(t, d.Stats.Merged, "no token spans the border")
+}
+
 // The border of a prompt and an answer may lie in a token; only a prompt that ends in a
 // space is to blame for it.
 func TestSpacesBeforeAnswers(t *testing.T) {

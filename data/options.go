@@ -10,6 +10,8 @@ import (
 // Tokenizer is what this package asks of a tokenizer; *tokenizer.Tokenizer has it.
 type Tokenizer interface {
 	Encode(text string, addSpecial bool) []int32
+	// DecodeAll returns the text of tokens, special ones included.
+	DecodeAll(ids []int32) string
 	Token(id int32) string
 	BOS() (int32, bool)
 	EOS() (int32, bool)

@@ -9,9 +9,12 @@ type toy struct {
 	noSpecial bool
 }
 
-var toyWords = []string{"<s>", "</s>", "<|im_start|>", "<|im_end|>", " good"} // ids 256...
+var toyWords = []string{"<s>", "</s>", "<|im_start|>", "<|im_end|>", " good", toyBreak} // ids 256...
 
 const (
+	// toyBreak is one token at the end of a text, and two within.
+	toyBreak = "\n\n"
+
 	toyBOS  int32 = 256
 	toyEOS  int32 = 257
 	toyEnd  int32 = 259
@@ -26,7 +29,7 @@ func (t toy) Encode(text string, addSpecial bool) []int32 {
 outer:
 	for text != "" {
 		for i, w := range toyWords {
-			if strings.HasPrefix(text, w) {
+			if strings.HasPrefix(text, w) && (w != toyBreak || strings.Trim(text, "\n") == "") {
 				out, text = append(out, 256+int32(i)), text[len(w):]
 				continue outer
 			}
@@ -37,6 +40,18 @@ outer:
 		out = append(out, toyEOS)
 	}
 	return out
+}
+
+func (t toy) DecodeAll(ids []int32) string {
+	var b strings.Builder
+	for _, id := range ids {
+		if id < 256 {
+			b.WriteByte(byte(id))
+		} else {
+			b.WriteString(t.Token(id))
+		}
+	}
+	return b.String()
 }
 
 func (t toy) Token(id int32) string {

@@ -10,15 +10,18 @@ import random
 
 import pytest
 from transformers import AutoTokenizer
+from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from peers import chats, peftkit, where
 from peers.chats import Record
 
-#: A template of each family, and how many records it shows whole at least.
+#: A template of each family, the records made for each, and how many of them transformers can tell at least.
 TEMPLATES = [
     "trl/qwen2_5", "trl/qwen3", "trl/qwen3_5_think", "trl/llama3", "trl/llama3_1", "axolotl/mistral_v1", "axolotl/mistral_v7_tekken", "trl/gemma3",
-    "trl/phi3", "axolotl/phi_4", "trl/deepseekv3", "trl/gptoss", "trl/glm4moe", "axolotl/cohere", "axolotl/exaone4", "trl/lfm2_v2", "axolotl/falcon_h1",
+    "trl/phi3", "axolotl/phi_4", "axolotl/deepseek_v3", "trl/gptoss", "trl/glm4moe", "axolotl/cohere", "axolotl/exaone4", "trl/lfm2_v2", "axolotl/falcon_h1",
 ]
+#: How the arguments of the calls are written that a template takes; else as objects.
+CALLS = {**dict.fromkeys(["trl/qwen2_5", "trl/qwen3", "axolotl/exaone4", "axolotl/falcon_h1"], {str, dict}), "trl/gptoss": {str}, "axolotl/deepseek_v3": set()}
 RECORDS, LEAST = 40, 8
 
 
@@ -75,6 +78,15 @@ def answered(source: str, chat: Chat, last: bool, tok) -> list[tuple] | None:
     return [s for s in said if s[2]]
 
 
+def head(source: str, r: Record, text: str, tok) -> str:
+    """What a template writes before the first message: apply_chat_template wants one, the template may not."""
+    try:
+        empty = _compile_jinja_template(source).render(messages=[], tools=r.tools, documents=None, add_generation_prompt=False, **{**tok.special_tokens_map, **r.kwargs})
+    except Exception:
+        return ""
+    return empty if text.startswith(empty) else ""
+
+
 def everything(source: str, chat: Chat, tok) -> list[tuple] | None:
     """The whole text, but for what messages say of themselves."""
     try:
@@ -83,8 +95,8 @@ def everything(source: str, chat: Chat, tok) -> list[tuple] | None:
         for i, weight in enumerate(chat.weights):
             if weight == 1:
                 continue
-            before = chats.render(source, chat.record.up_to(i), False, tok) if i else ""
             until = chats.render(source, chat.record.up_to(i + 1), False, tok)
+            before = chats.render(source, chat.record.up_to(i), False, tok) if i else head(source, chat.record, until, tok)
             if not (until.startswith(before) and whole.startswith(until)):
                 return None
             spans.append((len(before), len(until), weight))
@@ -106,6 +118,11 @@ def shown(source: str, record: Record, tok) -> bool:
     return all(m["content"].strip() in text for m in record.messages if m["role"] != "assistant")
 
 
+def kinds(made: list[Chat]) -> set[type]:
+    """How the arguments of calls are written."""
+    return {type(call["function"]["arguments"]) for c in made for m in c.messages for call in m.get("tool_calls", [])}
+
+
 @pytest.fixture(scope="module")
 def tok(smollm2):
     return AutoTokenizer.from_pretrained(smollm2, local_files_only=True)
@@ -124,6 +141,8 @@ def test_masks(name, tok, tmp_path):
             if said is not None:
                 want.append((chat, said))
         assert sum(bool(said) for _, said in want) >= LEAST, train_on
+        if "tool_calls" in source:
+            assert kinds([chat for chat, _ in want]) >= CALLS.get(name, {dict})
         data = tmp_path / f"{train_on}.jsonl"
         data.write_text("".join(chat.line() + "\n" for chat, _ in want), encoding="utf-8")
         out = peftkit.run("tokenize", "-m", where.SMOLLM2, "-d", data, "--mask", "--json", "--chat-template", path, "--train-on", train_on)
