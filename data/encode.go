@@ -23,6 +23,9 @@ type encoder struct {
 	tasked bool
 	// parts says for a role whether the template knows contents in parts.
 	parts map[string]bool
+	// tools is the encoder of records with tools where the model has a chat template
+	// of its own for them, else nil.
+	tools *encoder
 }
 
 func newEncoder(o Options) (*encoder, error) {
@@ -41,10 +44,24 @@ func newEncoder(o Options) (*encoder, error) {
 	source := o.ChatTemplate
 	if source == "" {
 		source = o.Tokenizer.ChatTemplate()
+		if own := o.Tokenizer.ToolTemplate(); own != source {
+			tools := *e
+			tools.parts = map[string]bool{}
+			e.tools = &tools
+			if err := tools.parse(own); err != nil {
+				return nil, err
+			}
+		}
 	}
+	return e, e.parse(source)
+}
+
+// parse takes a chat template, "" for none.
+func (e *encoder) parse(source string) error {
 	if source == "" {
-		return e, nil
+		return nil
 	}
+	o := &e.o
 	name := func(id int32, ok bool) string {
 		if !ok {
 			return ""
@@ -53,10 +70,10 @@ func newEncoder(o Options) (*encoder, error) {
 	}
 	t, err := chat.New(source, name(o.Tokenizer.BOS()), name(e.eos, e.hasEOS))
 	if err != nil {
-		return nil, &templateError{err}
+		return &templateError{err}
 	}
 	e.tmpl = t
-	return e, nil
+	return nil
 }
 
 // encode returns the examples of a record.

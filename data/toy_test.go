@@ -1,10 +1,14 @@
 package data
 
-import "strings"
+import (
+	"cmp"
+	"strings"
+)
 
 // toy is a tokenizer whose tokens are bytes, a few words, and special tokens.
 type toy struct {
 	template  string
+	tools     string // the template for tools, where it is another
 	addEOS    bool
 	noSpecial bool
 }
@@ -64,6 +68,7 @@ func (t toy) BOS() (int32, bool)   { return toyBOS, !t.noSpecial }
 func (t toy) EOS() (int32, bool)   { return toyEOS, !t.noSpecial }
 func (t toy) EOGs() []int32        { return []int32{toyEOS, toyEnd} }
 func (t toy) ChatTemplate() string { return t.template }
+func (t toy) ToolTemplate() string { return cmp.Or(t.tools, t.template) }
 
 // show writes an example with the trained tokens in brackets.
 func (t toy) show(ex *Example) string {

@@ -7,6 +7,7 @@ which a template never sees.
 
 import json
 import random
+import shutil
 
 import pytest
 from transformers import AutoTokenizer
@@ -152,3 +153,50 @@ def test_masks(name, tok, tmp_path):
             got[line["line"] - 1].append((line["tokens"], line["labels"], [w for w, t in zip(weights, line["labels"]) if t != -100]))
         for (chat, said), lines in zip(want, got, strict=True):
             assert lines == said, (train_on, chat.line())
+
+
+DEFAULT = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+NAMED = {"default": DEFAULT, "tool_use": "tools: {{ tools | tojson }}\n" + DEFAULT, "rag": "Read.\n" + DEFAULT}
+
+
+@pytest.fixture(scope="module", params=["files", "config", "gguf", "back"])
+def named(request, small, tmp_path_factory):
+    """A model with several chat templates: in files, in a list, in a GGUF, and in the folder made of that."""
+    dir = tmp_path_factory.mktemp("named")
+    folder = dir / "model"
+    shutil.copytree(small("tied").folder, folder)
+    tok = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tok.chat_template = NAMED
+    tok.save_pretrained(folder, save_jinja_files=request.param != "config")
+    assert (folder / "additional_chat_templates").exists() == (request.param != "config")
+    for name in {"gguf": ["a.gguf"], "back": ["a.gguf", "back"]}.get(request.param, []):
+        peftkit.run("convert", folder, "-o", dir / name, "-q", "f32")
+        folder = dir / name
+    return folder, tok
+
+
+def test_named_templates(named, tmp_path):
+    """Records with tools take the template that is named tool_use; any can be chosen by its name."""
+    folder, tok = named
+    if folder.name == "back":
+        assert AutoTokenizer.from_pretrained(folder, local_files_only=True).chat_template == NAMED
+    messages, data = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}], tmp_path / "a.jsonl"
+    lines = [{"messages": messages, "tools": None}, {"messages": messages, "tools": [chats.WEATHER]}]
+    for chosen in (None, "rag", "default"):
+        said = lines[:1] if chosen else lines  # rag and default have no place for tools
+        data.write_text("".join(json.dumps(line) + "\n" for line in said), encoding="utf-8")
+        out = peftkit.run("tokenize", "-m", folder, "-d", data, "--mask", "--json", *(["--chat-template", chosen] if chosen else []))
+        got = [json.loads(line)["tokens"] for line in out.splitlines()]
+        assert got == [tok.apply_chat_template(messages, tools=line["tools"], chat_template=chosen, tokenize=True, return_dict=False) for line in said]
+
+
+def test_named_templates_copied(small, tmp_path):
+    """A folder converted to another has the templates of the first."""
+    folder = tmp_path / "model"
+    shutil.copytree(small("tied").folder, folder)
+    tok = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tok.chat_template = NAMED
+    tok.save_pretrained(folder)
+    for _ in range(2):  # into a new folder, and over it
+        peftkit.run("convert", folder, "-o", tmp_path / "copy", "-q", "f32", "--force")
+        assert AutoTokenizer.from_pretrained(tmp_path / "copy", local_files_only=True).chat_template == NAMED
