@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/peftkit/peftkit/tokenizer/chat/jinja"
 	"github.com/stretchr/testify/require"
 )
 
@@ -205,7 +206,7 @@ func TestToolTemplate(t *testing.T) {
 	const body = "{% for m in messages %}{{ m.role + ':' + m.content }}</s>{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
 	records := []Record{}
 	for _, tools := range []*jinja.List{nil, jinja.NewList("f"), nil} {
-		records = append(records, Record{Kind: Messages, Messages: []Message{{Role: "user", Content: "U"}, {Role: "assistant", Content: "A"}}, Tools: tools})
+		records = append(records, Record{Kind: Chat, Messages: []Message{{Role: "user", Content: "U"}, {Role: "assistant", Content: "A"}}, Tools: tools})
 	}
 	tok := toy{template: body, tools: "{{ tools | tojson }}" + body}
 	show := func(o Options) (out []string) {

@@ -167,6 +167,7 @@ def named(request, small, tmp_path_factory):
     shutil.copytree(small("tied").folder, folder)
     tok = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     tok.chat_template = NAMED
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
     tok.save_pretrained(folder, save_jinja_files=request.param != "config")
     assert (folder / "additional_chat_templates").exists() == (request.param != "config")
     for name in {"gguf": ["a.gguf"], "back": ["a.gguf", "back"]}.get(request.param, []):
@@ -198,5 +199,5 @@ def test_named_templates_copied(small, tmp_path):
     tok.chat_template = NAMED
     tok.save_pretrained(folder)
     for _ in range(2):  # into a new folder, and over it
-        peftkit.run("convert", folder, "-o", tmp_path / "copy", "-q", "f32", "--force")
+        peftkit.run("convert", folder, "-o", tmp_path / "copy", "-q", "f32")
         assert AutoTokenizer.from_pretrained(tmp_path / "copy", local_files_only=True).chat_template == NAMED
