@@ -315,8 +315,8 @@ func (j *job) sideFiles() (map[string][]byte, error) {
 	}
 	delete(files, "config.json")
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if strings.ContainsAny(name, `/\`) {
-			j.notes.about("not carried: only the default chat template has a place in the folder", name)
+		if _, ok := formats.TemplateName(name); !ok && strings.ContainsAny(name, `/\`) {
+			j.notes.about("not carried: chat templates whose names are no file names", name)
 			delete(files, name)
 		}
 	}

@@ -166,6 +166,9 @@ func (e *encoder) knowsParts(role string) bool {
 
 // chat renders a record by the template and says what of it is trained.
 func (e *encoder) chat(r *Record) (res result, err error) {
+	if r.Tools != nil && e.tools != nil {
+		e = e.tools
+	}
 	if e.tmpl == nil {
 		return result{}, errNoTemplate
 	}

@@ -23,6 +23,9 @@ type encoder struct {
 	tasked bool
 	// parts says for a role whether the template knows contents in parts.
 	parts map[string]bool
+	// tools is the encoder of records with tools where the model has a chat template
+	// of its own for them, else nil.
+	tools *encoder
 }
 
 func newEncoder(o Options) (*encoder, error) {
@@ -41,10 +44,24 @@ func newEncoder(o Options) (*encoder, error) {
 	source := o.ChatTemplate
 	if source == "" {
 		source = o.Tokenizer.ChatTemplate()
+		if own := o.Tokenizer.ToolTemplate(); own != source {
+			tools := *e
+			tools.parts = map[string]bool{}
+			e.tools = &tools
+			if err := tools.parse(own); err != nil {
+				return nil, err
+			}
+		}
 	}
+	return e, e.parse(source)
+}
+
+// parse takes a chat template, "" for none.
+func (e *encoder) parse(source string) error {
 	if source == "" {
-		return e, nil
+		return nil
 	}
+	o := &e.o
 	name := func(id int32, ok bool) string {
 		if !ok {
 			return ""
@@ -53,10 +70,10 @@ func newEncoder(o Options) (*encoder, error) {
 	}
 	t, err := chat.New(source, name(o.Tokenizer.BOS()), name(e.eos, e.hasEOS))
 	if err != nil {
-		return nil, &templateError{err}
+		return &templateError{err}
 	}
 	e.tmpl = t
-	return e, nil
+	return nil
 }
 
 // encode returns the examples of a record.
@@ -139,8 +156,19 @@ func (e *encoder) tokenAt(text string, offset int, ids []int32) (n int, split bo
 		return len(ids), false
 	}
 	p := e.o.Tokenizer.Encode(text[:offset], false)
-	n = commonPrefix(p, ids)
-	return n, n < len(p)
+	if n = commonPrefix(p, ids); n == len(p) {
+		return n, false
+	}
+	// What follows changed tokens before the offset, which may still lie between two:
+	// "\n\n" is one token at the end of a prompt, and two before a word.
+	const reach = 64 // tokens that what follows can change
+	split = true
+	for k := n; k <= min(len(ids), n+reach); k++ {
+		if before := e.o.Tokenizer.DecodeAll(ids[:k]); strings.HasPrefix(text[:offset], before) {
+			n, split = k, len(before) < offset
+		}
+	}
+	return n, split
 }
 
 // span is a range of tokens and what each of them counts.

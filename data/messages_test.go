@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/peftkit/peftkit/tokenizer/chat/jinja"
 	"github.com/stretchr/testify/require"
 )
 
@@ -198,6 +199,39 @@ func TestRecordsStayTogether(t *testing.T) {
 	require.Equal(t, valid.Examples[0].Line, valid.Examples[1].Line)
 	d.First(2)
 	require.Len(t, d.Examples, 4)
+}
+
+// A model may have a template of its own for records with tools.
+func TestToolTemplate(t *testing.T) {
+	const body = "{% for m in messages %}{{ m.role + ':' + m.content }}</s>{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+	records := []Record{}
+	for _, tools := range []*jinja.List{nil, jinja.NewList("f"), nil} {
+		records = append(records, Record{Kind: Chat, Messages: []Message{{Role: "user", Content: "U"}, {Role: "assistant", Content: "A"}}, Tools: tools})
+	}
+	tok := toy{template: body, tools: "{{ tools | tojson }}" + body}
+	show := func(o Options) (out []string) {
+		o.Tokenizer = tok
+		d, err := New(records, o)
+		require.NoError(t, err)
+		for i := range d.Examples {
+			out = append(out, tok.show(&d.Examples[i]))
+		}
+		return out
+	}
+	const chat = "user:U</s>assistant:[A</s>]"
+	require.Equal(t, []string{chat, `["f"]` + chat, chat}, show(Options{}))
+	const own = "{{ tools | length if tools }}!" + body
+	require.Equal(t, []string{"!" + chat, "1!" + chat, "!" + chat}, show(Options{ChatTemplate: own}), "one that is asked for serves all")
+}
+
+// What follows a prompt may change how its end is tokenized; what lies before the answer
+// is not trained all the same.
+func TestTokensThatChangeBeforeAnswers(t *testing.T) {
+	const tmpl = "{% for m in messages %}{{ m.role }}\n\n{{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}assistant\n\n{% endif %}"
+	got, d, err := mask(t, `{"messages":[{"role":"user","content":"U"},{"role":"assistant","content":"A"}]}`, tmpl, Options{})
+	require.NoError(t, err)
+	require.Equal(t, []string{"user\n\nU</s>assistant\n\n[A</s>]"}, got)
+	require.Zero(t, d.Stats.Merged, "no token spans the border")
 }
 
 // The border of a prompt and an answer may lie in a token; only a prompt that ends in a

@@ -10,11 +10,16 @@ import (
 // Tokenizer is what this package asks of a tokenizer; *tokenizer.Tokenizer has it.
 type Tokenizer interface {
 	Encode(text string, addSpecial bool) []int32
+	// DecodeAll returns the text of tokens, special ones included.
+	DecodeAll(ids []int32) string
 	Token(id int32) string
 	BOS() (int32, bool)
 	EOS() (int32, bool)
 	EOGs() []int32
+	// ChatTemplate and ToolTemplate are the model's chat templates, "" for none: the
+	// usual one, and that for conversations with tools, which may be the same.
 	ChatTemplate() string
+	ToolTemplate() string
 }
 
 // Framer is what tasks other than causal language modelling ask of a tokenizer
@@ -54,7 +59,7 @@ type Options struct {
 	// Limit keeps the first examples; 0 keeps all. Stats.Of is then the number of all,
 	// and the rest of Stats counts those records that were kept.
 	Limit int
-	// ChatTemplate replaces the model's own template (Jinja source).
+	// ChatTemplate replaces the model's own templates (Jinja source).
 	ChatTemplate string
 	// Chat renders a prompt and completion of plain strings as a question of the
 	// user and an answer of the assistant.

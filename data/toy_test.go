@@ -1,17 +1,24 @@
 package data
 
-import "strings"
+import (
+	"cmp"
+	"strings"
+)
 
 // toy is a tokenizer whose tokens are bytes, a few words, and special tokens.
 type toy struct {
 	template  string
+	tools     string // the template for tools, where it is another
 	addEOS    bool
 	noSpecial bool
 }
 
-var toyWords = []string{"<s>", "</s>", "<|im_start|>", "<|im_end|>", " good"} // ids 256...
+var toyWords = []string{"<s>", "</s>", "<|im_start|>", "<|im_end|>", " good", toyBreak} // ids 256...
 
 const (
+	// toyBreak is one token at the end of a text, and two within.
+	toyBreak = "\n\n"
+
 	toyBOS  int32 = 256
 	toyEOS  int32 = 257
 	toyEnd  int32 = 259
@@ -26,7 +33,7 @@ func (t toy) Encode(text string, addSpecial bool) []int32 {
 outer:
 	for text != "" {
 		for i, w := range toyWords {
-			if strings.HasPrefix(text, w) {
+			if strings.HasPrefix(text, w) && (w != toyBreak || strings.Trim(text, "\n") == "") {
 				out, text = append(out, 256+int32(i)), text[len(w):]
 				continue outer
 			}
@@ -39,6 +46,18 @@ outer:
 	return out
 }
 
+func (t toy) DecodeAll(ids []int32) string {
+	var b strings.Builder
+	for _, id := range ids {
+		if id < 256 {
+			b.WriteByte(byte(id))
+		} else {
+			b.WriteString(t.Token(id))
+		}
+	}
+	return b.String()
+}
+
 func (t toy) Token(id int32) string {
 	if id >= 256 {
 		return toyWords[id-256]
@@ -49,6 +68,7 @@ func (t toy) BOS() (int32, bool)   { return toyBOS, !t.noSpecial }
 func (t toy) EOS() (int32, bool)   { return toyEOS, !t.noSpecial }
 func (t toy) EOGs() []int32        { return []int32{toyEOS, toyEnd} }
 func (t toy) ChatTemplate() string { return t.template }
+func (t toy) ToolTemplate() string { return cmp.Or(t.tools, t.template) }
 
 // show writes an example with the trained tokens in brackets.
 func (t toy) show(ex *Example) string {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/peftkit/peftkit/internal/mmap"
 )
@@ -77,10 +78,40 @@ func ReadSideFiles(dir string, names []string) (files map[string][]byte, sources
 	return files, sources, nil
 }
 
+// TemplateFolder is the folder of the chat templates beside chat_template.jinja, the
+// default: NAME.jinja each.
+const TemplateFolder = "additional_chat_templates"
+
+// TemplateName returns the name of a chat template by its file in a model's folder,
+// additional_chat_templates/NAME.jinja. ok is false for all other files.
+func TemplateName(file string) (name string, ok bool) {
+	name, inside := strings.CutPrefix(file, TemplateFolder+"/")
+	name, jinja := strings.CutSuffix(name, ".jinja")
+	return name, inside && jinja && name != "" && name[0] != '.' && !strings.ContainsAny(name, `/\`)
+}
+
+// TemplateFiles lists the files of TemplateFolder in a folder.
+func TemplateFiles(dir string) []string {
+	var files []string
+	entries, _ := os.ReadDir(filepath.Join(dir, TemplateFolder)) // most folders have none
+	for _, e := range entries {
+		if file := TemplateFolder + "/" + e.Name(); e.Type().IsRegular() || e.Type()&fs.ModeSymlink != 0 {
+			if _, ok := TemplateName(file); ok {
+				files = append(files, file)
+			}
+		}
+	}
+	return files
+}
+
 // WriteSideFiles writes files into a folder, by name.
 func WriteSideFiles(dir string, files map[string][]byte) error {
 	for name, b := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), b, 0o666); err != nil {
+		full := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(full), 0o777); err != nil {
+			return err
+		}
+		if err := os.WriteFile(full, b, 0o666); err != nil {
 			return err
 		}
 	}

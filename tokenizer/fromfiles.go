@@ -227,28 +227,6 @@ func (t *Tokenizer) configure(files map[string][]byte, cfg *tokenizerConfig) err
 		t.frames = around(t.prefix, t.suffix)
 	}
 	t.setEOGs(append(idList(gen.EOS), idList(model.EOS)...)...)
-	t.template = string(files["chat_template.jinja"])
-	if t.template == "" {
-		t.template = chatTemplate(cfg.ChatTemplate)
-	}
+	t.readTemplates(files, cfg.ChatTemplate)
 	return nil
-}
-
-// chatTemplate reads a template or, of a list of named ones, the default.
-func chatTemplate(b json.RawMessage) string {
-	var s string
-	if json.Unmarshal(b, &s) == nil {
-		return s
-	}
-	var list []struct{ Name, Template string }
-	_ = json.Unmarshal(b, &list) // anything else is no template
-	for _, e := range list {
-		if e.Name == "default" {
-			return e.Template
-		}
-	}
-	if len(list) > 0 {
-		return list[0].Template
-	}
-	return ""
 }

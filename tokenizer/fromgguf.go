@@ -154,6 +154,7 @@ func fromGGUF(meta formats.Meta) (*Tokenizer, error) {
 	}
 	t.meta, t.special = meta, sp
 	t.template = meta.Str("tokenizer.chat_template")
+	t.namedInGGUF(meta)
 	t.setEOGs()
 	if missing {
 		t.warnf("tokenizer.ggml.pre is missing: the old default pre-tokenizer is used, which is wrong for most models; convert the model again")

@@ -1,7 +1,6 @@
 package tokenizer
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -72,7 +71,7 @@ func (t *Tokenizer) GGUF(vocabSize int) ([]formats.KV, error) {
 	if err := t.addFlags(&kv, &cfg); err != nil {
 		return nil, err
 	}
-	t.templateEntries(&kv, &cfg)
+	t.templateEntries(&kv)
 	// Upstream's rule for the small Granite and SmolLM models.
 	if isLlama && (model.VocabSize == 49152 || model.VocabSize == 0 && vocabSize == 49152) {
 		kv.Set(ggml+"add_bos_token", false)
@@ -417,25 +416,20 @@ func (t *Tokenizer) templateFlags(single, pair []piece, set func(string, bool)) 
 
 // templateEntries writes the chat template and, under tokenizer.chat_template.NAME,
 // further ones.
-func (t *Tokenizer) templateEntries(kv *formats.Meta, cfg *tokenizerConfig) {
-	var list []struct{ Name, Template string }
-	if t.files["chat_template.jinja"] == nil && json.Unmarshal(cfg.ChatTemplate, &list) == nil {
-		var names []string
-		for _, e := range list {
-			name := strings.Map(func(r rune) rune {
-				if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
-					return r
-				}
-				return '_'
-			}, e.Name)
-			if name != "" && name != "default" && e.Template != "" {
-				names = append(names, name)
-				kv.Set("tokenizer.chat_template."+name, e.Template)
+func (t *Tokenizer) templateEntries(kv *formats.Meta) {
+	var names []string
+	for _, e := range t.named {
+		name := strings.Map(func(r rune) rune {
+			if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
+				return r
 			}
-		}
-		if names != nil {
-			kv.Set("tokenizer.chat_templates", names)
-		}
+			return '_'
+		}, e.Name)
+		names = append(names, name)
+		kv.Set(ggufTemplate+name, e.Template)
+	}
+	if names != nil {
+		kv.Set("tokenizer.chat_templates", names)
 	}
 	if t.template != "" {
 		kv.Set("tokenizer.chat_template", t.template)

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"strings"
+
+	"github.com/peftkit/peftkit/formats"
 )
 
 // HF returns the side files of a Hugging Face folder: tokenizer.json,
 // tokenizer_config.json, special_tokens_map.json and, when there is a chat
-// template, chat_template.jinja. transformers' AutoTokenizer opens them and gives
+// template, chat_template.jinja, with further ones in additional_chat_templates.
+// transformers' AutoTokenizer opens them and gives
 // the ids of this tokenizer.
 //
 // A tokenizer that came from such files gives back their bytes.
@@ -19,6 +21,11 @@ func (t *Tokenizer) HF() (map[string][]byte, error) {
 		out := map[string][]byte{}
 		for _, n := range []string{"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "tokenizer.model"} {
 			if b := t.files[n]; b != nil {
+				out[n] = b
+			}
+		}
+		for n, b := range t.files {
+			if _, ok := formats.TemplateName(n); ok {
 				out[n] = b
 			}
 		}
@@ -89,13 +96,8 @@ func (t *Tokenizer) HF() (map[string][]byte, error) {
 	if t.template != "" {
 		out["chat_template.jinja"] = []byte(t.template)
 	}
-	// Named templates have no place in the jinja file.
-	for _, e := range t.meta {
-		if name, ok := strings.CutPrefix(e.Key, "tokenizer.chat_template."); ok {
-			if text, ok := e.Value.(string); ok {
-				out["additional_chat_templates/"+name+".jinja"] = []byte(text)
-			}
-		}
+	for _, e := range t.named {
+		out[formats.TemplateFolder+"/"+e.Name+".jinja"] = []byte(e.Template)
 	}
 	return out, nil
 }

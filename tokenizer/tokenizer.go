@@ -45,6 +45,7 @@ type Tokenizer struct {
 	special  specialIDs
 	eogs     []int32
 	template string
+	named    []namedTemplate // templates beside it, by name
 	warnings []string
 
 	files map[string][]byte // the source, when it was Hugging Face files
@@ -219,10 +220,6 @@ func (t *Tokenizer) ID(token string) (int32, bool) { id, ok := t.ids[token]; ret
 
 // IsSpecial reports whether Decode leaves a token out.
 func (t *Tokenizer) IsSpecial(id int32) bool { a := t.added[id]; return a != nil && a.Special }
-
-// ChatTemplate returns the Jinja template of the model's chat format, "" when
-// it has none.
-func (t *Tokenizer) ChatTemplate() string { return t.template }
 
 // Warnings lists what is odd about the source but could be read.
 func (t *Tokenizer) Warnings() []string { return slices.Clone(t.warnings) }

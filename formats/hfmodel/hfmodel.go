@@ -109,7 +109,7 @@ func (Format) OpenModel(path string) (*formats.Model, error) {
 	if m.Config, err = readConfig(dir); err != nil {
 		return nil, err
 	}
-	files, sources, err := formats.ReadSideFiles(dir, sideFiles)
+	files, sources, err := formats.ReadSideFiles(dir, append(formats.TemplateFiles(dir), sideFiles...))
 	if err != nil {
 		return nil, err
 	}

@@ -35,11 +35,14 @@ func Write(ctx context.Context, path string, m *formats.OutModel, o Options) err
 		return &formats.FileError{File: path, Err: formats.ErrOutput, Found: "a model without a valid config.json", Want: "one: transformers cannot load the folder otherwise"}
 	}
 	for name := range m.Files {
+		if _, ok := formats.TemplateName(name); ok {
+			continue
+		}
 		if name != filepath.Base(name) || strings.HasPrefix(name, ".") || isWeights(name) || name == configName {
 			return &formats.FileError{File: path, Err: formats.ErrOutput, Found: fmt.Sprintf("a side file named %q", name), Want: "a plain name that is not used by the weights"}
 		}
 	}
-	opt := atomicfile.DirOptions{Marker: configName, Sources: m.Sources, Owned: func(name string) bool {
+	opt := atomicfile.DirOptions{Marker: configName, Sources: m.Sources, OwnedDirs: true, Owned: func(name string) bool {
 		_, ours := m.Files[name]
 		return ours || isOurs(name)
 	}}
@@ -60,7 +63,7 @@ func isWeights(name string) bool {
 
 // isOurs tells the files of a model folder from those of somebody else.
 func isOurs(name string) bool {
-	if name == configName || name == "README.md" || isWeights(name) {
+	if name == configName || name == "README.md" || name == formats.TemplateFolder || isWeights(name) {
 		return true
 	}
 	for _, n := range sideFiles {

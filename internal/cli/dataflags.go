@@ -34,7 +34,7 @@ func addDataFlags(f *flags, usage string) *dataFlags {
 		columns:  f.texts("map", "", "FIELD=COLUMN", `take a field (prompt, completion, text, label, source, target, ...) from another column, or from a pattern such as "Review: {text}\nSentiment:"; may be repeated`),
 		names:    f.text("columns", "", "A,B,...", "", "names of the columns of a CSV or TSV file without a header line"),
 		splitBy:  f.oneOf("text-by", "", string(data.ByFile), "what of a .txt file is a text: the file, split into windows of --max-seq-len; a paragraph; or a line", string(data.ByFile), string(data.ByParagraph), string(data.ByLine)),
-		template: f.text("chat-template", "", "FILE", "", "Jinja file to use instead of the model's chat template, or the word chatml"),
+		template: f.text("chat-template", "", "FILE", "", "Jinja file to use instead of the model's chat template, the name of one of its own (tool_use), or the word chatml"),
 		chat:     f.Bool("chat", false, "render prompt and completion as a chat"),
 		trainOn:  f.oneOf("train-on", "", string(data.Answers), "tokens that count", string(data.Answers), string(data.LastAnswer), string(data.Everything)),
 	}
@@ -119,6 +119,9 @@ func templateSource(name string, tok *tokenizer.Tokenizer) (string, error) {
 			eos = tok.Token(id)
 		}
 		return chat.Fallback(eos).Source(), nil
+	}
+	if own := tok.NamedTemplate(name); own != "" {
+		return own, nil
 	}
 	b, err := os.ReadFile(name)
 	if err != nil {

@@ -47,7 +47,7 @@ func (a *app) generateCommand() *cobra.Command {
 	prompt := f.text("prompt", "p", "TEXT", "", "the prompt; - reads standard input")
 	system := f.text("system", "", "TEXT", "", "system message of the chat")
 	raw := f.Bool("raw", false, "no chat template: continue the text")
-	template := f.text("chat-template", "", "FILE", "", "Jinja file to use instead of the model's chat template, or the word chatml")
+	template := f.text("chat-template", "", "FILE", "", "Jinja file to use instead of the model's chat template, the name of one of its own (tool_use), or the word chatml")
 	f.section("Text")
 	var o generate.Options
 	f.IntVarP(&o.MaxTokens, "tokens", "n", 128, "most tokens to write; 0 for as many as the model takes")

@@ -96,8 +96,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tok, bos_token=BOS, eos_token=EOS)
 
 
-def render(template: str, r: Record, prompt: bool) -> str:
-    return tokenizer().apply_chat_template(
+def render(template: str, r: Record, prompt: bool, tok: PreTrainedTokenizerFast | None = None) -> str:
+    return (tok or tokenizer()).apply_chat_template(
         r.messages, tools=r.tools, documents=r.documents, chat_template=template, add_generation_prompt=prompt, tokenize=False, **r.kwargs)
 
 
@@ -184,12 +184,12 @@ class Turn:
         return self.text[len(self.prompt):] if self.text.startswith(self.prompt) else None
 
 
-def turns(template: str, r: Record, last: bool) -> list[Turn] | None:
+def turns(template: str, r: Record, last: bool, tok: PreTrainedTokenizerFast | None = None) -> list[Turn] | None:
     """The answers of a record, or its last one; None where the template refuses the record at one of them."""
     answers = [i for i, m in enumerate(r.messages) if m["role"] == "assistant"]
     try:
-        render(template, r, False)
-        return [Turn(i, render(template, r.up_to(i), True), render(template, r.up_to(i + 1), False)) for i in (answers[-1:] if last else answers)]
+        render(template, r, False, tok)
+        return [Turn(i, render(template, r.up_to(i), True, tok), render(template, r.up_to(i + 1), False, tok)) for i in (answers[-1:] if last else answers)]
     except Exception:
         return None
 

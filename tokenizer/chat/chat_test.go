@@ -161,3 +161,28 @@ func FuzzTemplate(f *testing.F) {
 		_, _ = tmpl.Sequences(Talk(Message{Role: "user", Content: content}, Message{Role: "assistant", Content: content}), all)
 	})
 }
+
+func TestTurn(t *testing.T) {
+	const body = "{% for m in messages %}{{ m.role }}:{{ m.content }}\n{% endfor %}"
+	for name, c := range map[string]struct {
+		source string
+		want   []string
+	}{
+		"BOS is of no message":             {"{{ bos_token }}" + body, []string{"user:Why?\n", "assistant:So.\n"}},
+		"a text of its own for no message": {"{% if not messages %}nothing{% endif %}" + body, []string{"user:Why?\n", "assistant:So.\n"}},
+		"no text for no message":           {"{% set _ = messages[0].content + '' %}" + body, []string{"user:Why?\n", "assistant:So.\n"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tmpl, err := New(c.source, "<s>", "</s>")
+			require.NoError(t, err)
+			talk := Talk(Message{Role: "user", Content: "Why?"}, Message{Role: "assistant", Content: "So."})
+			whole, err := tmpl.Render(talk, false)
+			require.NoError(t, err)
+			for i, want := range c.want {
+				start, end, err := tmpl.Turn(talk, whole, i)
+				require.NoError(t, err)
+				require.Equal(t, want, whole[start:end])
+			}
+		})
+	}
+}

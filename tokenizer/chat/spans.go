@@ -153,14 +153,12 @@ func (t *Template) Shows(c *Conversation, whole string, i int) bool {
 // the turns before it to its own end.
 func (t *Template) Turn(c *Conversation, whole string, i int) (start, end int, err error) {
 	before, err := t.Render(c.upTo(i), false)
-	if i == 0 && err != nil {
-		before, err = "", nil
+	with, err2 := t.Render(c.upTo(i+1), false)
+	if i == 0 && (err != nil || !strings.HasPrefix(with, before)) {
+		before, err = "", nil // not every template has a text for no messages
 	}
-	if err == nil {
-		var with string
-		if with, err = t.Render(c.upTo(i+1), false); err == nil && strings.HasPrefix(with, before) && strings.HasPrefix(whole, with) {
-			return len(before), len(with), nil
-		}
+	if err == nil && err2 == nil && strings.HasPrefix(with, before) && strings.HasPrefix(whole, with) {
+		return len(before), len(with), nil
 	}
 	return 0, 0, &SpanError{i, "the turns up to it are no beginning of the whole text"}
 }
