@@ -52,6 +52,8 @@ func made() []Outcome {
 		Outcome{Run: Run{Task: Task{Name: "cola"}, Method: "ia3"}, Failure: "out of memory"})
 }
 
+// Means and deviations of a few float64 numbers near 1, of a rounding or two a term:
+// 1e-12 is thousands of these and far below a digit that a table shows.
 func TestSummary(t *testing.T) {
 	r := Summarise(made())
 	require.Equal(t, []TaskInfo{{"sst2", "accuracy", "accuracy"}, {"cola", "matthews", ""}}, r.Tasks)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/peftkit/peftkit/data"
 	"github.com/peftkit/peftkit/formats"
+	"github.com/peftkit/peftkit/internal/bound"
 	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
@@ -178,7 +179,7 @@ func TestLossIsThatOfTraining(t *testing.T) {
 			defer tr.Close()
 			s, err := tr.Step(t.Context())
 			require.NoError(t, err)
-			require.InDelta(t, e.Loss, s.Loss, 1e-5)
+			require.InDelta(t, e.Loss, s.Loss, e.Loss*bound.Spread(16)) // the same rows in other batches
 			require.Equal(t, e.Tokens, s.Labels)
 		})
 	}
@@ -259,5 +260,5 @@ func TestFirstTokensCount(t *testing.T) {
 	s, err := tr.Step(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, e.Tokens, s.Labels)
-	require.InDelta(t, e.Loss, s.Loss, 1e-5)
+	require.InDelta(t, e.Loss, s.Loss, e.Loss*bound.Spread(16)) // the same rows in other batches
 }

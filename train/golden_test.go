@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"math"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/peftkit/peftkit/internal/bound"
 	"github.com/peftkit/peftkit/nn"
 )
 
@@ -37,11 +39,12 @@ func readGolden(t *testing.T) (g golden) {
 	return g
 }
 
+// Factors of up to 1 of a handful of float64 operations each, the cosine among them.
 func TestSchedulesAreThoseOfTransformers(t *testing.T) {
 	n := 0
 	for _, s := range readGolden(t).Schedules {
 		for step, want := range s.LR {
-			require.InDelta(t, want, s.Name.Factor(step, s.Warmup, s.Total, s.Min), 1e-15, "%s warm-up %d of %d, step %d", s.Name, s.Warmup, s.Total, step)
+			require.InDelta(t, want, s.Name.Factor(step, s.Warmup, s.Total, s.Min), 8*bound.F64, "%s warm-up %d of %d, step %d", s.Name, s.Warmup, s.Total, step)
 			n++
 		}
 	}
@@ -59,6 +62,9 @@ func TestWarmupSteps(t *testing.T) {
 	}
 }
 
+// The norm is the root, which halves relative errors, of 22 squares, in torch by way of
+// the norms of the tensors. A step rounds a parameter twice, after the decay and after
+// the step; the roundings of the step itself are smaller by the learning rate.
 func TestAdamWAndClippingAreThoseOfTorch(t *testing.T) {
 	g := readGolden(t).AdamW
 	params := []*nn.Param{nn.NewParam("a", 3, 5), nn.NewParam("b", 7)}
@@ -72,13 +78,14 @@ func TestAdamWAndClippingAreThoseOfTorch(t *testing.T) {
 			copy(p.V.Grad, s.Grads[i])
 		}
 		norm := o.Clip(1)
-		require.InEpsilon(t, s.Norm, norm, 1e-6, "step %d", n)
+		require.InEpsilon(t, s.Norm, norm, bound.Gamma(22/2+2), "step %d", n)
 		if norm > 1 {
 			clipped++
 		}
 		o.Update(s.LR)
 		for i, p := range params {
-			require.InDeltaSlice(t, s.Params[i], p.V.Data, 5e-7, "step %d, parameter %d", n, i)
+			size := float64(max(1, slices.Max(s.Params[i]), -slices.Min(s.Params[i])))
+			require.InDeltaSlice(t, s.Params[i], p.V.Data, bound.Gamma(2*(n+1))*size, "step %d, parameter %d", n, i)
 		}
 	}
 	require.Equal(t, len(g.Steps)-1, clipped, "one step is below the limit")

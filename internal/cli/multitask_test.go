@@ -44,6 +44,7 @@ func TestTasksOfOneAdapter(t *testing.T) {
 	require.JSONEq(t, `{"tasks":["inverse","praise"]}`, string(names))
 
 	all := evaluate(t, "-m", base, "--lora", out, "-d", file)
+	// A share of 64 records: nearer than one of them.
 	require.InDelta(t, 1, *all.Score, 0.01, "both tasks are learnt")
 	one := evaluate(t, "-m", base, "--lora", out, "-d", file, "--task-id", "praise")
 	require.InDelta(t, 0.5, *one.Score, 0.01, "half of the data are of the other")

@@ -167,7 +167,7 @@ func TestClassifier(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(got[1]), &c))
 	require.Equal(t, "neg", c.Label)
 	require.Equal(t, "the film is very dull", c.Text)
-	require.InDelta(t, 1, c.Scores["neg"]+c.Scores["pos"], 1e-5)
+	require.InDelta(t, 1, c.Scores["neg"]+c.Scores["pos"], 1.001e-6) // two numbers of six digits, each rounded by half of the last
 
 	var l struct {
 		Tokens []int32
@@ -250,7 +250,7 @@ func TestSeveralLabelsAndNumbers(t *testing.T) {
 	ok(t, "train", "-m", base, "-d", numbers, "-o", filepath.Join(dir, "b"), "--lr", "0.02", "--epochs", "20")
 	c = classified{}
 	jsonOf(t, &c, "classify", "-m", base, "--lora", filepath.Join(dir, "b"), "good day")
-	require.InDelta(t, 4.5, c.Values[0], 0.7)
+	require.InDelta(t, 4.5, c.Values[0], 0.7) // nearer to 4.5 than to the other label, 1: learnt, not computed
 	e = evaluate(t, "-m", base, "--lora", filepath.Join(dir, "b"), "-d", numbers)
 	require.Equal(t, "pearson", e.Metric)
 }

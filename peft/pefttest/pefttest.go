@@ -55,9 +55,6 @@ type Case struct {
 	// Steer moves the parameters to where the loss has no bend (ReLU) and no jump within
 	// a step of the differences that gradients are compared with. nil for most methods.
 	Steer func(ad peft.Adapter)
-	// Rewritten says that the file holds the adapter in another form, whose output
-	// differs by rounding.
-	Rewritten bool
 	// Identity says that a fresh adapter leaves the model's output unchanged.
 	Identity bool
 	// WholeText says that what the method does at a token depends on the tokens after

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/peftkit/peftkit/internal/bound"
 	"github.com/peftkit/peftkit/internal/testmodel"
 	"github.com/peftkit/peftkit/kernels"
 	"github.com/peftkit/peftkit/model"
@@ -51,20 +52,23 @@ func TestPlanes(t *testing.T) {
 			p.forward(d, c)
 			g := make([]float32, len(c))
 			p.backward(g, dd)
-			wantG := make([]float64, len(c))
+			wantG, normG := make([]float64, len(c)), make([]float64, len(c))
+			rel := bound.Spread(size[0] + size[1] + 4) // two products, with tables of float32 cosines and sines
 			for i := range size[0] {
 				for j := range size[1] {
-					want := 0.0
+					want, norm := 0.0, 0.0
 					for k := range c {
 						w := math.Cos(2 * math.Pi * (float64(i*rows[k])/float64(size[0]) + float64(j*cols[k])/float64(size[1])))
 						want += float64(c[k]) * w
+						norm = math.Hypot(norm, float64(c[k])*w)
 						wantG[k] += float64(dd.Row(i)[j]) * w
+						normG[k] = math.Hypot(normG[k], float64(dd.Row(i)[j])*w)
 					}
-					require.InDelta(t, want, d.Row(i)[j], 1e-4, "%v", size)
+					require.InDelta(t, want, d.Row(i)[j], rel*norm, "%v", size)
 				}
 			}
 			for k := range g {
-				require.InDelta(t, wantG[k], g[k], 1e-3, "%v", size)
+				require.InDelta(t, wantG[k], g[k], rel*normG[k], "%v", size)
 			}
 		}
 	}
