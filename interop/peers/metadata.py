@@ -65,4 +65,4 @@ def llamacpp(path: Path, ids: list[int], encoder: bool = False) -> np.ndarray | 
 def known() -> set[str]:
     """The names of keys below the architecture that are in llama.cpp's library."""
     library = (LLAMACPP / "libllama.v0.5.0.so").read_bytes()
-    return {m.decode() for m in re.findall(rb"%s\.([a-z0-9_.]+)\x00", library)}
+    return {m.decode() for m in re.findall(rb"%s\.([a-z0-9_]+(?:\.[a-z0-9_]+)*)\x00", library)}

@@ -61,12 +61,12 @@ func RopeKeys(swa bool) []model.Key {
 func Without(keys []model.Key) []model.Key {
 	out := slices.Clone(keys)
 	for i := range out {
-		if out[i].Name != "rope.scaling.type" { // an unknown word stops llama.cpp
-			out[i].Effect = model.WithoutEffect
+		out[i].Effect, out[i].Why = model.WithoutEffect, "the architecture has no rotary positions"
+		if out[i].Name == "rope.scaling.type" {
+			out[i].Effect, out[i].Neutral, out[i].Why = model.Refused, []any{"none", "linear", "yarn", "longrope"}, "llama.cpp does not load a file with another word"
 		}
-		out[i].Why = "the architecture has no rotary positions"
 	}
-	return slices.DeleteFunc(out, func(k model.Key) bool { return k.Name == "rope.scaling.type" })
+	return out
 }
 
 // Keys implements model.Keyed.

@@ -39,7 +39,7 @@ func (f *Family) Build(ck *model.Checkpoint, o model.Options) (*model.Model, err
 	n := &network{c: c, task: o.Task}
 	m := &model.Model{
 		Checkpoint: ck, VocabSize: c.VocabSize, HiddenSize: c.HiddenSize, Layers: c.NumHiddenLayers,
-		MaxPositions: c.MaxPositionEmbeddings, KVSize: c.kvHeads() * c.headDim(), Dropout: c.dropout(o.Task),
+		MaxPositions: c.positions(), KVSize: c.kvHeads() * c.headDim(), Dropout: c.dropout(o.Task),
 		TiedHead: c.TieWordEmbeddings, Run: n.run,
 	}
 	if err := n.build(m); err != nil {

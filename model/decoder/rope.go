@@ -263,6 +263,15 @@ func (r *Rope) Llama3Factors(inv []float32) []float32 {
 	return out
 }
 
+// positions is how long a text may be: with dynamic scaling, whose purpose is longer
+// ones than max_position_embeddings, as often that as the factor says.
+func (c *Config) positions() int {
+	if c.global.Type != ropeDynamic || c.global.Factor == nil || *c.global.Factor < 1 {
+		return c.MaxPositionEmbeddings
+	}
+	return int(min(float64(c.MaxPositionEmbeddings)**c.global.Factor, 1<<30))
+}
+
 // dynamic returns the frequencies for a text that is longer than the model's
 // context: the base grows with it ("NTK-aware").
 func (r *Rope) dynamic(c *Config, length int) []float32 {

@@ -226,9 +226,15 @@ func configFromGGUF(m *formats.Model) (json.RawMessage, error) {
 	if inner != 4*hidden {
 		o["n_inner"] = inner
 	}
+	heads := r.Int("attention.head_count")
 	r.Tokens(o)
 	if r.Err != nil {
 		return nil, r.Err
+	}
+	for _, key := range []string{"gpt2.attention.key_length", "gpt2.attention.value_length"} {
+		if v, ok := m.Meta.Int(key); ok && v*heads != hidden {
+			return nil, fmt.Errorf("%s: metadata key %s is %d, expected the %d features over %d heads: %w", m.Path, key, v, hidden, heads, model.ErrUnsupported)
+		}
 	}
 	return o.Bytes()
 }

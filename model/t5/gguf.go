@@ -101,7 +101,10 @@ func (family) GGUFMeta(ck *model.Checkpoint) (formats.Meta, []model.Entry, error
 // version, with ReLU and a scaled output, with one a later version, with GELU.
 func configFromGGUF(m *formats.Model) (json.RawMessage, error) {
 	arch := m.Meta.Str("general.architecture")
-	if err := model.CheckMeta(m, arch, family{}.Keys(formats.GGUF)); err != nil {
+	keys := slices.DeleteFunc(family{}.Keys(formats.GGUF), func(k model.Key) bool {
+		return arch == "t5encoder" && k.Name == "attention.causal" // llama.cpp's encoders attend to everything whatever it says
+	})
+	if err := model.CheckMeta(m, arch, keys); err != nil {
 		return nil, err
 	}
 	named := func(name string) *tensor.Tensor {
