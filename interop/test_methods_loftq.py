@@ -11,13 +11,13 @@ from peft import LoraConfig
 from peft.utils.loftq_utils import loftq_init
 from safetensors.torch import load_file
 
-from peers import compare, methods, models, peftkit
+from peers import bounds, compare, methods, models, peftkit
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
 
 def loftq(model="llama", bits=4, rounds=1, **options) -> Case:
     options = {"r": 4, "lora_alpha": 4, "init_lora_weights": "loftq", "loftq_config": {"loftq_bits": bits, "loftq_iter": rounds}, **options}
-    return Case(LoraConfig, options, model, lr=1e-3, merged=2e-5)
+    return Case(LoraConfig, options, model, lr=1e-3, merged=2 * bounds.CHAINED)
 
 
 CASES = {

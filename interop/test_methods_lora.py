@@ -8,7 +8,7 @@ from peft.optimizers import create_lorafa_optimizer, create_loraplus_optimizer
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from peers import compare, methods, models, peftkit, training
+from peers import bounds, compare, methods, models, peftkit, training
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
 
@@ -74,10 +74,10 @@ def same_rates(name, folder, tmp, flags, optimizer, lr=2e-3) -> None:
     tuned = methods.load(lora(), folder, tmp / "start", trainable=True).eval()
     theirs = training.train(tuned, training.examples(data, tokenizer), tokenizer, run, optimizer=optimizer(tuned, lr))
     ours = peftkit.metrics(tmp / "out")
-    compare.relative("loss", [s["loss"] for s in ours], [s["loss"] for s in theirs], 1e-3)
+    compare.relative("loss", [s["loss"] for s in ours], [s["loss"] for s in theirs], bounds.LOSS)
     assert abs(theirs[-1]["loss"] - theirs[0]["loss"]) > 1e-2
     ids = methods.ids_of(folder)
-    compare.close("logits", models.logits(methods.load(lora(), folder, tmp / "out"), ids), models.logits(tuned, ids), 1e-2)
+    compare.close("logits", models.logits(methods.load(lora(), folder, tmp / "out"), ids), models.logits(tuned, ids), bounds.TRAINED / 2)
 
 
 def test_loraplus(small, tmp_path):

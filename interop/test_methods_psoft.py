@@ -6,7 +6,7 @@ PEFT changes plain linear layers alone, not GPT-2's.
 
 from peft import PsoftConfig
 
-from peers import methods
+from peers import bounds, methods
 from peers.checks import test_merge, test_same_losses  # noqa: F401
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
@@ -17,7 +17,7 @@ ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_pro
 
 
 def soft(options: dict, model: str = "llama", fill: float = 0.5, **more) -> Case:
-    return Case(PsoftConfig, options, model, fill=fill, merged=1e-4, **more)  # PEFT decomposes in float32
+    return Case(PsoftConfig, options, model, fill=fill, merged=bounds.DECOMPOSED, **more)
 
 
 CASES = {
