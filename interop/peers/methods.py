@@ -266,7 +266,7 @@ def trains(case: Case, folder: Path, tmp: Path, steps: int = 10, rtol: float = b
     theirs = reference(case, tuned, data, tokenizer, run, **hooks(tuned))
     mine = peftkit.metrics(out)
     compare.relative("loss", [s["loss"] for s in mine], [s["loss"] for s in theirs], rtol)
-    compare.relative("grad_norm", [s["grad_norm"] for s in mine], [s["grad_norm"] for s in theirs], 20 * rtol)
+    compare.relative("grad_norm", [s["grad_norm"] for s in mine], [s["grad_norm"] for s in theirs], 20 * rtol)  # bounds.GRADIENT_FAR for bounds.LOSS
     assert theirs[-1]["loss"] != theirs[0]["loss"], "the reference did not learn: the test would prove little"
     tuned.save_pretrained(tmp / "theirs")
     mine, kept = load_file(out / "adapter_model.safetensors"), case.saved(tmp / "theirs")
