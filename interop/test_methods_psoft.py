@@ -10,8 +10,9 @@ from peers import bounds, methods
 from peers.checks import test_merge, test_same_losses  # noqa: F401
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
-#: PEFT decomposes in float32: its own logits move by up to 1.5e-4 when that is done in float64. Twice that.
-ATOL = 3e-4
+#: PEFT decomposes in float32: its own logits move by up to 1.5e-4 when that is done in float64, and peftkit's are up to 1.9e-4 off.
+#: As bounds.DECOMPOSED this is chance and no bound: a safety factor of three.
+ATOL = 3 * 1.9e-4
 SERIES = {"use_cayley_neumann": True}
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
