@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from peers import adapters, compare, models, peftkit, where
+from peers import adapters, bounds, compare, models, peftkit, where
 from peers.llamacpp import LlamaCpp
 
 TEXT = "The quick brown fox jumps over the lazy dog, and 14 cats watch."
@@ -27,7 +27,7 @@ def test_logits(small, adapted, kind):
     ids = it.tokenizer(TEXT)["input_ids"]
     want = theirs(small, adapted, kind, ids)
     assert abs(want - models.logits(it.model, ids)).max() > 0.1, "the adapter changes nothing: the test would prove nothing"
-    compare.close("peftkit", peftkit.logits(it.folder, ids, adapted(kind, base_of(kind))), want, 1e-3)
+    compare.close("peftkit", peftkit.logits(it.folder, ids, adapted(kind, base_of(kind))), want, bounds.LOGITS)
 
 
 def test_scale(small, adapted):
@@ -36,7 +36,7 @@ def test_scale(small, adapted):
     ids = it.tokenizer(TEXT)["input_ids"]
     tuned = adapters.load(models.load(it.folder), adapted("plain", "tied"))
     adapters.rescale(tuned, {"default": 0.5})
-    compare.close("peftkit", peftkit.logits(it.folder, ids, f"{adapted('plain', 'tied')}:0.5"), models.logits(tuned, ids), 1e-3)
+    compare.close("peftkit", peftkit.logits(it.folder, ids, f"{adapted('plain', 'tied')}:0.5"), models.logits(tuned, ids), bounds.LOGITS)
 
 
 # What a GGUF adapter can hold: everything that is a pair of factors per matrix.
@@ -54,9 +54,9 @@ def test_as_gguf(small, adapted, tmp_path, kind):
     peftkit.run("convert", it.folder, "-o", base, "-q", "f32")
     peftkit.run("convert", adapted(kind, base_of(kind)), "-o", lora, "--base", it.folder)
     with LlamaCpp(base, [(lora, 1.0)], n_ctx=256) as cpp:
-        compare.close("llama.cpp", cpp.logits(ids), want, 1e-3)
-    compare.close("peftkit, GGUF adapter on the GGUF base", peftkit.logits(base, ids, lora), want, 1e-3)
-    compare.close("peftkit, PEFT folder on the GGUF base", peftkit.logits(base, ids, adapted(kind, base_of(kind))), want, 1e-3)
+        compare.close("llama.cpp", cpp.logits(ids), want, bounds.LOGITS)
+    compare.close("peftkit, GGUF adapter on the GGUF base", peftkit.logits(base, ids, lora), want, bounds.LOGITS)
+    compare.close("peftkit, PEFT folder on the GGUF base", peftkit.logits(base, ids, adapted(kind, base_of(kind))), want, bounds.LOGITS)
 
 
 @pytest.mark.parametrize("kind", ["plain", "all-linear", "rslora", "rank-pattern", "alpha-pattern"])
@@ -67,7 +67,7 @@ def test_gguf_back_to_peft(small, adapted, tmp_path, kind):
     peftkit.run("convert", adapted(kind, "tied"), "-o", tmp_path / "lora.gguf", "--base", it.folder)
     peftkit.run("convert", tmp_path / "lora.gguf", "-o", tmp_path / "back", "--base", it.folder)
     back = adapters.load(models.load(it.folder), tmp_path / "back")
-    compare.close("PEFT", models.logits(back, ids), theirs(small, adapted, kind, ids), 1e-4)
+    compare.close("PEFT", models.logits(back, ids), theirs(small, adapted, kind, ids), bounds.LOGITS)
 
 
 def test_refuses_what_gguf_cannot_hold(small, adapted, tmp_path):
@@ -90,7 +90,7 @@ def test_real_adapter(smollm2, smollm2_model):
     folder = where.data("adapters", "smollm-medical")
     ids = list(range(900, 940))
     tuned = adapters.load(copy.deepcopy(smollm2_model), folder)
-    compare.close("peftkit", peftkit.logits(smollm2, ids, folder), models.logits(tuned, ids), 1e-3)
+    compare.close("peftkit", peftkit.logits(smollm2, ids, folder), models.logits(tuned, ids), bounds.LARGE)
 
 
 def test_real_adapter_as_gguf(smollm2, smollm2_gguf, smollm2_model, tmp_path):
@@ -102,5 +102,5 @@ def test_real_adapter_as_gguf(smollm2, smollm2_gguf, smollm2_model, tmp_path):
     want = models.logits(adapters.load(copy.deepcopy(smollm2_model), folder), ids)
     peftkit.run("convert", folder, "-o", tmp_path / "lora.gguf", "--base", smollm2)
     with LlamaCpp(smollm2_gguf, [(tmp_path / "lora.gguf", 1.0)]) as cpp:
-        compare.close("llama.cpp", cpp.logits(ids), want, 1e-3)
+        compare.close("llama.cpp", cpp.logits(ids), want, bounds.LOGITS)
     shutil.rmtree(tmp_path, ignore_errors=True)

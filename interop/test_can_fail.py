@@ -14,7 +14,7 @@ import torch
 from gguf import GGUFReader
 from safetensors.torch import load_file, save_file
 
-from peers import adapters, compare, ggml, models, peftkit
+from peers import adapters, bounds, compare, ggml, models, peftkit
 from peers.compare import Mismatch
 from peers.llamacpp import LlamaCpp
 
@@ -53,7 +53,7 @@ def test_logits_see_one_weight(small, tmp_path, key):
     ids = it.tokenizer(TEXT)["input_ids"]
     damaged = changed(it.folder, tmp_path / "damaged", bump(key))
     with pytest.raises(Mismatch, match="apart"):
-        compare.close("logits", peftkit.logits(damaged, ids), models.logits(it.model, ids), 1e-3)
+        compare.close("logits", peftkit.logits(damaged, ids), models.logits(it.model, ids), bounds.LOGITS)
 
 
 def test_llamacpp_logits_see_one_weight(small, tmp_path):
@@ -62,7 +62,7 @@ def test_llamacpp_logits_see_one_weight(small, tmp_path):
     damaged = changed(it.folder, tmp_path / "damaged", bump("layers.0.self_attn.v_proj"))
     peftkit.run("convert", damaged, "-o", tmp_path / "m.gguf", "-q", "f32")
     with LlamaCpp(tmp_path / "m.gguf", n_ctx=256) as cpp, pytest.raises(Mismatch, match="apart"):
-        compare.close("logits", cpp.logits(ids), models.logits(it.model, ids), 1e-3)
+        compare.close("logits", cpp.logits(ids), models.logits(it.model, ids), bounds.LOGITS)
 
 
 def test_transformers_loader_sees_a_renamed_key(small, tmp_path):
@@ -83,7 +83,7 @@ def test_adapter_logits_see_one_weight(small, adapted, tmp_path):
     damaged = changed(adapted("plain", "tied"), tmp_path / "damaged", bump("lora_B"))
     want = models.logits(adapters.load(models.load(it.folder), adapted("plain", "tied")), ids)
     with pytest.raises(Mismatch, match="apart"):
-        compare.close("logits", peftkit.logits(it.folder, ids, damaged), want, 1e-3)
+        compare.close("logits", peftkit.logits(it.folder, ids, damaged), want, bounds.LOGITS)
 
 
 @pytest.mark.parametrize("option", [{"use_rslora": True}, {"lora_alpha": 13}, {"alpha_pattern": {"v_proj": 13}}], ids=lambda o: next(iter(o)))
@@ -96,8 +96,8 @@ def test_adapter_logits_see_the_scale(small, adapted, tmp_path, option):
     (tmp_path / "other" / "adapter_config.json").write_text(json.dumps({**config, **option}))
     want = models.logits(adapters.load(models.load(it.folder), tmp_path / "other"), ids)
     with pytest.raises(Mismatch, match="apart"):
-        compare.close("logits", peftkit.logits(it.folder, ids, adapted("plain", "tied")), want, 1e-3)
-    compare.close("logits", peftkit.logits(it.folder, ids, tmp_path / "other"), want, 1e-3)
+        compare.close("logits", peftkit.logits(it.folder, ids, adapted("plain", "tied")), want, bounds.LOGITS)
+    compare.close("logits", peftkit.logits(it.folder, ids, tmp_path / "other"), want, bounds.LOGITS)
 
 
 @pytest.mark.parametrize("edit", [rename("layers.1.self_attn.q_proj.lora_B", "layers.1.self_attn.q_prog.lora_B"),
@@ -141,10 +141,10 @@ def test_merge_sees_one_weight(small, adapted, tmp_path):
     adapters.load(models.load(it.folder), adapted("plain", "tied")).merge_and_unload().save_pretrained(tmp_path / "peft")
     peftkit.run("merge-lora", "-m", it.folder, "--lora", adapted("plain", "tied"), "-o", tmp_path / "ours")
     ours, theirs = (load_file(tmp_path / f / "model.safetensors") for f in ("ours", "peft"))
-    compare.tensors("merged", ours, theirs, atol=1e-6)
+    compare.tensors("merged", ours, theirs, atol=bounds.MERGED)
     ours["model.layers.0.self_attn.q_proj.weight"].view(-1)[5] += 4e-6
     with pytest.raises(Mismatch, match="apart"):
-        compare.tensors("merged", ours, theirs, atol=1e-6)
+        compare.tensors("merged", ours, theirs, atol=bounds.MERGED)
 
 
 def test_bytes_see_one_weight(small, tmp_path):
@@ -208,4 +208,4 @@ def test_training_sees_a_wrong_rate(small, tmp_path):
     rows = examples(data, it.tokenizer)
     told = [train(adapters.load(models.load(it.folder), start, trainable=True), rows, it.tokenizer, Run(lr=lr)) for lr in (1e-2, 1.05e-2)]
     with pytest.raises(Mismatch, match="step"):
-        compare.relative("loss", [s["loss"] for s in told[1]], [s["loss"] for s in told[0]], 1e-3)
+        compare.relative("loss", [s["loss"] for s in told[1]], [s["loss"] for s in told[0]], bounds.LOSS)

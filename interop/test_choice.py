@@ -4,7 +4,7 @@ and pass over them, so the file has to say the same otherwise.
 
 import pytest
 
-from peers import adapters, compare, methods, models, peftkit
+from peers import adapters, bounds, compare, methods, models, peftkit
 from peers.methods import bases  # noqa: F401 (a fixture)
 from test_methods_poly import tasked  # noqa: F401 (a fixture)
 
@@ -48,4 +48,5 @@ def test_left_out(name, bases, tmp_path):  # noqa: F811
             if hasattr(module, "poly_router"):
                 module.register_forward_pre_hook(lambda _, args, kwargs: (args, {**kwargs, "task_ids": torch.zeros(len(args[0]), dtype=torch.long)}), with_kwargs=True)
     ids = methods.ids_of(folder)
-    compare.close("logits", peftkit.logits(folder, ids, out), models.logits(tuned, ids), 3e-4)
+    # PSOFT is among them, which PEFT decomposes in float32: see test_methods_psoft.py.
+    compare.close("logits", peftkit.logits(folder, ids, out), models.logits(tuned, ids), 3 * bounds.LOGITS)

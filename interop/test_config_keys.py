@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from peers import models, peftkit, tokenizers_
+from peers import bounds, models, peftkit, tokenizers_
 from test_methods_prompt import build
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -55,14 +55,14 @@ def test_keys(name, tmp_path):
                 theirs = models.logits(model.eval(), IDS, two)
             except Exception:  # noqa: BLE001 (whatever transformers says to a value that makes no sense)
                 continue
-            if any(info.values()) or theirs.shape == want.shape and abs(theirs - want).max() < 1e-4:
+            if any(info.values()) or theirs.shape == want.shape and abs(theirs - want).max() < bounds.LOGITS:
                 continue
             moved.add(key)
             try:
                 ours = peftkit.logits(tmp_path, IDS, None, models.decoded(IDS) if two else None)
             except peftkit.Failed:
                 continue
-            if ours.shape != theirs.shape or not abs(ours - theirs).max() < 1e-3:
+            if ours.shape != theirs.shape or not abs(ours - theirs).max() < bounds.FAMILY:
                 wrong.append(f"{key} {value!r} -> {other!r}")
     assert NAMES[name] in moved, f"only {sorted(moved)} move the logits"
     assert not wrong, wrong

@@ -6,7 +6,7 @@ import transformers
 from peft import LNTuningConfig
 from transformers import AutoTokenizer
 
-from peers import compare, methods, models, peftkit, tokenizers_
+from peers import bounds, compare, methods, models, peftkit, tokenizers_
 from peers.methods import Case
 from peers.training import Run
 from test_methods_prompt import ALL, build
@@ -41,12 +41,14 @@ def test_same_weights(name, norms, tmp_path):
     tuned = methods.load(case, folder, tmp_path / "start", trainable=True).eval() if norms else models.load(folder)
     peftkit.run("train", "-m", folder, "-d", data, "-o", out, *start, "--max-seq-len", 256, *run.arguments())
     told = methods.reference(case, tuned, data, tokenizer, run, optimizer=groups(tuned, run))
-    compare.relative("loss", [s["loss"] for s in peftkit.metrics(out)], [s["loss"] for s in told], 1e-4)
+    compare.relative("loss", [s["loss"] for s in peftkit.metrics(out)], [s["loss"] for s in told], bounds.LOSS / 10)  # two steps
     peftkit.run("merge-lora", "-m", folder, "--lora", out, "-o", tmp_path / "ours")
     theirs = tuned.merge_and_unload() if norms else tuned
     theirs, ours = theirs.state_dict(), models.load(tmp_path / "ours").state_dict()
     theirs = {k.replace(".modules_to_save.default", ""): v for k, v in theirs.items() if ".original_module." not in k}
     assert theirs.keys() == ours.keys()
     for key, want in theirs.items():
+        # Two steps of 1e-3 at most, either way: 4e-3, and what decay makes of them. The median is what drift is not: some roundings
+        # of numbers of about 1 (bounds.spread(1760)). KEYS are those of which all elements drift.
         apart = (ours[key] - want).abs()  # biases of keys have no gradient but noise, and step either way
         assert apart.median() < (1e-3 if key.endswith(KEYS) else 1e-5) and apart.max() < 5e-3, f"{key}: apart by {apart.median():.2g}, {apart.max():.2g} at most"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from peers import compare, methods, peftkit
+from peers import bounds, compare, methods, peftkit
 from peers.llamacpp import LlamaCpp
 
 #: Methods that can be merged: flags of training, whether their factors go out as they are, and the rank of what they change in
@@ -49,19 +49,19 @@ def test_methods(small, base, trained, tmp_path, method):
         assert abs(cpp.logits(ids) - want).max() > 1e-2, "the adapter changes nothing: the test would prove nothing"
     peftkit.run("merge-lora", "-m", folder, "--lora", adapter, "-o", tmp_path / "merged.gguf", "-q", "f32")
     with LlamaCpp(tmp_path / "merged.gguf") as cpp:
-        compare.close("merged", cpp.logits(ids), want, 1e-3)
+        compare.close("merged", cpp.logits(ids), want, bounds.LOGITS)
 
     if exact:
         peftkit.run("convert", adapter, "--base", folder, "-o", tmp_path / "exact.gguf")
         with LlamaCpp(base, [(tmp_path / "exact.gguf", 1.0)]) as cpp:
-            compare.close("factors as they are", cpp.logits(ids), want, 1e-3)
+            compare.close("factors as they are", cpp.logits(ids), want, bounds.LOGITS)
     else:
         with pytest.raises(peftkit.Failed, match="merge-lora"):
             peftkit.run("convert", adapter, "--base", folder, "-o", tmp_path / "exact.gguf")
     got = peftkit.call("convert", adapter, "--base", folder, "--svd-rank", rank or 64, "-o", tmp_path / "svd.gguf")
     assert got.get("residual", 0) < 1e-3, got
     with LlamaCpp(base, [(tmp_path / "svd.gguf", 1.0)]) as cpp:
-        compare.close("factors by SVD", cpp.logits(ids), want, 2e-3)
+        compare.close("factors by SVD", cpp.logits(ids), want, bounds.TRUNCATED)
     got = peftkit.call("convert", adapter, "--base", folder, "--svd-rank", 1, "-o", tmp_path / "rough.gguf")
     assert 0.01 < got["residual"] < 1, got
 

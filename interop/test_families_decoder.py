@@ -12,7 +12,7 @@ from safetensors.numpy import load_file as load_numpy
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from peers import compare, decoders, models, peftkit
+from peers import bounds, compare, decoders, models, peftkit
 from peers.llamacpp import LlamaCpp
 
 TEXT = "The quick brown fox jumps over the lazy dog, and 14 cats watch: naïve café 🙂."
@@ -65,7 +65,7 @@ def in_gguf(it: OnDisk, name: str, folder: Path) -> np.ndarray:
 @pytest.mark.parametrize("name", NAMES)
 def test_logits(variant, name):
     it = variant(name)
-    compare.close("logits", peftkit.logits(it.folder, it.ids), theirs(it), 1e-4)
+    compare.close("logits", peftkit.logits(it.folder, it.ids), theirs(it), bounds.LOGITS)
 
 
 @pytest.mark.parametrize("task", ["seq-cls", "token-cls"])
@@ -74,7 +74,7 @@ def test_classifiers(variant, tmp_path, name, task):
     if (decoders.VARIANTS[name].classes, task) in decoders.ABSENT:
         pytest.skip("transformers has no such class")
     it = variant(name, task)
-    compare.close(task, peftkit.logits(it.folder, it.ids), theirs(it), 1e-4)
+    compare.close(task, peftkit.logits(it.folder, it.ids), theirs(it), bounds.LOGITS)
 
 
 @pytest.mark.parametrize("name, pad", [
@@ -101,7 +101,7 @@ def test_classified_row(variant, tmp_path, name, pad):
     with torch.no_grad():
         want = model(input_ids=filled, attention_mask=mask).logits.numpy()
     for ids, row in zip(batch, want):
-        compare.close(f"{len(ids)} tokens", peftkit.logits(folder, ids)[0], row, 1e-4)
+        compare.close(f"{len(ids)} tokens", peftkit.logits(folder, ids)[0], row, bounds.LOGITS)
 
 
 @pytest.mark.parametrize("name", ["qwen2", "gpt2", "gemma2", "phi3"])
@@ -118,7 +118,7 @@ def test_gguf(variant, tmp_path, name):
     it, gguf = variant(name), tmp_path / "m.gguf"
     peftkit.run("convert", it.folder, "-o", gguf, "-q", "f32")
     want = in_gguf(it, name, tmp_path / "full")
-    compare.close("peftkit on the GGUF", peftkit.logits(gguf, it.ids), want, 1e-4)
+    compare.close("peftkit on the GGUF", peftkit.logits(gguf, it.ids), want, bounds.LOGITS)
     if decoders.VARIANTS[name].llamacpp:
         with LlamaCpp(gguf, n_ctx=128) as cpp:
             compare.close("llama.cpp on the GGUF", cpp.logits(it.ids), want, decoders.VARIANTS[name].llamacpp_tolerance)
@@ -143,16 +143,16 @@ def test_there_and_back(variant, tmp_path, name):
     gemma = "Gemma" in decoders.VARIANTS[name].classes
     for key in source:
         if gemma and "norm" in key and source[key].dtype == torch.float32:
-            compare.close(key, ours[key].numpy(), source[key].numpy(), 1.2e-7)
+            compare.close(key, ours[key].numpy(), source[key].numpy(), bounds.PLUS_ONE)
             ours[key] = source[key]
         elif key in ours and ours[key].dtype != source[key].dtype and source[key].dim() == 1:
             source[key] = source[key].to(ours[key].dtype)  # vectors lie in a GGUF as float32
     compare.tensors("there and back", ours, source, ulps=0)
-    compare.close("logits", peftkit.logits(tmp_path / "back", it.ids), want, 1e-4)
-    compare.close("logits of the copied GGUF", peftkit.logits(tmp_path / "again.gguf", it.ids), want, 1e-4)
+    compare.close("logits", peftkit.logits(tmp_path / "back", it.ids), want, bounds.LOGITS)
+    compare.close("logits of the copied GGUF", peftkit.logits(tmp_path / "again.gguf", it.ids), want, bounds.LOGITS)
     back = models.load(tmp_path / "back")
     back.set_attn_implementation("eager")
-    compare.close("transformers on the way back", models.logits(back, it.ids), want, 2e-5)
+    compare.close("transformers on the way back", models.logits(back, it.ids), want, bounds.SAME)
 
 
 @pytest.mark.parametrize("name", ["qwen2", "qwen3", "gemma3", "phi3", "gpt2"])
@@ -172,7 +172,7 @@ def test_longrope_beyond_the_original_context(variant):
     ids = (it.ids * 14)[:300]
     long = OnDisk(it.folder, it.model, ids)
     got = peftkit.logits(it.folder, ids)
-    compare.close("logits", got, theirs(long), 1e-4)
+    compare.close("logits", got, theirs(long), bounds.LOGITS)
     assert np.abs(got[:100] - peftkit.logits(it.folder, ids[:100])).max() > 1e-2
 
 
@@ -212,15 +212,15 @@ def test_lora(variant, tmp_path, name):
     model.save_pretrained(adapter)
     want = theirs(OnDisk(it.folder, model.eval(), it.ids))
     assert np.abs(want - theirs(it)).max() > 0.05
-    compare.close("attached", peftkit.logits(it.folder, it.ids, lora=adapter), want, 1e-3)
+    compare.close("attached", peftkit.logits(it.folder, it.ids, lora=adapter), want, bounds.LOGITS)
     peftkit.run("convert", it.folder, "-o", gguf, "-q", "f32")
-    compare.close("attached to the GGUF", peftkit.logits(gguf, it.ids, lora=adapter), want, 1e-3)
+    compare.close("attached to the GGUF", peftkit.logits(gguf, it.ids, lora=adapter), want, bounds.LOGITS)
     for base, out in [(it.folder, tmp_path / "merged"), (gguf, tmp_path / "merged.gguf"), (it.folder, tmp_path / "other.gguf"),
                       (gguf, tmp_path / "other")]:
         peftkit.run("merge-lora", "-m", base, "--lora", adapter, "-o", out)
-        compare.close(f"{base.name} merged into {out.name}", peftkit.logits(out, it.ids), want, 1e-3)
+        compare.close(f"{base.name} merged into {out.name}", peftkit.logits(out, it.ids), want, bounds.LOGITS)
     compare.tensors("merged", stored(tmp_path / "merged"), {
-        k: v for k, v in model.merge_and_unload().state_dict().items() if k in stored(it.folder)}, atol=1e-6)
+        k: v for k, v in model.merge_and_unload().state_dict().items() if k in stored(it.folder)}, atol=bounds.MERGED)
 
 
 def test_lora_gguf_gpt2(variant, tmp_path):
@@ -238,4 +238,4 @@ def test_lora_gguf_gpt2(variant, tmp_path):
     peftkit.run("convert", it.folder, "-o", gguf, "-q", "f32")
     peftkit.run("convert", adapter, "--base", it.folder, "-o", lora)
     with LlamaCpp(gguf, loras=[(lora, 1.0)], n_ctx=128) as cpp:
-        compare.close("llama.cpp", cpp.logits(it.ids), theirs(OnDisk(it.folder, model.eval(), it.ids)), 2e-2)
+        compare.close("llama.cpp", cpp.logits(it.ids), theirs(OnDisk(it.folder, model.eval(), it.ids)), bounds.GGML_GELU)

@@ -10,7 +10,7 @@ import transformers as tf
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models as tk_models, normalizers, pre_tokenizers, processors
 
-from peers import compare, models, peftkit, where
+from peers import bounds, compare, models, peftkit, where
 from peers.llamacpp import LlamaCpp
 
 BERT = dict(vocab_size=300, hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=112, max_position_embeddings=60)
@@ -103,7 +103,7 @@ def theirs(model, ids):
 def test_logits(encoder, name):
     folder, model = encoder(name)
     for ids in IDS:
-        compare.close(name, peftkit.logits(folder, ids), theirs(model, ids), 1e-4)
+        compare.close(name, peftkit.logits(folder, ids), theirs(model, ids), bounds.ENCODED)
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "distilbert"])
@@ -113,7 +113,7 @@ def test_16_bits(encoder, tmp_path, name, dtype):
     half = copy.deepcopy(model).to(dtype)
     save(half, tmp_path)
     for ids in IDS:
-        compare.close(name, peftkit.logits(tmp_path, ids), theirs(half.float(), ids), 1e-4)
+        compare.close(name, peftkit.logits(tmp_path, ids), theirs(half.float(), ids), bounds.ENCODED)
 
 
 @pytest.mark.parametrize("name", ["bert", "bert-bare", "bert-tokens"])
@@ -125,7 +125,7 @@ def test_old_names(encoder, tmp_path, name):
            for k, v in load_file(tmp_path / "model.safetensors").items()}
     old["embeddings.position_ids" if name == "bert-bare" else "bert.embeddings.position_ids"] = torch.arange(60)[None]
     save_file(old, tmp_path / "model.safetensors")
-    compare.close(name, peftkit.logits(tmp_path, IDS[0]), theirs(model, IDS[0]), 1e-4)
+    compare.close(name, peftkit.logits(tmp_path, IDS[0]), theirs(model, IDS[0]), bounds.ENCODED)
 
 
 @pytest.mark.parametrize("cls", ["BertForPreTraining", "BertForMaskedLM", "RobertaForMaskedLM", "DistilBertForMaskedLM"])
@@ -138,7 +138,7 @@ def test_pretraining_heads_survive(tmp_path, cls):
     ids = IDS[0]
     with torch.no_grad():
         hidden = model.base_model(torch.tensor([ids])).last_hidden_state[0]
-    compare.close("features", peftkit.logits(tmp_path / "a", ids), hidden.numpy(), 1e-4)
+    compare.close("features", peftkit.logits(tmp_path / "a", ids), hidden.numpy(), bounds.ENCODED)
     told = peftkit.call("convert", tmp_path / "a", "-o", tmp_path / "b")
     assert any("not computed" in note for note in told["notes"]), told["notes"]
     back, info = cls.from_pretrained(tmp_path / "b", output_loading_info=True)
@@ -157,13 +157,13 @@ def test_gguf(encoder, tmp_path, name):
     gguf = tmp_path / "m.gguf"
     peftkit.run("convert", folder, "-o", gguf, "-q", "f32")
     for ids in IDS:
-        compare.close(name, peftkit.logits(gguf, ids), theirs(model, ids), 1e-4)
+        compare.close(name, peftkit.logits(gguf, ids), theirs(model, ids), bounds.ENCODED)
     if name == "roberta-padding" or name.startswith("distilbert") and name != "distilbert-bare":
         return  # llama.cpp has no ReLU in classifiers
     with LlamaCpp(gguf, n_ctx=64) as cpp:
         for ids in IDS[::2]:
             # Its GELU is the tanh approximation, looked up in float16.
-            compare.close("llama.cpp " + name, cpp.features(ids), theirs(model, ids).reshape(-1, theirs(model, ids).shape[-1]), 2e-2)
+            compare.close("llama.cpp " + name, cpp.features(ids), theirs(model, ids).reshape(-1, theirs(model, ids).shape[-1]), bounds.GGML_ERF)
 
 
 @pytest.mark.parametrize("name", GGUF)
@@ -179,7 +179,7 @@ def test_there_and_back(encoder, tmp_path, name):
     missing = {k for k in info["missing_keys"] if not k.startswith("pooler.")}  # RoBERTa's pooler has no place in a GGUF
     assert not missing and not info["unexpected_keys"], info
     for ids in IDS:
-        compare.close(name, theirs(back.eval(), ids), theirs(model, ids), 1e-6)
+        compare.close(name, theirs(back.eval(), ids), theirs(model, ids), bounds.SAME)
 
 
 @pytest.mark.parametrize("name", ["bert-relu", "bert-gelu-new", "bert-tokens", "roberta-tokens"])
@@ -204,7 +204,7 @@ def test_minilm(minilm, text):
     tok, model = minilm
     ids = tok(text)["input_ids"]
     compare.same("tokens", peftkit.tokenize(where.MINILM, text), ids)
-    compare.close("features", peftkit.logits(where.MINILM, ids), theirs(model, ids), 1e-4)
+    compare.close("features", peftkit.logits(where.MINILM, ids), theirs(model, ids), bounds.MINILM)
 
 
 def test_minilm_gguf(minilm, tmp_path):
@@ -216,7 +216,7 @@ def test_minilm_gguf(minilm, tmp_path):
         for text in TEXTS:
             ids = tok(text)["input_ids"]
             compare.same("tokens", cpp.tokenize(text), ids)
-            compare.close("peftkit on the GGUF", peftkit.logits(gguf, ids), theirs(model, ids), 1e-4)
+            compare.close("peftkit on the GGUF", peftkit.logits(gguf, ids), theirs(model, ids), bounds.MINILM)
             a, b = cpp.features(ids)[0], theirs(model, ids).mean(0)
             cosine = float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
             assert cosine > 0.9999, cosine
@@ -250,4 +250,4 @@ def test_adapters_of_peft(encoder, tmp_path, name, kind):
             want = adapted(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long)).logits[0]
         if want.dim() == 2:
             want = want[-len(ids):]  # token classifiers of PEFT also label the prompt
-        compare.close(f"{name} with {kind}", peftkit.logits(folder, ids, tmp_path / "adapter").reshape(want.shape), want, 1e-4)
+        compare.close(f"{name} with {kind}", peftkit.logits(folder, ids, tmp_path / "adapter").reshape(want.shape), want, bounds.ENCODED)

@@ -9,7 +9,7 @@ import transformers as tf
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer, decoders, models as tk_models, pre_tokenizers, processors
 
-from peers import compare, models, peftkit, where
+from peers import bounds, compare, models, peftkit, where
 
 BART = dict(d_model=48, vocab_size=90, encoder_layers=2, decoder_layers=3, encoder_ffn_dim=80, decoder_ffn_dim=112, encoder_attention_heads=4,
             decoder_attention_heads=3, max_position_embeddings=50, pad_token_id=0, bos_token_id=2, eos_token_id=1, decoder_start_token_id=2,
@@ -100,7 +100,7 @@ def test_logits(made, tmp_path, name):
     folder, model = made(name)
     decoded = [None] * len(SOURCES) if "classifier" in name else DECODED
     for got, source, d in zip(ours(folder, SOURCES, decoded, tmp_path), SOURCES, decoded):
-        compare.close(name, got, theirs(model, source, d), 1e-4)
+        compare.close(name, got, theirs(model, source, d), bounds.LOGITS)
 
 
 @pytest.mark.parametrize("name", ["t5", "t5-gated"])
@@ -110,11 +110,11 @@ def test_gguf(made, tmp_path, name):
     gguf, back = tmp_path / "m.gguf", tmp_path / "back"
     peftkit.run("convert", folder, "-o", gguf, "-q", "f32")
     for got, source, d in zip(ours(gguf, SOURCES, DECODED, tmp_path), SOURCES, DECODED):
-        compare.close(name, got, theirs(model, source, d), 1e-4)
+        compare.close(name, got, theirs(model, source, d), bounds.LOGITS)
     peftkit.run("convert", gguf, "-o", back)
     again = tf.T5ForConditionalGeneration.from_pretrained(back).eval()
     for source, d in zip(SOURCES, DECODED):
-        compare.close("transformers on the folder", theirs(again, source, d), theirs(model, source, d), 1e-5)
+        compare.close("transformers on the folder", theirs(again, source, d), theirs(model, source, d), bounds.SAME)
 
 
 def test_no_gguf_architecture(made, tmp_path):
@@ -135,6 +135,6 @@ def test_pronunciation(tmp_path):
     with torch.no_grad():
         decoded = [model.generate(torch.tensor([w]), num_beams=1, do_sample=False)[0, :-1].tolist() for w in words]
     for got, source, d in zip(ours(folder, words, decoded, tmp_path), words, decoded):
-        compare.close("us_bart", got, theirs(model, source, d), 1e-4)
+        compare.close("us_bart", got, theirs(model, source, d), bounds.LOGITS)
         # transformers writes what peftkit finds likeliest, until the end is forced
         assert got.argmax(-1)[:-1].tolist() == d[1:], source

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from peers import adapters, compare, models, peftkit
+from peers import adapters, bounds, compare, models, peftkit
 from peers.llamacpp import LlamaCpp
 
 TEXT = "The quick brown fox jumps over the lazy dog, and 14 cats watch."
@@ -31,7 +31,7 @@ def test_float32(small, adapted, tmp_path, kind):
     folder, adapter = small(name).folder, adapted(kind, name)
     theirs = stored(merged_by_peft(folder, adapter, torch.float32, tmp_path / "peft"))
     peftkit.run("merge-lora", "-m", folder, "--lora", adapter, "-o", tmp_path / "ours")
-    compare.tensors("merged", stored(tmp_path / "ours"), theirs, atol=1e-6)
+    compare.tensors("merged", stored(tmp_path / "ours"), theirs, atol=bounds.MERGED)
     models.load(tmp_path / "ours")  # transformers finds every key
 
 
@@ -56,7 +56,7 @@ def test_scaled_and_two(small, adapted, tmp_path):
     tuned.base_model.set_adapter(["a", "b"])
     tuned.merge_and_unload().save_pretrained(tmp_path / "peft")
     peftkit.run("merge-lora", "-m", folder, "--lora", f"{a}:0.5", "--lora", f"{b}:2", "-o", tmp_path / "ours")
-    compare.tensors("merged", stored(tmp_path / "ours"), stored(tmp_path / "peft"), atol=1e-6)
+    compare.tensors("merged", stored(tmp_path / "ours"), stored(tmp_path / "peft"), atol=bounds.MERGED)
 
 
 @pytest.mark.parametrize("source", ["folder", "gguf"])
@@ -80,7 +80,7 @@ def test_merged_gguf_text(small, adapted, tmp_path, kind, source):
     compare.same("peftkit: text", text, tok.decode(theirs))
     with LlamaCpp(out, n_ctx=256) as cpp:
         compare.same("llama.cpp", cpp.greedy(ids, 32), theirs)
-        compare.close("llama.cpp: logits", cpp.logits(ids), models.logits(tuned, ids), 1e-3 if kind == "f32" else 5e-2)
+        compare.close("llama.cpp: logits", cpp.logits(ids), models.logits(tuned, ids), bounds.LOGITS if kind == "f32" else bounds.GGML_F16)
 
 
 def test_nothing_matched_is_an_error(small, adapted, tmp_path):
@@ -160,14 +160,14 @@ class TestSmolLM2:
         theirs = models.greedy(tuned, ids, 40, {tok.eos_token_id})
         with LlamaCpp(smollm2_gguf, [(lora, 1.0)]) as cpp:
             compare.same("llama.cpp with the adapter", cpp.greedy(ids, 40), theirs)
-            compare.close("llama.cpp: logits", cpp.logits(ids), models.logits(tuned, ids), 1e-3)
+            compare.close("llama.cpp: logits", cpp.logits(ids), models.logits(tuned, ids), bounds.LARGE)
         tokens, _ = peftkit.greedy(smollm2_gguf, self.PROMPT, 40, lora)
         compare.same("peftkit with the GGUF adapter", tokens[:len(theirs)], theirs)
 
     def test_merge_equals_peft(self, smollm2, trained, tmp_path):
         theirs = stored(merged_by_peft(smollm2, trained, torch.float32, tmp_path / "peft"))
         peftkit.run("merge-lora", "-m", smollm2, "--lora", trained, "-o", tmp_path / "ours")
-        compare.tensors("merged", stored(tmp_path / "ours"), theirs, atol=1e-6)
+        compare.tensors("merged", stored(tmp_path / "ours"), theirs, atol=bounds.MERGED)
 
     @pytest.mark.parametrize("base,kind", [("q4_1", "q8_0"), ("q4_1", "q4_0"), ("q8_0", "keep")])
     def test_quantised(self, trained, tmp_path, base, kind):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from peers import compare, peftkit, tokenizers_, where
+from peers import bounds, compare, peftkit, tokenizers_, where
 from peers.adapterhub import Hub
 from peers.training import Run, examples
 from test_training import texts
@@ -139,7 +139,7 @@ def test_base(hub, folder, tmp_path):
     """Without an adapter the models agree: what follows compares adapters alone."""
     for name in MODELS:
         want, _ = hub.logits(folder(name), [inputs(name)])
-        compare.close(f"{name} base", ours(name, folder(name), tmp_path), want[0], 1e-4)
+        compare.close(f"{name} base", ours(name, folder(name), tmp_path), want[0], bounds.LOGITS)
 
 
 @pytest.mark.parametrize("name,kind", PAIRS)
@@ -154,7 +154,7 @@ def test_theirs_in_ours(hub, folder, tmp_path, name, kind):
     nothing(info)
     base, _ = hub.logits(folder(name), [inputs(name)])
     assert np.abs(want[0] - base[0]).max() > 1e-2, "the adapter changes nothing: the test would prove little"
-    compare.close("logits", ours(name, folder(name), tmp_path, start), want[0], 1e-4)
+    compare.close("logits", ours(name, folder(name), tmp_path, start), want[0], bounds.LOGITS)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -165,7 +165,7 @@ def test_configurations(hub, folder, tmp_path, variant):
     hub.adapter(folder(name), start, config, given, safe=not given.get("ln_before"))
     want, info = hub.logits(folder(name), [inputs(name)], start)
     nothing(info)
-    compare.close("logits", ours(name, folder(name), tmp_path, start), want[0], 1e-4)
+    compare.close("logits", ours(name, folder(name), tmp_path, start), want[0], bounds.LOGITS)
 
 
 @pytest.mark.parametrize("name,kind", PAIRS)
@@ -177,7 +177,7 @@ def test_ours_in_theirs(hub, folder, tmp_path, name, kind):
                 "--max-seq-len", 256, *Run(steps=3, lr=5e-3).arguments())
     want, info = hub.logits(folder(name), [inputs(name)], out)
     nothing(info)
-    compare.close("logits", ours(name, folder(name), tmp_path, out), want[0], 1e-4)
+    compare.close("logits", ours(name, folder(name), tmp_path, out), want[0], bounds.LOGITS)
 
 
 CURVES = [("llama", k) for k in METHODS] + [("gpt2", "houlsby"), ("gpt2", "unipelt"), ("bert", "houlsby"), ("bert", "pfeiffer"),
@@ -203,11 +203,11 @@ def test_same_losses(hub, folder, tmp_path, name, kind):
         given = examples(data, tokenizer)
     told = hub.train(folder(name), start, given, {"steps": run.steps, "lr": run.lr, "batch": run.batch}, tmp_path / "theirs")
     steps = peftkit.metrics(out)
-    compare.relative("loss", [s["loss"] for s in steps], [s["loss"] for s in told], 1e-4)
-    compare.relative("grad_norm", [s["grad_norm"] for s in steps], [s["grad_norm"] for s in told], 1e-2)
+    compare.relative("loss", [s["loss"] for s in steps], [s["loss"] for s in told], bounds.LOSS / 10)
+    compare.relative("grad_norm", [s["grad_norm"] for s in steps], [s["grad_norm"] for s in told], bounds.GRADIENT)
     theirs, info = hub.logits(folder(name), [inputs(name)], out)
     nothing(info)
-    compare.close("logits", ours(name, folder(name), tmp_path, out), theirs[0], 1e-4)
+    compare.close("logits", ours(name, folder(name), tmp_path, out), theirs[0], bounds.LOGITS)
 
 
 def test_real_adapter(hub, tmp_path):
@@ -225,6 +225,6 @@ def test_real_adapter(hub, tmp_path):
         (body / file).write_bytes((real / file).read_bytes())
     out = tmp_path / "ours.safetensors"
     peftkit.run("logits", "-m", model, "--tokens", ",".join(map(str, IDS)), "-o", out, "--lora", body)
-    compare.close("logits", load_file(out)["logits"], want[0], 1e-3)
+    compare.close("logits", load_file(out)["logits"], want[0], bounds.LOGITS)
     peftkit.run("logits", "-m", model, "--tokens", ",".join(map(str, IDS)), "-o", out, "--lora", real)
     assert np.abs(load_file(out)["logits"] - want[0]).max() > 1e-2, "the head of the adapter was not read"

@@ -6,7 +6,7 @@ import transformers as tf
 from peft import AdaLoraConfig, IA3Config, LNTuningConfig, LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
-from peers import compare, methods, models, peftkit, where
+from peers import bounds, compare, methods, models, peftkit, where
 from peers.methods import TARGETS
 from test_methods_families import SCALED, bases  # noqa: F401
 
@@ -61,9 +61,9 @@ def test_bare(case, name, bases, tmp_path):  # noqa: F811
     got = peftkit.logits(folder, ids, out, models.decoded(ids) if task == "SEQ_2_SEQ_LM" else None)
     want = models.logits(model, ids)
     assert abs(want - models.logits(models.load(folder), ids)).max() > 1e-3, "the adapter changes nothing"
-    compare.close("logits", got, want, 1e-4)
+    compare.close("logits", got, want, bounds.LOGITS)
     peftkit.run("merge-lora", "-m", folder, "--lora", out, "-o", tmp_path / "merged")
-    compare.close("logits of the merged model", models.logits(models.load(tmp_path / "merged"), ids), want, 1e-4)
+    compare.close("logits of the merged model", models.logits(models.load(tmp_path / "merged"), ids), want, bounds.LOGITS)
 
 
 #: On a real model, with the task that PEFT has for it.
@@ -85,6 +85,6 @@ def test_minilm(case, tmp_path):
     filled(model, REAL[case](), tmp_path / "theirs")
     want = features(model)
     assert abs(want - before).max() > 1e-2, "the adapter changes nothing"
-    compare.close("features", peftkit.logits(where.MINILM, ids, tmp_path / "theirs"), want, 1e-4)
+    compare.close("features", peftkit.logits(where.MINILM, ids, tmp_path / "theirs"), want, bounds.LOGITS)
     peftkit.run("merge-lora", "-m", where.MINILM, "--lora", tmp_path / "theirs", "-o", tmp_path / "merged")
-    compare.close("features of the merged model", features(tf.AutoModel.from_pretrained(tmp_path / "merged", local_files_only=True).eval()), want, 1e-4)
+    compare.close("features of the merged model", features(tf.AutoModel.from_pretrained(tmp_path / "merged", local_files_only=True).eval()), want, bounds.LOGITS)

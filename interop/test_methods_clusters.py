@@ -4,7 +4,7 @@ import pytest
 import transformers as tf
 from peft import AdamssConfig, get_peft_model
 
-from peers import compare, methods, models, peftkit, where
+from peers import bounds, compare, methods, models, peftkit, where
 from peers.checks import test_merge, test_peft_reads, test_peftkit_reads  # noqa: F401
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
@@ -47,7 +47,7 @@ def test_minilm(tmp_path, r, subspaces):
     tuned.save_pretrained(tmp_path / "theirs")
     want = features(tuned)
     assert abs(want - before).max() > 1e-2, "the adapter changes nothing"
-    compare.close("features", peftkit.logits(where.MINILM, ids, tmp_path / "theirs"), want, 1e-4)
+    compare.close("features", peftkit.logits(where.MINILM, ids, tmp_path / "theirs"), want, bounds.LOGITS)
 
 
 def test_rounding_decides(bases, tmp_path):  # noqa: F811

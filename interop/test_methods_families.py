@@ -45,7 +45,7 @@ from peft import (
     WaveFTConfig,
 )
 
-from peers import methods, models, peftkit, tokenizers_
+from peers import bounds, methods, models, peftkit, tokenizers_
 from peers.checks import test_merge  # noqa: F401
 from peers.methods import Case
 from test_methods_poly import drawn, tasked  # noqa: F401 (a fixture)
@@ -68,7 +68,7 @@ METHODS = {
     "lora": (LoraConfig, {"r": 4, "lora_alpha": 12}, {}),
     "rslora": (LoraConfig, {"r": 4, "lora_alpha": 6, "use_rslora": True}, {}),
     "dora": (LoraConfig, {"r": 4, "lora_alpha": 6, "use_dora": True}, {}),
-    "pissa": (LoraConfig, {"r": 4, "lora_alpha": 6, "init_lora_weights": "pissa"}, {"lr": 1e-3, "merged": 1e-4}),  # PEFT decomposes in float32
+    "pissa": (LoraConfig, {"r": 4, "lora_alpha": 6, "init_lora_weights": "pissa"}, {"lr": 1e-3, "merged": bounds.DECOMPOSED}),
     "olora": (LoraConfig, {"r": 4, "lora_alpha": 6, "init_lora_weights": "olora"}, {"lr": 1e-3}),
     "lora-biases": (LoraConfig, {"r": 4, "lora_alpha": 6, "bias": "lora_only"}, {}),
     "adalora": (AdaLoraConfig, {"init_r": 6, "target_r": 3, "lora_alpha": 12, "tinit": 2, "tfinal": 3, "total_step": 10},
@@ -86,7 +86,7 @@ METHODS = {
     "fourierft": (FourierFTConfig, {"n_frequency": 60, "scaling": 30.0}, {"fill": 1.0}),
     "waveft": (WaveFTConfig, {"n_frequency": 60, "scaling": 20.0}, {"fill": 1.0, "lr": 1e-3}),  # at 1e-2 steps of Adam on gradients near zero set T5 apart
     "miss": (MissConfig, {"r": 8}, {}),
-    "osf": (OSFConfig, {"effective_rank": 0.8}, {"lr": 1e-3, "merged": 1e-4}),  # PEFT decomposes in float32
+    "osf": (OSFConfig, {"effective_rank": 0.8}, {"lr": 1e-3, "merged": bounds.DECOMPOSED}),
     "poly": (PolyConfig, {"r": 4}, {"noise": 0.3, "mergeable": False}),
     "pvera": (PveraConfig, {"r": 16, "generator_seed": 3}, {"fill": 1.0, "noise": 0.3, "unsaved": SHARED, "batch": 1}),
     "randlora": (RandLoraConfig, {"r": 10, "randlora_alpha": 10}, {"fill": 1.0, "lr": 1e-3, "unsaved": SHARED}),
@@ -104,7 +104,7 @@ METHODS = {
     "supertuning": (SupertuningConfig, {"sparsity": 0.9, "r": 2}, {"fill": 1.0}),
     "beft": (BeftConfig, {}, lambda model: {"mergeable": model != "t5"}),  # which has no biases
     "tinylora": (TinyLoraConfig, {"r": 3, "u": 11, "weight_tying": 0.5, "save_projection": False}, {"fill": 3, "noise": 1, "unsaved": SHARED}),
-    "psoft": (PsoftConfig, {"r": 8, "psoft_alpha": 12}, {"fill": 0.5, "merged": 1e-4}),  # PEFT decomposes in float32
+    "psoft": (PsoftConfig, {"r": 8, "psoft_alpha": 12}, {"fill": 0.5, "merged": bounds.DECOMPOSED}),
     "ia3": (IA3Config, lambda model: {"target_modules": SCALED[model], "feedforward_modules": SCALED[model][2:]}, {}),
     "ln-tuning": (LNTuningConfig, lambda model: {"target_modules": NORMS[model]}, {}),
     "tokens": (TrainableTokensConfig, lambda model: {"token_indices": TOKENS, "target_modules": WORDS[model]}, {"fill": 3}),
@@ -157,11 +157,11 @@ def bases(tmp_path_factory):
 
 
 def test_peftkit_reads(case, bases, tmp_path):
-    methods.reads(case, bases(case.model), tmp_path, 1e-3)
+    methods.reads(case, bases(case.model), tmp_path, bounds.FAMILY)
 
 
 def test_peft_reads(case, bases, tmp_path):
-    methods.writes(case, bases(case.model), tmp_path, 1e-3)
+    methods.writes(case, bases(case.model), tmp_path, bounds.FAMILY)
 
 
 def hooks(tuned):
@@ -217,6 +217,6 @@ def test_not_begun(name, bases, tmp_path):
     folder = bases(case.model)
     with pytest.raises(peftkit.Failed, match=NOT_BEGUN[name]):
         learn(case, folder, tmp_path)
-    methods.reads(case, folder, tmp_path / "reads", 1e-3)
+    methods.reads(case, folder, tmp_path / "reads", bounds.FAMILY)
     methods.trains(case, folder, tmp_path / "trains", hooks=hooks)
     methods.merges(case, folder, tmp_path / "merges")

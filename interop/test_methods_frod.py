@@ -8,7 +8,7 @@ import torch
 from peft import FrodConfig
 from safetensors.torch import load_file, save_file
 
-from peers import adapters, compare, methods, models, peftkit
+from peers import adapters, bounds, compare, methods, models, peftkit
 from peers.checks import test_merge, test_peftkit_reads, test_same_losses  # noqa: F401
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
@@ -44,10 +44,10 @@ def test_peft_keeps_its_own_u(bases, tmp_path):  # noqa: F811
     save_file(file, start / "adapter_model.safetensors")
     ids = methods.ids_of(folder)
     plain = models.logits(models.load(folder), ids)
-    compare.close("peftkit", peftkit.logits(folder, ids, start), plain, 1e-4)
+    compare.close("peftkit", peftkit.logits(folder, ids, start), plain, bounds.LOGITS)
     tuned = adapters.load(models.load(folder), start)
     assert abs(models.logits(tuned, ids) - plain).max() > 0.1, "PEFT pairs them now: methods.paired and the plug-in's comment are out of date"
-    compare.close("PEFT with the file's U", models.logits(methods.paired(tuned), ids), plain, 1e-4)
+    compare.close("PEFT with the file's U", models.logits(methods.paired(tuned), ids), plain, bounds.LOGITS)
 
 
 def test_same_choice(bases, tmp_path):  # noqa: F811

@@ -6,18 +6,19 @@ PEFT changes plain linear layers alone, not GPT-2's.
 
 from peft import PsoftConfig
 
-from peers import methods
+from peers import bounds, methods
 from peers.checks import test_merge, test_same_losses  # noqa: F401
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
-#: PEFT decomposes in float32: its own logits move by up to 1.5e-4 when that is done in float64.
-ATOL = 3e-4
+#: PEFT decomposes in float32: its own logits move by up to 1.5e-4 when that is done in float64, and peftkit's are up to 1.9e-4 off.
+#: As bounds.DECOMPOSED this is chance and no bound: a safety factor of three.
+ATOL = 3 * 1.9e-4
 SERIES = {"use_cayley_neumann": True}
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 def soft(options: dict, model: str = "llama", fill: float = 0.5, **more) -> Case:
-    return Case(PsoftConfig, options, model, fill=fill, merged=1e-4, **more)  # PEFT decomposes in float32
+    return Case(PsoftConfig, options, model, fill=fill, merged=bounds.DECOMPOSED, **more)
 
 
 CASES = {

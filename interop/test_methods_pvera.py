@@ -5,7 +5,7 @@ With generator_seed both sides draw PyTorch's numbers; one text a batch, since P
 
 from peft import PveraConfig
 
-from peers import compare, methods, models, peftkit
+from peers import bounds, compare, methods, models, peftkit
 from peers.checks import test_merge, test_peft_reads, test_peftkit_reads  # noqa: F401
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
@@ -46,4 +46,4 @@ def test_sample_at_inference(bases, tmp_path):  # noqa: F811
     tuned = methods.load(case, folder, tmp_path / "theirs")
     first, second = models.logits(tuned, ids), models.logits(tuned, ids)
     assert abs(first - second).max() > 1e-2, "PEFT draws nothing"
-    compare.close("logits", peftkit.logits(folder, ids, tmp_path / "theirs"), first, 1e-4)
+    compare.close("logits", peftkit.logits(folder, ids, tmp_path / "theirs"), first, bounds.LOGITS)

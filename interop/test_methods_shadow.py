@@ -8,7 +8,7 @@ from peft import ShadowConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from peers import compare, methods, models, peftkit, tokenizers_
+from peers import bounds, compare, methods, models, peftkit, tokenizers_
 from peers.checks import test_peft_reads, test_peftkit_reads  # noqa: F401
 from peers.methods import Case
 from peers.training import IGNORE, Run, examples, train
@@ -107,12 +107,12 @@ def test_same_losses(case, bases, tmp_path):
     rows = examples(data, tokenizer) if case.task == "CAUSAL_LM" else [json.loads(line) for line in data.read_text().splitlines()]
     theirs = train(tuned, rows, tokenizer, run, objective=own_loss(case, tokenizer))
     mine = peftkit.metrics(out)
-    compare.relative("loss", [s["loss"] for s in mine], [s["loss"] for s in theirs], 1e-3)
-    compare.relative("grad_norm", [s["grad_norm"] for s in mine], [s["grad_norm"] for s in theirs], 2e-2)
+    compare.relative("loss", [s["loss"] for s in mine], [s["loss"] for s in theirs], bounds.LOSS)
+    compare.relative("grad_norm", [s["grad_norm"] for s in mine], [s["grad_norm"] for s in theirs], bounds.GRADIENT_FAR)
     tuned.save_pretrained(tmp_path / "theirs")
     compare.same("tensors", *([(k, v.dtype, tuple(v.shape)) for k, v in sorted(load_file(f / "adapter_model.safetensors").items())] for f in (out, tmp_path / "theirs")))
     ids = methods.ids_of(folder)
-    compare.close("logits after training", models.logits(methods.load(case, folder, out), ids), models.logits(tuned, ids), 2e-2)
+    compare.close("logits after training", models.logits(methods.load(case, folder, out), ids), models.logits(tuned, ids), bounds.TRAINED)
 
 
 @pytest.mark.parametrize("name", ["llama", "narrow", "gpt2", "gemma2"])
@@ -147,7 +147,7 @@ def test_another_network(name, network, bases, tmp_path):
     mine, theirs = load_file(out / "adapter_model.safetensors"), load_file(tmp_path / "fresh" / "adapter_model.safetensors")
     compare.keys("tensors", mine, theirs)
     for key in (k for k in mine if "shadow_backbone" in k):
-        compare.close(key, mine[key], theirs[key], 1e-6)
+        compare.close(key, mine[key], theirs[key], bounds.COPIED)
 
 
 def test_a_network_that_is_not_here(bases, tmp_path):

@@ -8,7 +8,7 @@ import json
 import pytest
 from peft import TrainableTokensConfig
 
-from peers import compare, methods, models, peftkit
+from peers import bounds, compare, methods, models, peftkit
 from peers.methods import Case, bases  # noqa: F401 (a fixture)
 
 
@@ -19,4 +19,4 @@ def test_chosen(model, bases, tmp_path):  # noqa: F811
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert 10 < len(config["token_indices"]) <= 100
     tuned, ids = methods.load(it, folder, tmp_path / "out", trainable=True).eval(), methods.ids_of(folder)
-    compare.close("logits", peftkit.logits(folder, ids, tmp_path / "out"), models.logits(tuned, ids), 1e-4)
+    compare.close("logits", peftkit.logits(folder, ids, tmp_path / "out"), models.logits(tuned, ids), bounds.LOGITS)

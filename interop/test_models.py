@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from peers import compare, models, peftkit, tokenizers_
+from peers import bounds, compare, models, peftkit, tokenizers_
 from peers.llamacpp import LlamaCpp
 
 TEXT = "The quick brown fox jumps over the lazy dog, and 14 cats watch: naïve café 🙂."
@@ -23,7 +23,7 @@ def stored(folder):
 def test_logits_from_folder(small, name):
     it = small(name)
     ids = it.tokenizer(TEXT)["input_ids"]
-    compare.close("logits", peftkit.logits(it.folder, ids), models.logits(it.model, ids), 1e-4)
+    compare.close("logits", peftkit.logits(it.folder, ids), models.logits(it.model, ids), bounds.LOGITS)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -33,9 +33,9 @@ def test_logits_from_f32_gguf(small, tmp_path, name):
     ids = it.tokenizer(TEXT)["input_ids"]
     theirs = models.logits(it.model, ids)
     if name != "rope-llama3-short":
-        compare.close("peftkit on the GGUF", peftkit.logits(gguf, ids), theirs, 1e-4)
+        compare.close("peftkit on the GGUF", peftkit.logits(gguf, ids), theirs, bounds.LOGITS)
     with LlamaCpp(gguf, n_ctx=256) as cpp:
-        compare.close("llama.cpp on the GGUF", cpp.logits(ids), theirs, 1e-3)
+        compare.close("llama.cpp on the GGUF", cpp.logits(ids), theirs, bounds.LOGITS)
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "rope-llama3-short"])
@@ -51,7 +51,7 @@ def test_there_and_back(small, tmp_path, name):
     compare.tensors("there and back", ours, theirs, ulps=0)
     back = models.load(tmp_path / "back")
     ids = it.tokenizer(TEXT)["input_ids"]
-    compare.close("logits", models.logits(back, ids), models.logits(it.model, ids), 1e-6)
+    compare.close("logits", models.logits(back, ids), models.logits(it.model, ids), bounds.SAME)
 
 
 def test_refuses_unknown_rope_table(small, tmp_path):

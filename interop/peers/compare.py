@@ -7,6 +7,8 @@ each that a changed weight or a renamed key makes it raise.
 import numpy as np
 import torch
 
+from . import bounds
+
 
 class Mismatch(AssertionError):
     """Two engines do not give the same."""
@@ -102,7 +104,7 @@ def sample(name: str, ours, theirs) -> float:
         return 0.0  # sizes are compared elsewhere
     told = "{} numbers of mean {:.4g}, deviation {:.4g}, from {:.4g} to {:.4g}"
     told = [told.format(len(v), v.mean(), v.std(), v[0], v[-1]) for v in (ours, theirs)]
-    flat = 5e-6 * max(1, abs(theirs[0]))  # rounding of norms
+    flat = bounds.spread(440) * max(1, abs(theirs[0]))  # norms, of up to some hundred squares
     if np.ptp(ours) <= flat or np.ptp(theirs) <= flat:
         if np.ptp(theirs) > flat or np.abs(ours - theirs[0]).max() > flat:
             raise Mismatch(f"{name}: {told[0]}, expected {told[1]}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from . import tokenizers_
+from . import bounds, tokenizers_
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Variant:
     @property
     def llamacpp_tolerance(self) -> float:
         """ggml looks GELU up in a table of half precision."""
-        return 1e-2 if self.classes.startswith(("Gemma", "GPT2")) else 1e-3
+        return bounds.GGML_GELU if self.classes.startswith(("Gemma", "GPT2")) else bounds.LOGITS
 
 
 _YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 32}

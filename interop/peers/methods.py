@@ -16,7 +16,7 @@ from peft.tuners.frod.layer import FrodLayer
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from . import adapters, compare, decoders, models, peftkit
+from . import adapters, bounds, compare, decoders, models, peftkit
 from .training import IGNORE, Run, examples, train
 
 TEXT = "The quick brown fox jumps over the lazy dog, and 14 cats watch."
@@ -41,7 +41,7 @@ class Case:
     noise: float = 0.0  # moves the start of training away from PEFT's own, where most gradients would be zero
     fill: float = 0.3  # size of the random numbers of a filled adapter
     mergeable: bool = True
-    merged: float = 1e-5  # how far merged weights may be apart
+    merged: float = bounds.CHAINED  # how far merged weights may be apart
     train_only: dict = field(default_factory=dict)  # further options, for training alone
     copies: tuple = ()  # ends of names of the base's own weights, which PEFT saves beside the adapter and peftkit does not
     implied: tuple = ()  # options that peftkit finds out by itself
@@ -229,7 +229,7 @@ def ours(case: Case, folder: Path, ids: list[int], adapter: Path):
     return peftkit.logits(folder, ids, adapter, models.decoded(ids) if case.task == "SEQ_2_SEQ_LM" else None)
 
 
-def reads(case: Case, folder: Path, tmp: Path, atol: float = 1e-4) -> None:
+def reads(case: Case, folder: Path, tmp: Path, atol: float = bounds.LOGITS) -> None:
     """peftkit loads what PEFT wrote: the same logits."""
     filled(case, folder, tmp / "theirs")
     ids = ids_of(folder)
@@ -238,7 +238,7 @@ def reads(case: Case, folder: Path, tmp: Path, atol: float = 1e-4) -> None:
     compare.close("logits", ours(case, folder, ids, tmp / "theirs"), models.logits(tuned, ids), atol)
 
 
-def writes(case: Case, folder: Path, tmp: Path, atol: float = 1e-4) -> None:
+def writes(case: Case, folder: Path, tmp: Path, atol: float = bounds.LOGITS) -> None:
     """PEFT loads what peftkit trained from nothing, by the method's own options: no key missing or left over, the same logits."""
     out = tmp / "ours"
     peftkit.run("train", "-m", folder, "-d", records(texts(tmp / "data.jsonl"), case.task), "-o", out, "--max-steps", case.steps, "--save-steps", 0, "--val-split", 0,
@@ -249,7 +249,7 @@ def writes(case: Case, folder: Path, tmp: Path, atol: float = 1e-4) -> None:
     compare.close("logits", ours(case, folder, ids, out), models.logits(tuned, ids), atol)
 
 
-def trains(case: Case, folder: Path, tmp: Path, steps: int = 10, rtol: float = 1e-3, hooks=lambda tuned: {}) -> None:
+def trains(case: Case, folder: Path, tmp: Path, steps: int = 10, rtol: float = bounds.LOSS, hooks=lambda tuned: {}) -> None:
     """The same start, batches and optimizer: the same losses, step by step, and files of the same names, types and shapes.
 
     hooks(tuned) gives what the method does beside the gradients, as arguments of training.train.
@@ -266,13 +266,13 @@ def trains(case: Case, folder: Path, tmp: Path, steps: int = 10, rtol: float = 1
     theirs = reference(case, tuned, data, tokenizer, run, **hooks(tuned))
     mine = peftkit.metrics(out)
     compare.relative("loss", [s["loss"] for s in mine], [s["loss"] for s in theirs], rtol)
-    compare.relative("grad_norm", [s["grad_norm"] for s in mine], [s["grad_norm"] for s in theirs], 20 * rtol)
+    compare.relative("grad_norm", [s["grad_norm"] for s in mine], [s["grad_norm"] for s in theirs], 20 * rtol)  # bounds.GRADIENT_FAR for bounds.LOSS
     assert theirs[-1]["loss"] != theirs[0]["loss"], "the reference did not learn: the test would prove little"
     tuned.save_pretrained(tmp / "theirs")
     mine, kept = load_file(out / "adapter_model.safetensors"), case.saved(tmp / "theirs")
     compare.same("tensors", *([(k, v.dtype, tuple(v.shape)) for k, v in sorted(file.items())] for file in (mine, kept)))
     ids = ids_of(folder)
-    compare.close("logits after training", models.logits(load(case, folder, out), ids), models.logits(tuned, ids), 2e-2)
+    compare.close("logits after training", models.logits(load(case, folder, out), ids), models.logits(tuned, ids), bounds.TRAINED)
 
 
 def merges(case: Case, folder: Path, tmp: Path) -> None:
