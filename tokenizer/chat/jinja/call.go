@@ -21,7 +21,11 @@ func (in *interp) apply(f *filterExpr, x any, s *scope) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, err := filters[f.name](&filterCall{in: in, x: x, args: pos, kwargs: kw})
+	filter := filters[f.name]
+	if filter == nil {
+		return nil, fmt.Errorf("no filter named %q", f.name)
+	}
+	v, err := filter(&filterCall{in: in, x: x, args: pos, kwargs: kw})
 	if err != nil {
 		return nil, fmt.Errorf("filter %s: %w", f.name, err)
 	}

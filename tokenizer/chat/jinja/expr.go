@@ -144,7 +144,11 @@ func (in *interp) eval(e expr, s *scope) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		ok, err := tests[n.name](x, pos)
+		test := tests[n.name]
+		if test == nil {
+			return nil, fmt.Errorf("no test named %q", n.name)
+		}
+		ok, err := test(x, pos)
 		return ok != n.not, err
 	}
 	return nil, fmt.Errorf("cannot evaluate %T", e)

@@ -62,9 +62,18 @@ func reverse(c *filterCall) (any, error) {
 	return &List{Items: items}, nil
 }
 
+// elementsIfAny is elements for the filters that take anything false, such as none, for
+// nothing.
+func elementsIfAny(v any) ([]any, error) {
+	if !truth(v) {
+		return nil, nil
+	}
+	return elements(v)
+}
+
 // mapFilter takes an attribute of each item or applies a filter to each.
 func mapFilter(c *filterCall) (any, error) {
-	items, err := elements(c.x)
+	items, err := elementsIfAny(c.x)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +112,7 @@ func mapFilter(c *filterCall) (any, error) {
 
 // choose is select and reject, with attr selectattr and rejectattr.
 func choose(c *filterCall, attr, want bool) (any, error) {
-	items, err := elements(c.x)
+	items, err := elementsIfAny(c.x)
 	if err != nil {
 		return nil, err
 	}

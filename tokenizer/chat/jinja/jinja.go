@@ -32,6 +32,9 @@ func Parse(source string) (*Template, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := p.hard(0); err != nil {
+		return nil, err
+	}
 	words := map[string]bool{}
 	for _, t := range toks {
 		if t.kind == tokName || t.kind == tokString {

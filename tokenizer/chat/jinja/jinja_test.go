@@ -110,7 +110,7 @@ func TestBounds(t *testing.T) {
 }
 
 func TestErrorsSayWhere(t *testing.T) {
-	_, err := Parse("a\nb\n{% if x %}\n{{ y | nothing }}")
+	_, err := Parse("a\nb\n{# c #}\n{{ y | nothing }}")
 	var s *SyntaxError
 	require.ErrorAs(t, err, &s)
 	require.Equal(t, 4, s.Line)

@@ -287,6 +287,7 @@ func init() {
 		"rstrip":     strip(false, true),
 		"split":      split(false),
 		"rsplit":     split(true),
+		"format":     formatFields,
 		"startswith": affix(strings.HasPrefix),
 		"endswith":   affix(strings.HasSuffix),
 		"find":       find(strings.Index, false),

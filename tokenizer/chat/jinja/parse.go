@@ -14,6 +14,9 @@ type parser struct {
 	pos   int
 	depth int
 	loops int
+	// unknown are the errors of names that are no filters or tests. Those in a branch
+	// that may not be taken are forgotten: they fail when it is.
+	unknown []error
 }
 
 func (p *parser) cur() token { return p.toks[p.pos] }
@@ -28,6 +31,18 @@ func (p *parser) next() token {
 
 func (p *parser) fail(format string, args ...any) error {
 	return &SyntaxError{p.cur().line, fmt.Sprintf(format, args...)}
+}
+
+// soft forgets the unknown names since there were n.
+func (p *parser) soft(n int) { p.unknown = p.unknown[:n] }
+
+// hard fails for an unknown name since there were n, as Jinja does in the bodies of
+// loops, macros and blocks, which have scopes of their own.
+func (p *parser) hard(n int) error {
+	if len(p.unknown) > n {
+		return p.unknown[n]
+	}
+	return nil
 }
 
 func (p *parser) isOp(op string) bool { t := p.cur(); return t.kind == tokOp && t.text == op }
@@ -133,9 +148,15 @@ func (p *parser) block(end string) ([]stmt, error) {
 	if _, err := p.expect(tokBlockEnd); err != nil {
 		return nil, err
 	}
+	unknown := len(p.unknown)
 	b, _, err := p.body(end)
 	if err != nil {
 		return nil, err
+	}
+	if end != "endif" {
+		if err := p.hard(unknown); err != nil {
+			return nil, err
+		}
 	}
 	if end == "endblock" || end == "endmacro" {
 		if p.cur().kind == tokName {

@@ -43,6 +43,7 @@ func (p *parser) expression() (expr, error) {
 		return nil, err
 	}
 	defer func() { p.depth-- }()
+	unknown := len(p.unknown)
 	e, err := p.or()
 	if err != nil {
 		return nil, err
@@ -57,6 +58,7 @@ func (p *parser) expression() (expr, error) {
 				return nil, err
 			}
 		}
+		p.soft(unknown)
 		e = c
 	}
 	return e, nil

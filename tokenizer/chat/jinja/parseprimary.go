@@ -199,7 +199,7 @@ func (p *parser) filter(e expr) (*filterExpr, error) {
 	}
 	f := &filterExpr{x: e, name: n.text, line: n.line}
 	if filters[f.name] == nil {
-		return nil, p.fail("no filter named %q", f.name)
+		p.unknown = append(p.unknown, p.fail("no filter named %q", f.name))
 	}
 	if p.isOp("(") {
 		f.args, err = p.args()
@@ -215,7 +215,7 @@ func (p *parser) test(e expr) (expr, error) {
 	}
 	t.name, t.line = n.text, n.line
 	if tests[t.name] == nil {
-		return nil, p.fail("no test named %q", t.name)
+		p.unknown = append(p.unknown, p.fail("no test named %q", t.name))
 	}
 	c := p.cur()
 	switch {

@@ -1,9 +1,14 @@
 package jinja
 
 func (p *parser) statement(name string) (stmt, error) {
+	unknown := len(p.unknown)
 	switch name {
 	case "if":
-		return p.ifBlock()
+		s, err := p.ifBlock()
+		if err == nil {
+			p.soft(unknown)
+		}
+		return s, err
 	case "for":
 		return p.forBlock()
 	case "set":
@@ -15,6 +20,9 @@ func (p *parser) statement(name string) (stmt, error) {
 	case "filter":
 		fs, err := p.filters(nil)
 		if err != nil {
+			return nil, err
+		}
+		if err := p.hard(unknown); err != nil {
 			return nil, err
 		}
 		b, err := p.block("endfilter")
@@ -108,6 +116,7 @@ func (p *parser) forBlock() (stmt, error) {
 	if n.iter, err = p.tuple(false, []string{"recursive"}, false); err != nil {
 		return nil, err
 	}
+	unknown := len(p.unknown)
 	if p.skipName("if") {
 		if n.test, err = p.expression(); err != nil {
 			return nil, err
@@ -124,11 +133,15 @@ func (p *parser) forBlock() (stmt, error) {
 		return nil, err
 	}
 	if n.body = body; end == "else" {
-		n.other, err = p.block("endfor")
-		return n, err
+		if n.other, err = p.block("endfor"); err != nil {
+			return nil, err
+		}
+		return n, p.hard(unknown)
 	}
-	_, err = p.expect(tokBlockEnd)
-	return n, err
+	if _, err = p.expect(tokBlockEnd); err != nil {
+		return nil, err
+	}
+	return n, p.hard(unknown)
 }
 
 func (p *parser) set() (stmt, error) {
@@ -146,7 +159,11 @@ func (p *parser) set() (stmt, error) {
 	}
 	var fs []*filterExpr
 	if p.skipOp("|") {
+		unknown := len(p.unknown)
 		if fs, err = p.filters(nil); err != nil {
+			return nil, err
+		}
+		if err := p.hard(unknown); err != nil {
 			return nil, err
 		}
 	}

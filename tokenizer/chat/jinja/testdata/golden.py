@@ -53,6 +53,22 @@ TEMPLATES = r'''
 {{ dict(a=1) }}|{{ dict([('a', 1)], b=2) }}|{{ messages | map(attribute='n', default='-') | list }}|{{ 'upper' is filter }}|{{ 'a' is in 'abc' }}|{{ 3 is lt 4 }}|{{ x if x is defined and x else 'n' }}
 {{ messages[0].content.split(',')[0] }}|{{ (messages | first).role }}|{{ messages | last | attr('role') }}|{{ (x, f) }}|{{ 1, 2 }}|{{ -2 ** 2 }}|{{ 2 ** 3 ** 2 }}|{{ not 1 == 2 }}|{{ 5 % 3 * 2 }}|{{ 'a' ~ 1 + 2 }}
 {{ 10 | string + 'a' }}|{{ [1] + [2] }}|{{ 'x' in nest }}|{{ nest.b.c | length }}|{{ nest.b.c[4] }}|{{ nest['b']['c'][-1] }}|{{ 'abc' | list }}|{{ {'a': 1} | list }}|{{ 'abc' | reverse }}|{{ words | join }}
+{% if empty %}{{ x | nofilter }}{% endif %}a|{{ x | nofilter if empty }}b|{% if empty %}{{ x is notest }}{% endif %}c|{% if empty %}{% set q = x | nofilter %}{% for i in x | nofilter %}{% endfor %}{% endif %}d
+{% if yes %}{{ x | nofilter }}{% endif %}
+{% if yes %}{{ x is notest }}{% endif %}
+{% for i in empty %}{{ x | nofilter }}{% endfor %}
+{% if empty %}{% for i in empty %}{{ x | nofilter }}{% endfor %}{% endif %}
+{% if empty %}{% set q %}{{ x | nofilter }}{% endset %}{% endif %}
+{% if empty %}{% filter nofilter %}{% endfilter %}{% endif %}
+{% if empty %}{% set q | nofilter %}{% endset %}{% endif %}
+{% if empty %}{% macro q() %}{{ x | nofilter }}{% endmacro %}{% endif %}
+{% if empty %}{% for i in empty %}{% if i %}{{ x | nofilter }}{% endif %}{% endfor %}{% endif %}a
+{{ none | selectattr('a') | list }}|{{ none | map('upper') | list }}|{{ 0 | select | list }}|{{ false | rejectattr('a') | list }}
+{{ 1 | map('upper') | list }}
+{{ '{} {}'.format(1, 'a') }}|{{ '{0}{1}{0} {{x}} {n}'.format(1, 'a', n=none) }}|{{ '{!r}'.format('a') }}|{{ '{}'.format(1, 2, z=3) }}|{{ '{} {x}'.format(true, x=[1, 'a']) }}
+{{ '{}'.format() }}
+{{ '{0}{}'.format(1, 2) }}
+{{ '{} }'.format(1) }}
 '''.strip("\n").split("\n")
 
 SPACE = [
