@@ -6,7 +6,7 @@ ROUNDS ?= 5
 SEEDS ?= 3
 MINUTES ?= 9
 
-.PHONY: all build test interop bench-train bench-methods bench-encoder bench-kernels finetune ci demo-model clean
+.PHONY: all build test interop bench-train bench-methods bench-encoder bench-memory bench-kernels finetune ci demo-model clean
 
 all: build
 
@@ -27,6 +27,9 @@ bench-methods: ## training with every method: peftkit and PyTorch + PEFT, altern
 
 bench-encoder: ## training a classifier on MiniLM: peftkit and PyTorch + PEFT, alternating
 	interop/run.sh --python bench_encoder.py --rounds $(ROUNDS)
+
+bench-memory: ## the memory that train expects against the peak of its process; a table
+	interop/run.sh --python bench_memory.py
 
 bench-kernels: ## the numeric routines, as shares of the measured peak
 	$(GO) test -run '^$$' -bench . -benchtime 300ms ./kernels

@@ -261,16 +261,8 @@ func (s *Source) Fingerprint() error {
 	}
 	files := []string{s.Path}
 	if st.IsDir() {
-		files = nil
-		entries, err := os.ReadDir(s.Path)
-		if err != nil {
+		if files, err = data.Files(s.Path); err != nil {
 			return err
-		}
-		for _, e := range entries {
-			switch strings.ToLower(filepath.Ext(e.Name())) {
-			case ".jsonl", ".ndjson", ".json", ".csv", ".tsv":
-				files = append(files, filepath.Join(s.Path, e.Name()))
-			}
 		}
 	}
 	h := sha256.New()

@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+
+	"github.com/peftkit/peftkit/train"
 )
 
 // Execute does runs one after the other. do does one of them; an error of it
@@ -57,19 +60,29 @@ func Execute(ctx context.Context, runs []Run, done []Outcome, do func(context.Co
 
 // Store keeps outcomes in a file with a line of JSON each, written as they come.
 type Store struct {
-	f *os.File
+	f    *os.File
+	lock *train.Lock
 	// Done are the outcomes that the file had when it was opened, the last of each key.
 	Done []Outcome
 }
 
 // OpenStore opens or makes a store. A last line that was cut short by a crash is
-// dropped; anything else that is no outcome is an error.
-func OpenStore(path string) (*Store, error) {
+// dropped; anything else that is no outcome is an error, and so is a folder that
+// another process writes to ([train.BusyError]).
+func OpenStore(path string) (_ *Store, err error) {
+	s := &Store{}
+	if s.lock, err = train.LockOutput(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.lock.Release()
+		}
+	}()
 	raw, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	s := &Store{}
 	last := map[string]int{}
 	n, whole := 0, 0
 	for line := range bytes.Lines(raw) {
@@ -114,5 +127,8 @@ func (s *Store) Add(o *Outcome) error {
 	return err
 }
 
-// Close closes the file.
-func (s *Store) Close() error { return s.f.Close() }
+// Close closes the file and gives back its folder.
+func (s *Store) Close() error {
+	defer s.lock.Release()
+	return s.f.Close()
+}

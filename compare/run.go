@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -164,18 +163,13 @@ func (f *fresh) load(t *Task) error {
 // evalPart is the part of a folder to measure on: test, else valid, else train,
 // which is also that of a file.
 func evalPart(path string) string {
-	entries, err := os.ReadDir(path)
+	have, err := data.Parts(path)
 	if err != nil {
-		return "train"
+		return "train" // reading says what is wrong
 	}
-	for _, p := range []struct {
-		part  string
-		names []string
-	}{{"test", []string{"test"}}, {"valid", []string{"valid", "validation", "val", "dev"}}} {
-		for _, e := range entries {
-			if stem, _, _ := strings.Cut(e.Name(), "."); slices.Contains(p.names, stem) {
-				return p.part
-			}
+	for _, p := range []string{"test", "valid"} {
+		if slices.Contains(have, p) {
+			return p
 		}
 	}
 	return "train"
@@ -210,37 +204,25 @@ func (r *Run) train(ctx context.Context, f *fresh, out *Outcome, progress func(*
 		}
 		out.Notes = f.notes()
 	}
-	if s, ok := ad.(peft.TextStarter); ok {
-		var tokens [][]int32
-		for _, text := range s.StartTexts() {
-			tokens = append(tokens, f.tok.Encode(text, true))
-		}
-		if len(tokens) > 0 {
-			if err := s.StartTokens(tokens); err != nil {
-				return err
-			}
-		}
-	}
 	c := train.Default()
-	c.LearningRate, c.WeightDecay, c.Seed, c.SaveSteps = first.LearningRate, first.WeightDecay, r.Seed, 0
-	c.BaseDropout = r.BaseDropout
+	c.Seed, c.SaveSteps, c.BaseDropout = r.Seed, 0, r.BaseDropout
 	if r.Rate > 0 {
 		c.LearningRate = r.Rate
 	}
-	out.Rate = c.LearningRate
 	if r.Task.Epochs > 0 {
 		c.Epochs = r.Task.Epochs
 	}
 	c.MaxSteps = r.Task.MaxSteps
-	if !f.train.Causal() {
-		c.Pack, c.BatchSize, c.GradAccum = false, 16, 1
-	}
 	if r.Task.BatchSize > 0 {
-		c.BatchSize, c.GradAccum = r.Task.BatchSize, 1
+		c.BatchSize = r.Task.BatchSize
 	}
 	if r.Task.GradAccum > 0 {
 		c.GradAccum = r.Task.GradAccum
 	}
+	if c, err = c.For(ad, f.train); err != nil {
+		return err
+	}
+	out.Rate = c.LearningRate
 	var curve []Point
 	c.Hooks = []train.Hook{train.Progress(func(s *train.Step) {
 		if len(curve) == 0 { // methods that choose by the data have chosen

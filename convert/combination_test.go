@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/peftkit/peftkit/formats"
+	"github.com/peftkit/peftkit/internal/bound"
 	"github.com/peftkit/peftkit/internal/testmodel"
 	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/nn"
@@ -69,7 +70,7 @@ func TestMergeCombinationWithHead(t *testing.T) {
 	require.Equal(t, model.SequenceClassification, m.Options.Task)
 	require.Equal(t, []string{"no", "maybe", "yes"}, m.Options.Labels)
 	require.Empty(t, m.Fresh)
-	require.InDeltaSlice(t, want, outputs(m), 1e-4)
+	require.InDeltaSlice(t, want, outputs(m), bound.Output)
 }
 
 func TestMergeLeavesPromptsAsAdapters(t *testing.T) {
@@ -86,7 +87,7 @@ func TestMergeLeavesPromptsAsAdapters(t *testing.T) {
 	defer m.Close()
 	_, err = peft.Attach(m, left, 1)
 	require.NoError(t, err)
-	require.InDeltaSlice(t, want, outputs(m), 1e-4)
+	require.InDeltaSlice(t, want, outputs(m), bound.Output)
 
 	_, err = Merge(context.Background(), base, []AdapterRef{{left, 1}}, filepath.Join(t.TempDir(), "x"), Options{})
 	require.ErrorIs(t, err, peft.ErrNotMergeable)

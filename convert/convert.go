@@ -47,6 +47,9 @@ type Options struct {
 	// (LoRA) of at most this rank, the nearest there are; the report tells what they
 	// leave out. It needs the base model's weights.
 	Rank int
+	// DryRun finds out whether a model can be converted or merged, as far as that shows
+	// before its numbers are read, and writes nothing.
+	DryRun bool
 	// Progress, when not nil, is called from one goroutine with the bytes written so far.
 	Progress func(done, total int64, tensor string)
 }

@@ -75,6 +75,10 @@ func (j *job) describeGGUF(out *formats.OutModel) error {
 			meta.Set(kv.Key, kv.Value)
 		}
 	}
+	arch := meta.Str("general.architecture")
+	if w, ok := meta.Int(arch + ".attention.sliding_window"); ok && w > 0 && j.ck.Source.Naming == formats.HF && !strings.HasPrefix(arch, "gemma") {
+		j.notes.say("sliding_window %d: llama.cpp attends to everything in architecture %s: longer texts come out differently", w, arch)
+	}
 	out.Meta = meta
 	return nil
 }
@@ -183,7 +187,7 @@ func (j *job) tokenizerKeys() ([]formats.KV, error) {
 	}
 	kvs, err := tok.GGUF(vocab)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", src.Path, err)
+		return nil, formats.At(src.Path, err)
 	}
 	return kvs, nil
 }
@@ -277,6 +281,11 @@ func (j *job) carryMeta() (edited bool, err error) {
 			lost = append(lost, kv.Key)
 		}
 	}
+	if k, ok := j.ck.Family.(model.Keyed); ok && j.ck.Source.Naming == formats.GGUF {
+		if keys := model.Ignored(j.ck.Source, j.ck.Source.Meta.Str("general.architecture"), k.Keys(formats.GGUF)); len(keys) > 0 {
+			j.notes.say("not carried, as they have no effect on what llama.cpp computes: %s", strings.Join(keys, ", "))
+		}
+	}
 	if len(lost) > 0 {
 		j.notes.say("not carried, as a model folder has no place for them: %s", strings.Join(lost, ", "))
 	}
@@ -296,7 +305,7 @@ func (j *job) sideFiles() (map[string][]byte, error) {
 			return nil, err
 		}
 		if files, err = tok.HF(); err != nil {
-			return nil, fmt.Errorf("%s: %w", src.Path, err)
+			return nil, formats.At(src.Path, err)
 		}
 		if files["generation_config.json"] == nil {
 			if files["generation_config.json"], err = j.generationConfig(); err != nil {

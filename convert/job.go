@@ -118,7 +118,7 @@ func newJob(ctx context.Context, ck *model.Checkpoint, to formats.ModelWriter, o
 	if errors.Is(err, model.ErrUnsupported) && ck.Source.Naming == formats.HF && to.Naming() == formats.HF {
 		j.names = &model.Names{} // a family that GGUF does not know
 	} else if err != nil {
-		return nil, fmt.Errorf("%s: %w", ck.Source.Path, err)
+		return nil, formats.At(ck.Source.Path, err)
 	}
 	if j.policy, err = newPolicy(o.Type, ck.Source.Naming, to.Naming(), &j.notes); err != nil {
 		return nil, err
@@ -326,6 +326,9 @@ func (j *job) run(dst string) (*Report, error) {
 		}
 	}
 	r.Tensors, r.Bytes = len(j.items), j.total
+	if j.opt.DryRun {
+		return r, nil
+	}
 	if err := j.to.WriteModel(j.ctx, dst, out); err != nil {
 		return nil, cmp.Or(j.broken, err)
 	}

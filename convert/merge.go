@@ -142,7 +142,7 @@ func (m *merging) adapter(a *formats.Adapter, ref AdapterRef) error {
 				return fmt.Errorf("%s: replaces %s, which %s has changed before: merge it first: %w", ref.Path, c.Tensor, first, peft.ErrTensors)
 			}
 			if err := m.resize(a, c); err != nil {
-				return fmt.Errorf("%s: %w", ref.Path, err)
+				return formats.At(ref.Path, err)
 			}
 			m.notes.about("replaced by the copy that "+ref.Path+" carries", c.Tensor)
 		}

@@ -84,6 +84,15 @@ func adapterWriter(to, dst string) (formats.AdapterWriter, error) {
 	return w, nil
 }
 
+// withoutPath is the reason of an error about a path that is named already.
+func withoutPath(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
 func writers(can func(formats.Format) bool) string {
 	var names []string
 	for _, f := range formats.All() {
@@ -103,13 +112,13 @@ func checkOutput(dst string, sources ...string) error {
 	}
 	abs, err := filepath.Abs(dst)
 	if err != nil {
-		return fmt.Errorf("%s: %w: %w", dst, ErrOutput, err)
+		return fmt.Errorf("%s: %w: %w", dst, ErrOutput, withoutPath(err))
 	}
 	out, err := os.Stat(abs)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return fmt.Errorf("%s: %w: %w", dst, ErrOutput, err)
+		return fmt.Errorf("%s: %w: %w", dst, ErrOutput, withoutPath(err))
 	case !out.Mode().IsRegular() && !out.IsDir():
 		return fmt.Errorf("%s: is a device, pipe or socket; give a file or folder: %w", dst, ErrOutput)
 	}
@@ -127,7 +136,7 @@ func checkOutput(dst string, sources ...string) error {
 		}
 		for dir := filepath.Dir(abs); ; dir = filepath.Dir(dir) {
 			if st, err := os.Stat(dir); err == nil && os.SameFile(st, in) {
-				return fmt.Errorf("%s: lies inside the source folder %s: choose a place outside: %w", dst, src, ErrOutput)
+				return fmt.Errorf("%s: lies inside the source folder: choose a place outside: %w", dst, ErrOutput)
 			}
 			if dir == filepath.Dir(dir) {
 				break

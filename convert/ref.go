@@ -25,9 +25,9 @@ func ParseAdapterRef(s string) (AdapterRef, error) {
 		v, err := strconv.ParseFloat(num, 32)
 		switch {
 		case num == "" && len(path) > 1:
-			return r, fmt.Errorf("adapter %q: nothing follows the colon; write PATH:SCALE, as in %s:0.7: %w", s, path, ErrOption)
+			return r, fmt.Errorf("adapter %q: nothing follows the colon; write PATH:SCALE, as in adapter:0.7: %w", s, ErrOption)
 		case err != nil && !strings.ContainsAny(num, `/\`) && exists(path):
-			return r, fmt.Errorf("adapter %q: the scale %q is no number; write it as in %s:0.7: %w", s, num, path, ErrOption)
+			return r, fmt.Errorf("adapter %q: the scale %q is no number; write it as in adapter:0.7: %w", s, num, ErrOption)
 		case err == nil && (math.IsNaN(v) || math.IsInf(v, 0)):
 			return r, fmt.Errorf("adapter %q: the scale %s is not finite: %w", s, num, ErrOption)
 		case err == nil:

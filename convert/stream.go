@@ -41,7 +41,7 @@ func (j *job) writer(it *item) func(io.Writer) error {
 	return func(w io.Writer) error {
 		err := j.write(w, it)
 		if err != nil && j.broken == nil && (errors.Is(err, ErrRange) || errors.Is(err, ErrNotFinite)) {
-			j.broken = fmt.Errorf("%s: %w", j.ck.Source.Path, describe(it.name, err))
+			j.broken = formats.At(j.ck.Source.Path, describe(it.name, err))
 		}
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/peftkit/peftkit/formats"
+	"github.com/peftkit/peftkit/internal/bound"
 	"github.com/peftkit/peftkit/internal/testmodel"
 	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/tensor"
@@ -124,7 +125,7 @@ func TestTurnAndShift(t *testing.T) {
 			from, err := model.Load(decoded, model.Options{})
 			require.NoError(t, err)
 			defer from.Close()
-			require.InDeltaSlice(t, outputs(m), outputs(from), 1e-4)
+			require.InDeltaSlice(t, outputs(m), outputs(from), bound.Output)
 		})
 	}
 }

@@ -43,9 +43,16 @@ func (d *Dataset) batch(examples []int, whole bool) *model.Batch {
 			}
 		}
 		lay(b, ex.Tokens[:end])
+		from := len(b.Labels)
 		b.Labels = append(b.Labels, ex.Labels[1:min(end+1, len(ex.Labels))]...)
 		if end == len(ex.Labels) {
 			b.Labels = append(b.Labels, Ignore)
+		}
+		if ex.Weights != nil && b.Weights == nil {
+			b.Weights = slices.Repeat([]float32{1}, from)
+		}
+		if b.Weights != nil {
+			b.Weights = append(b.Weights, ex.shifted(len(b.Labels)-from)...)
 		}
 		label := Ignore
 		if ex.TrainFirst {
@@ -68,6 +75,15 @@ func (d *Dataset) batch(examples []int, whole bool) *model.Batch {
 		b.Source.Tasks = b.Tasks
 	}
 	return b
+}
+
+// shifted returns the weights of n labels from the second token on.
+func (e *Example) shifted(n int) []float32 {
+	out := slices.Repeat([]float32{1}, n)
+	if e.Weights != nil {
+		copy(out, e.Weights[1:])
+	}
+	return out
 }
 
 // known leaves tasks out that are all the first.
@@ -120,4 +136,18 @@ func Labelled(b *model.Batch) int {
 		}
 	}
 	return n
+}
+
+// Weight is Labelled with each label counted as much as it weighs.
+func Weight(b *model.Batch) float64 {
+	if b.Weights == nil {
+		return float64(Labelled(b))
+	}
+	var sum float64
+	for i, l := range b.Labels {
+		if l != Ignore {
+			sum += float64(b.Weights[i])
+		}
+	}
+	return sum
 }

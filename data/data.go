@@ -1,8 +1,8 @@
 // Package data reads what people fine-tune on and turns it into token sequences
 // with labels.
 //
-// A data set is a .jsonl, .json, .csv or .tsv file, or a folder with
-// train.*, valid.* and test.* of these types. What a record holds is detected
+// A data set is a .jsonl, .json, .csv, .tsv, .parquet or .txt file, compressed by
+// gzip or zstd or not, or a folder with parts train, valid and test of these types. What a record holds is detected
 // from its fields:
 //
 //	messages             a chat: [{"role": "user", "content": "..."}, ...]
@@ -38,6 +38,8 @@
 // file and line, and [Stats] counts what was cut, left out or ignored.
 package data
 
+import "github.com/peftkit/peftkit/tokenizer/chat/jinja"
+
 // Ignore is the label of a token that is not trained.
 const Ignore int32 = -100
 
@@ -65,11 +67,26 @@ type Record struct {
 	Kind Kind
 	// Messages of a chat; for prompt/completion in messages, both lists.
 	Messages []Message
+	// Weights say how much each message counts in the loss, from 0, not trained, to 1;
+	// nil for 1. Only those of answers matter, unless everything is trained.
+	Weights []float32
 	// Context is the number of leading messages whose answers are not trained.
 	Context int
+	// Tools, Documents and Kwargs go to the chat template beside the messages, as in
+	// transformers' apply_chat_template; nil for none.
+	Tools, Documents *jinja.List
+	Kwargs           *jinja.Dict
+	// Chat says that a prompt and completion, or an exercise, is rendered by the chat
+	// template since records of the file have what only a chat holds: a system
+	// message, turns before it, tools.
+	Chat bool
+	// Rejected says that the record is an example of a bad answer (KTO's label).
+	Rejected bool
 	// Prompt and Completion of plain strings.
 	Prompt, Completion string
 	Text               string
+	// Windows says that a text that is too long is split into windows, and not cut.
+	Windows bool
 	// Instruction, Input, Output and System of an exercise.
 	Instruction, Input, Output, System string
 	// Pair is the second text of a labelled record, HasPair says that there is one.
@@ -86,6 +103,10 @@ type Record struct {
 	// Task is the record's task as the file writes it, for methods that tell tasks
 	// apart; "" for none.
 	Task string
+
+	history int      // of the messages, those of the history column
+	columns []string // that each message stood in
+	unread  []string // fields without a meaning
 }
 
 // Example is one token sequence.
@@ -96,6 +117,8 @@ type Example struct {
 	// Labels[0] is Ignore: nothing precedes it. For token classification it holds
 	// the class of each token or Ignore, for sequence classification one class.
 	Labels []int32
+	// Weights say how much the label of each token counts in the loss; nil for 1.
+	Weights []float32
 	// TrainFirst says that the first token would be trained if something preceded
 	// it, as the rows of a soft prompt do.
 	TrainFirst bool
@@ -108,8 +131,12 @@ type Example struct {
 	Source []int32
 	// Task is the number of the example's task (model.Batch.Tasks).
 	Task int32
+	// File and Line say where the record begins; More that the next example is of the
+	// same record: a chat whose answers are each given after another history than the
+	// one that the whole chat shows.
 	File string
 	Line int
+	More bool
 }
 
 // Trained returns the number of labels that the example carries.

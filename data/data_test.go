@@ -73,34 +73,32 @@ func TestErrorsNameTheLine(t *testing.T) {
 		want                []string
 	}{
 		{"cut short", "a.jsonl", good + `{"prompt":"a","comp`, nil, ErrSyntax, []string{"a.jsonl:2: cannot be read: unexpected end of JSON input", "expected one JSON object per line"}},
-		{"two objects", "a.jsonl", `{"text":"a"} {"text":"b"}`, nil, ErrSyntax, []string{"a.jsonl:1", "after top-level value"}},
+		{"two objects", "a.jsonl", `{"text":"a"} {"text":"b"}`, nil, ErrSyntax, []string{"a.jsonl:1", "more after the object"}},
 		{"not an object", "a.jsonl", good + "42\n", nil, ErrSyntax, []string{"a.jsonl:2", "a JSON number"}},
 		{"null", "a.jsonl", "null\n", nil, ErrSyntax, []string{"a.jsonl:1", "null"}},
 		{"not UTF-8", "a.jsonl", good + "{\"prompt\":\"\xff\",\"completion\":\"b\"}", nil, ErrSyntax, []string{"a.jsonl:2", "not UTF-8"}},
 		{"half a surrogate pair", "a.jsonl", `{"text":"\\ \ud83d."}`, nil, ErrSyntax, []string{"a.jsonl:1", "surrogate"}},
 		{"missing field", "a.jsonl", good + `{"prompt":"a","answer":"b"}`, nil, ErrFields, []string{"a.jsonl:2", `fields answer, prompt, no "completion"`, "expected prompt and completion as in line 1"}},
 		{"wrong type", "a.jsonl", good + `{"prompt":"a","completion":1}`, nil, ErrFields, []string{"a.jsonl:2", `"completion" is a number`, "expected a string"}},
-		{"unknown fields", "a.jsonl", `{"question":"a","answer":"b"}`, nil, ErrFields, []string{"a.jsonl:1", "fields answer, question", "column map"}},
+		{"unknown fields", "a.jsonl", `{"ask":"a","say":"b"}`, nil, ErrFields, []string{"a.jsonl:1", "fields ask, say", "--map prompt=ask --map completion=say"}},
 		{"messages is no list", "a.jsonl", `{"messages":"hi"}`, nil, ErrFields, []string{`"messages" is a string`}},
 		{"no messages", "a.jsonl", `{"messages":[]}`, nil, ErrFields, []string{"empty list"}},
 		{"message without role", "a.jsonl", `{"messages":[{"content":"hi"}]}`, nil, ErrFields, []string{"messages[0] has fields content", "role and content"}},
 		{"message without text", "a.jsonl", `{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":null}]}`, nil, ErrFields, []string{"messages[1]: the content is null"}},
-		{"tool calls", "a.jsonl", `{"messages":[{"role":"assistant","content":"","tool_calls":[{"id":"1"}]}]}`, nil, ErrFields, []string{"messages[0] calls tools"}},
-		{"picture", "a.jsonl", `{"messages":[{"role":"user","content":[{"type":"image","url":"x"}]}]}`, nil, ErrFields, []string{"messages[0]: the content is a list"}},
-		{"unknown speaker", "a.jsonl", `{"conversations":[{"from":"tool","value":"x"}]}`, nil, ErrFields, []string{`from "tool"`, "human, gpt or system"}},
+		{"picture", "a.jsonl", `{"messages":[{"role":"user","content":[{"type":"image","url":"x"}]}]}`, nil, ErrFields, []string{"messages[0]: the content is a list in which [0] is of type \"image\"", "pictures and sounds are not read"}},
 		{"no chat template", "a.jsonl", strings.Repeat(`{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}]}`+"\n", 3), nil, ErrTemplate, []string{"a.jsonl:1: chat template: the model has none"}},
 		{"array cut short", "a.json", "[\n{\"text\":\"a\"},\n{\"te", nil, ErrSyntax, []string{"a.json:3", "unexpected EOF"}},
 		{"array with more behind", "a.json", "[{\"text\":\"a\"}]\nx", nil, ErrSyntax, []string{"a.json:", "after the end of the array"}},
 		{"array of strings", "a.json", "[\n\"a\"]", nil, ErrSyntax, []string{"a.json:2", "a JSON string"}},
 		{"csv column too many", "a.csv", "text\na\nb,c\n", nil, ErrSyntax, []string{"a.csv:3", "2 columns", "expected 1: text"}},
 		{"csv quote", "a.csv", "text\na\n\"b\n", nil, ErrSyntax, []string{"a.csv:3", `extraneous or missing " in quoted-field`}},
-		{"tsv column too few", "a.tsv", "prompt\tcompletion\na\n", nil, ErrSyntax, []string{"a.tsv:2", "1 columns"}},
+		{"tsv column too few", "a.tsv", "prompt\tcompletion\na\n", nil, ErrSyntax, []string{"a.tsv:2", "1 column;"}},
 		{"map to a missing column", "a.csv", "text,label\na,b\n", Columns{"prompt": "text", "completion": "category"}, ErrFields, []string{"a.csv:2", `fields label, text, no "category"`}},
 		{"pattern with a missing column", "a.csv", "text,label\na,b\n", Columns{"text": "{text} {lable}"}, ErrFields, []string{`no "lable"`}},
-		{"map of an unknown field", "a.csv", "text\na\n", Columns{"question": "text"}, ErrFields, []string{`field "question"`}},
+		{"map of an unknown field", "a.csv", "text\na\n", Columns{"frage": "text"}, ErrFields, []string{`field "frage"`}},
 		{"empty file", "a.jsonl", "\n\n", nil, ErrEmpty, []string{"no records"}},
 		{"header alone", "a.csv", "text\n", nil, ErrEmpty, []string{"no records"}},
-		{"unknown type", "a.parquet", "x", nil, ErrFormat, []string{"expected .jsonl, .json, .csv or .tsv"}},
+		{"unknown type", "a.doc", "x", nil, ErrFormat, []string{"expected .jsonl, .json, .csv, .tsv, .parquet or .txt"}},
 		{"nothing to train", "a.jsonl", `{"text":""}` + "\n", nil, ErrEmpty, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -121,8 +119,16 @@ func TestAllBadLinesAreCounted(t *testing.T) {
 	var all *LineErrors
 	require.ErrorAs(t, err, &all)
 	require.Equal(t, 25, all.Total)
-	require.ErrorContains(t, err, "a.jsonl:10:")
-	require.ErrorContains(t, err, "and 15 more lines like these")
+	require.Len(t, all.First, 1, "one error for each kind")
+	require.ErrorContains(t, err, "a.jsonl:1: cannot be read: unexpected end of JSON input")
+	require.ErrorContains(t, err, "(25 lines: 1, 2, 3, 4, 5, ...)")
+
+	_, _, err = Parse("a.jsonl", []byte(strings.Repeat("{\n", 3)+"7\n"+`{"prompt":"a","completion":"b"}`+"\n"+strings.Repeat(`{"prompt":"a","n":1}`+"\n"+`{"prompt":"a"}`+"\n", 3)), nil, nil)
+	require.ErrorAs(t, err, &all)
+	require.Equal(t, 10, all.Total)
+	require.Len(t, all.First, 3)
+	require.ErrorContains(t, err, "a.jsonl:4: cannot be read: a JSON number in")
+	require.ErrorContains(t, err, `a.jsonl:6: wrong fields: fields n, prompt, no "completion"; expected prompt and completion as in line 5 (6 lines: 6, 7, 8, 9, 10, ...)`)
 }
 
 func TestStats(t *testing.T) {

@@ -10,10 +10,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -41,20 +39,16 @@ type Dataset struct {
 // Causal reports whether the examples are those of a causal language model.
 func (d *Dataset) Causal() bool { return d.Task == "" || d.Task == model.CausalLM }
 
-// Load reads and tokenizes a file, or one part of a folder.
+// Load reads and tokenizes a file, files that match a pattern, or one part of a folder.
 func Load(path string, o Options) (*Dataset, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	file, err := partFile(path, o.Part)
+	in, err := o.open(path)
 	if err != nil {
 		return nil, err
 	}
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	records, unused, err := parseRecords(file, content, o.Task, o.Columns, o.Names, o.Tasks > 0 && o.TaskID == nil)
+	records, unused, err := in.records(&o, o.Tasks > 0 && o.TaskID == nil)
 	if err != nil {
 		return nil, err
 	}
@@ -64,9 +58,9 @@ func Load(path string, o Options) (*Dataset, error) {
 		if errors.As(err, &line) {
 			return nil, err
 		}
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, fmt.Errorf("%s: %w", in.name, err)
 	}
-	d.Stats.Unused = unused
+	d.Stats.Unused, d.Stats.Files = append(unused, d.Stats.Unused...), in.notes
 	return d, nil
 }
 
@@ -81,7 +75,7 @@ func LoadSplits(path string, fraction float64, seed uint64, o Options) (train, v
 	o.Labels, o.Problem, o.TaskNames = train.Labels, train.Problem, train.TaskNames
 	if st, err := os.Stat(path); err == nil && st.IsDir() {
 		o.Part = "valid"
-		if _, err := partFile(path, o.Part); err == nil {
+		if _, _, err := partFiles(path, o.Part); err == nil {
 			valid, err = Load(path, o)
 			return train, valid, err
 		} else if !errors.Is(err, fs.ErrNotExist) {
@@ -92,58 +86,6 @@ func LoadSplits(path string, fraction float64, seed uint64, o Options) (train, v
 		return train, nil, nil
 	}
 	return train.Split(fraction, seed)
-}
-
-// parts lists the file names that a part may have.
-var parts = map[string][]string{
-	"train": {"train"},
-	"valid": {"valid", "validation", "val", "dev"},
-	"test":  {"test"},
-}
-
-// partFile returns path itself when it is a file, and the file of a part when it
-// is a folder.
-func partFile(path, part string) (string, error) {
-	if part == "" {
-		part = "train"
-	}
-	names := parts[part]
-	if names == nil {
-		return "", fmt.Errorf("data part %q: expected train, valid or test", part)
-	}
-	st, err := os.Stat(path)
-	if err != nil {
-		return "", err
-	}
-	if !st.IsDir() {
-		return path, nil
-	}
-	entries, err := os.ReadDir(path)
-	if err != nil {
-		return "", err
-	}
-	var found, have []string
-	for _, e := range entries {
-		ext := filepath.Ext(e.Name())
-		switch strings.ToLower(ext) {
-		case ".jsonl", ".ndjson", ".json", ".csv", ".tsv":
-			have = append(have, e.Name())
-			if slices.Contains(names, strings.TrimSuffix(e.Name(), ext)) {
-				found = append(found, e.Name())
-			}
-		}
-	}
-	switch len(found) {
-	case 1:
-		return filepath.Join(path, found[0]), nil
-	case 0:
-		holds := "no data files"
-		if len(have) > 0 {
-			holds = strings.Join(have, ", ")
-		}
-		return "", fmt.Errorf("%s: no %s.jsonl: %w; the folder holds %s", path, names[0], fs.ErrNotExist, holds)
-	}
-	return "", fmt.Errorf("%s: both %s and %s could be the %s part: %w; give the file itself", path, found[0], found[1], part, ErrFormat)
 }
 
 // New tokenizes records. Examples without a token to train are left out and
@@ -159,6 +101,11 @@ func New(records []Record, o Options) (*Dataset, error) {
 	if err != nil {
 		return nil, err
 	}
+	read := len(records)
+	records = slices.DeleteFunc(slices.Clone(records), func(r Record) bool { return r.Rejected })
+	if len(records) == 0 && read > 0 {
+		return nil, fmt.Errorf("%w: all %d records are bad answers (%s)", ErrEmpty, read, feedbackFields)
+	}
 	results, err := encodeAll(records, o, tasked)
 	if err != nil {
 		return nil, err
@@ -169,9 +116,12 @@ func New(records []Record, o Options) (*Dataset, error) {
 	if o.Task != model.CausalLM {
 		d.Stats.Labels = o.Labels
 	}
-	d.Stats.Records = len(records)
+	d.Stats.Records, d.Stats.Rejected = read, read-len(records)
+	if d.Stats.Unused, err = unread(records, o); err != nil {
+		return nil, err
+	}
 	if len(records) > 0 {
-		d.Stats.Kind = records[0].Kind
+		d.Stats.Kind, d.Stats.AsChat = records[0].Kind, records[0].Chat
 	}
 	ends := slices.Clone(o.Tokenizer.EOGs())
 	if id, ok := o.Tokenizer.EOS(); ok {
@@ -182,8 +132,36 @@ func New(records []Record, o Options) (*Dataset, error) {
 			ends = append(ends, t.Target().EOGs()...)
 		}
 	}
+	front := frontOf(o.Tokenizer)
+	var limited *Stats
+	taken := 0 // what Limit counts: records, or windows of texts
 	for i := range results {
-		d.take(&results[i], ends)
+		if limited == nil && o.Limit > 0 && taken >= o.Limit {
+			s := d.Stats
+			s.Records = i
+			limited = &s
+		}
+		if blankAnswer(&records[i], results[i].examples, ends) {
+			d.Stats.Empty++
+		}
+		before := len(d.Examples)
+		if records[i].Windows && d.Causal() {
+			d.takeWindows(results[i].examples[0], front, ends)
+		} else {
+			d.take(&results[i], ends)
+		}
+		for _, ex := range d.Examples[before:] {
+			if !ex.More {
+				taken++
+			}
+		}
+	}
+	if o.Limit > 0 && taken > o.Limit {
+		if limited != nil {
+			d.Stats = *limited
+		}
+		d.First(o.Limit)
+		d.Stats.Of = taken
 	}
 	d.Stats.finish(d.Examples)
 	if len(d.Examples) == 0 {
@@ -194,8 +172,12 @@ func New(records []Record, o Options) (*Dataset, error) {
 
 // result is what became of one record.
 type result struct {
-	ex     Example
-	merged bool
+	examples []Example
+	// merged says that a token spans the border of a prompt and an answer, spaced that
+	// the prompt ends in a space there.
+	merged, spaced bool
+	// unsaid is the number of answers whose text the chat template leaves out.
+	unsaid int
 	// length before the cut, and tokens lost; causal examples are cut by take.
 	length, lost int
 	err          error
@@ -221,7 +203,11 @@ func encodeAll(records []Record, o Options, tasked bool) ([]result, error) {
 				r := &results[i]
 				var err error
 				if *r, err = e.encode(&records[i]); err == nil {
-					r.ex.Task, err = e.task(&records[i])
+					var task int32
+					task, err = e.task(&records[i])
+					for k := range r.examples {
+						r.examples[k].Task = task
+					}
 				}
 				r.err = err
 			}
@@ -241,44 +227,74 @@ func encodeAll(records []Record, o Options, tasked bool) ([]result, error) {
 	return results, bad.orNil()
 }
 
-// take cuts an example, counts it and keeps it if it trains anything.
+// take cuts the examples of a record, counts them and keeps those that train anything.
 func (d *Dataset) take(r *result, ends []int32) {
-	ex, s := r.ex, &d.Stats
-	cut := r.lost > 0
-	s.Longest = max(s.Longest, len(ex.Tokens), r.length)
-	if cut {
-		s.Truncated++
-		s.Cut += int64(r.lost)
+	s := &d.Stats
+	cut, kept, ended := r.lost > 0, 0, false
+	lost := r.lost
+	for i := range r.examples {
+		ex := r.examples[i]
+		s.Longest = max(s.Longest, len(ex.Tokens), r.length)
+		if d.Causal() && d.MaxSeqLen > 0 && len(ex.Tokens) > d.MaxSeqLen {
+			cut = true
+			lost += len(ex.Tokens) - d.MaxSeqLen
+			ex.cut(d.MaxSeqLen)
+		}
+		if ex.Trained() == 0 {
+			continue
+		}
+		ended = ended || cut || slices.ContainsFunc(ex.Labels, func(l int32) bool { return l != Ignore && slices.Contains(ends, l) })
+		d.Examples = append(d.Examples, ex)
+		kept++
 	}
-	if d.Causal() && d.MaxSeqLen > 0 && len(ex.Tokens) > d.MaxSeqLen {
-		cut = true
+	if kept > 0 {
+		d.Examples[len(d.Examples)-1].More = false
+	}
+	if lost > 0 {
 		s.Truncated++
-		s.Cut += int64(len(ex.Tokens) - d.MaxSeqLen)
-		ex.Tokens, ex.Labels = ex.Tokens[:d.MaxSeqLen:d.MaxSeqLen], ex.Labels[:d.MaxSeqLen:d.MaxSeqLen]
+		s.Cut += int64(lost)
 	}
 	if r.merged {
 		s.Merged++
 	}
-	trained := ex.Trained()
-	if trained == 0 {
-		if s.Untrained++; cut {
-			s.UntrainedByCut++
-		}
-		return
+	if r.spaced {
+		s.Spaced++
 	}
-	if classifies := d.Task == model.SequenceClassification || d.Task == model.TokenClassification; !cut && !classifies && !slices.ContainsFunc(ex.Labels, func(l int32) bool { return l != Ignore && slices.Contains(ends, l) }) {
+	if r.unsaid > 0 {
+		s.Unsaid++
+	}
+	if kept > 1 {
+		s.Apart++
+	}
+	classifies := d.Task == model.SequenceClassification || d.Task == model.TokenClassification
+	switch {
+	case kept == 0 && cut:
+		s.UntrainedByCut++
+		fallthrough
+	case kept == 0:
+		s.Untrained++
+	case !ended && !classifies:
 		s.NoEnd++
 	}
-	d.Examples = append(d.Examples, ex)
+}
+
+// cut keeps the first n tokens.
+func (e *Example) cut(n int) {
+	e.Tokens, e.Labels = e.Tokens[:n:n], e.Labels[:n:n]
+	if e.Weights != nil {
+		e.Weights = e.Weights[:n:n]
+		e.tidy()
+	}
 }
 
 // Split puts fraction of the examples aside, at least one and not all, chosen by
 // the seed. Both parts keep the order of the file.
 func (d *Dataset) Split(fraction float64, seed uint64) (train, valid *Dataset, err error) {
-	n := len(d.Examples)
 	if !(fraction > 0 && fraction < 1) {
 		return nil, nil, fmt.Errorf("validation split %g: expected a fraction between 0 and 1", fraction)
 	}
+	records := d.records()
+	n := len(records)
 	if n < 2 {
 		return nil, nil, fmt.Errorf("validation split: %w: %d example cannot be divided", ErrEmpty, n)
 	}
@@ -292,17 +308,45 @@ func (d *Dataset) Split(fraction float64, seed uint64) (train, valid *Dataset, e
 	train, valid = &one, &two
 	train.Stats = d.Stats
 	train.Stats.Tokens, train.Stats.Trained = 0, 0
-	for i, ex := range d.Examples {
+	for i, examples := range records {
 		if aside[i] {
-			valid.Examples = append(valid.Examples, ex)
+			valid.Examples = append(valid.Examples, examples...)
 		} else {
-			train.Examples = append(train.Examples, ex)
+			train.Examples = append(train.Examples, examples...)
 		}
 	}
 	train.Stats.finish(train.Examples)
 	valid.Stats = Stats{Kind: d.Stats.Kind, Records: k, Task: d.Stats.Task, Labels: d.Stats.Labels, tasks: d.Stats.tasks, TaskNames: d.Stats.TaskNames}
 	valid.Stats.finish(valid.Examples)
 	return train, valid, nil
+}
+
+// records are the examples of each record that has any.
+func (d *Dataset) records() [][]Example {
+	var out [][]Example
+	begin := 0
+	for i := range d.Examples {
+		if !d.Examples[i].More {
+			out = append(out, d.Examples[begin:i+1])
+			begin = i + 1
+		}
+	}
+	return out
+}
+
+// RecordCount is the number of records that have examples.
+func (d *Dataset) RecordCount() int { return len(d.records()) }
+
+// First keeps the examples of the first n records alone, in the order of the file.
+func (d *Dataset) First(n int) {
+	for i := range d.Examples {
+		if !d.Examples[i].More {
+			if n--; n == 0 {
+				d.Examples = d.Examples[:i+1]
+				return
+			}
+		}
+	}
 }
 
 // pick returns k different numbers below n.
@@ -333,6 +377,9 @@ func (d *Dataset) Hash() string {
 		if ex.TrainFirst {
 			put(ex.Tokens[:1])
 		}
+		if ex.Weights != nil {
+			put(floatBits(ex.Weights))
+		}
 		if ex.Task != 0 {
 			put([]int32{ex.Task})
 		}
@@ -341,11 +388,16 @@ func (d *Dataset) Hash() string {
 		}
 		put(ex.Types)
 		put(ex.Source)
-		targets := make([]int32, len(ex.Targets))
-		for k, v := range ex.Targets {
-			targets[k] = int32(math.Float32bits(v))
-		}
-		put(targets)
+		put(floatBits(ex.Targets))
 	}
 	return hex.EncodeToString(h.Sum(nil))
+}
+
+// floatBits are the numbers' bits.
+func floatBits(v []float32) []int32 {
+	out := make([]int32, len(v))
+	for i, x := range v {
+		out[i] = int32(math.Float32bits(x))
+	}
+	return out
 }

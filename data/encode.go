@@ -21,10 +21,12 @@ type encoder struct {
 	word  func(word string) []int32
 	// tasked says that records name their tasks.
 	tasked bool
+	// parts says for a role whether the template knows contents in parts.
+	parts map[string]bool
 }
 
 func newEncoder(o Options) (*encoder, error) {
-	e := &encoder{o: o}
+	e := &encoder{o: o, parts: map[string]bool{}}
 	e.eos, e.hasEOS = o.Tokenizer.EOS()
 	if around := o.Tokenizer.Encode("", true); e.hasEOS && len(around) > 0 {
 		bos, hasBOS := o.Tokenizer.BOS()
@@ -57,46 +59,31 @@ func newEncoder(o Options) (*encoder, error) {
 	return e, nil
 }
 
-// encode returns the example of a record; merged says that a token spans the
-// border of a prompt and an answer.
+// encode returns the examples of a record.
 func (e *encoder) encode(r *Record) (res result, err error) {
-	var ex Example
-	var merged bool
 	switch {
 	case e.o.Task != model.CausalLM:
 		return e.sequence(r)
-	case r.Messages != nil:
-		ex, merged, err = e.chat(r.Messages, r.Context)
-	case r.Kind == Completion && e.o.Chat:
-		ex, merged, err = e.chat([]Message{{Role: "user", Content: r.Prompt}, {Role: "assistant", Content: r.Completion}}, 0)
-	case r.Kind == Completion:
-		ex, merged = e.completion(r.Prompt, r.Completion)
-	case r.Kind == Instruction && (e.tmpl != nil || e.o.Chat):
-		ex, merged, err = e.chat(exercise(r), 0)
-	case r.Kind == Instruction:
-		ex, merged = e.completion(exercisePrompt(r), r.Output)
+	case r.Kind == Completion && !r.spoken() && !e.o.Chat && !r.Chat:
+		res = e.completion(r.Prompt, r.Completion)
+	case r.Kind == Instruction && e.tmpl == nil && !e.o.Chat && !r.Chat:
+		res = e.completion(exercisePrompt(r), r.Output)
+	case r.Kind == Text:
+		res = e.text(r.Text)
 	default:
-		ex = e.text(r.Text)
+		if res, err = e.chat(r); err != nil {
+			return result{}, r.at(err)
+		}
 	}
-	ex.File, ex.Line = r.File, r.Line
-	if err != nil {
-		return result{}, &LineError{File: r.File, Line: r.Line, Err: &templateError{err}}
+	for i := range res.examples {
+		ex := &res.examples[i]
+		ex.File, ex.Line, ex.More = r.File, r.Line, i < len(res.examples)-1
 	}
-	return result{ex: ex, merged: merged}, nil
+	return res, nil
 }
 
-// exercise renders an instruction as a chat.
-func exercise(r *Record) []Message {
-	var out []Message
-	if r.System != "" {
-		out = append(out, Message{Role: "system", Content: r.System})
-	}
-	question := r.Instruction
-	if r.Input != "" {
-		question += "\n" + r.Input
-	}
-	return append(out, Message{Role: "user", Content: question}, Message{Role: "assistant", Content: r.Output})
-}
+// spoken reports whether the record itself is in messages, those of a history aside.
+func (r *Record) spoken() bool { return len(r.Messages) > r.history }
 
 // exercisePrompt is the prompt of an instruction for a model without a chat
 // template, with the headings of the Alpaca data set.
@@ -120,67 +107,29 @@ func (e *encoder) whole(text string) []int32 {
 	return ids
 }
 
-func (e *encoder) text(s string) Example {
-	ids := e.whole(s)
-	return Example{Tokens: ids, Labels: labels(ids, []span{{0, len(ids)}}), TrainFirst: len(ids) > 0}
+func (e *encoder) text(s string) result {
+	ex := Example{Tokens: e.whole(s)}
+	ex.label([]span{{0, len(ex.Tokens), 1}})
+	ex.TrainFirst = len(ex.Tokens) > 0
+	return result{examples: []Example{ex}}
 }
 
 // completion lays prompt and completion end to end as plain text.
-func (e *encoder) completion(prompt, completion string) (Example, bool) {
-	ids := e.whole(prompt + completion)
+func (e *encoder) completion(prompt, completion string) result {
+	ex := Example{Tokens: e.whole(prompt + completion)}
 	p := e.o.Tokenizer.Encode(prompt, true)
 	if e.closes {
 		p = p[:len(p)-1]
 	}
-	n := commonPrefix(p, ids)
-	s := span{n, len(ids)}
+	n := commonPrefix(p, ex.Tokens)
+	start := n
 	if e.o.TrainOn == Everything {
-		s.start = 0
+		start = 0
 	}
-	return Example{Tokens: ids, Labels: labels(ids, []span{s}), TrainFirst: s.start == 0 && len(ids) > 0}, n < len(p)
-}
-
-// chat renders messages by the template. Answers among the first context
-// messages carry no labels.
-func (e *encoder) chat(msgs []Message, context int) (Example, bool, error) {
-	if e.tmpl == nil {
-		return Example{}, false, errNoTemplate
-	}
-	if e.o.TrainOn == Everything {
-		text, err := e.tmpl.Render(chat.Talk(msgs...), false)
-		ids := e.o.Tokenizer.Encode(text, false) // the template writes BOS itself
-		return Example{Tokens: ids, Labels: labels(ids, []span{{0, len(ids)}}), TrainFirst: len(ids) > 0}, false, err
-	}
-	seqs, err := e.tmpl.Sequences(chat.Talk(msgs...), func(int) bool { return true })
-	if err != nil {
-		return Example{}, false, err
-	}
-	text := seqs[len(seqs)-1].Text
-	var answers [][2]int
-	for _, a := range seqs[len(seqs)-1].Answers {
-		answers = append(answers, [2]int{a.Start, a.End})
-	}
-	for _, m := range msgs[:context] {
-		if m.Role == "assistant" && len(answers) > 0 {
-			answers = answers[1:]
-		}
-	}
-	if e.o.TrainOn == LastAnswer && len(answers) > 1 {
-		answers = answers[len(answers)-1:]
-	}
-	ids := e.o.Tokenizer.Encode(text, false)
-	var spans []span
-	merged := false
-	for _, a := range answers {
-		start, split := e.tokenAt(text, a[0], ids)
-		end, cut := e.tokenAt(text, a[1], ids)
-		if cut {
-			end++ // a token that begins in the answer belongs to it
-		}
-		merged = merged || split
-		spans = append(spans, span{start, min(end, len(ids))})
-	}
-	return Example{Tokens: ids, Labels: labels(ids, spans)}, merged, nil
+	ex.label([]span{{start, len(ex.Tokens), 1}})
+	ex.TrainFirst = start == 0 && len(ex.Tokens) > 0
+	merged := n < len(p)
+	return result{examples: []Example{ex}, merged: merged, spaced: merged && strings.HasSuffix(prompt, " ")}
 }
 
 // tokenAt returns the number of tokens that lie wholly before a byte offset of
@@ -194,18 +143,42 @@ func (e *encoder) tokenAt(text string, offset int, ids []int32) (n int, split bo
 	return n, n < len(p)
 }
 
-// span is a range of tokens.
-type span struct{ start, end int }
+// span is a range of tokens and what each of them counts.
+type span struct {
+	start, end int
+	weight     float32
+}
 
-func labels(ids []int32, spans []span) []int32 {
-	out := slices.Repeat([]int32{Ignore}, len(ids))
+// label trains the tokens of the spans; of several that cover a token the last counts.
+func (e *Example) label(spans []span) {
+	e.Labels = slices.Repeat([]int32{Ignore}, len(e.Tokens))
 	for _, s := range spans {
-		copy(out[s.start:max(s.start, s.end)], ids[s.start:max(s.start, s.end)])
+		for i := s.start; i < s.end; i++ {
+			if e.Labels[i] = e.Tokens[i]; s.weight == 0 {
+				e.Labels[i] = Ignore
+			}
+			if s.weight != 1 && e.Weights == nil {
+				e.Weights = slices.Repeat([]float32{1}, len(e.Tokens))
+			}
+			if e.Weights != nil {
+				e.Weights[i] = s.weight
+			}
+		}
 	}
-	if len(out) > 0 {
-		out[0] = Ignore
+	if len(e.Labels) > 0 {
+		e.Labels[0] = Ignore
 	}
-	return out
+	e.tidy()
+}
+
+// tidy leaves weights out that are 1 wherever a token is trained.
+func (e *Example) tidy() {
+	for i, w := range e.Weights {
+		if w != 1 && e.Labels[i] != Ignore {
+			return
+		}
+	}
+	e.Weights = nil
 }
 
 func commonPrefix(a, b []int32) int {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/tokenizer/chat/jinja"
 )
 
 // Columns says where the fields of a record come from: field name (prompt,
@@ -23,12 +24,16 @@ type shape struct {
 	required, optional []string
 }
 
+// aroundChat are the columns that belong to a chat beside its messages: TRL's tools,
+// documents and chat_template_kwargs, LLaMA-Factory's system and history.
+var aroundChat = []string{"system", "history", "tools", "documents", "chat_template_kwargs"}
+
 // shapes in the order in which they are tried.
 var shapes = []shape{
-	{model.CausalLM, Chat, []string{"messages"}, nil},
-	{model.CausalLM, ShareGPT, []string{"conversations"}, []string{"system"}},
-	{model.CausalLM, Completion, []string{"prompt", "completion"}, nil},
-	{model.CausalLM, Instruction, []string{"instruction", "output"}, []string{"input", "system"}},
+	{model.CausalLM, Chat, []string{"messages"}, aroundChat},
+	{model.CausalLM, ShareGPT, []string{"conversations"}, aroundChat},
+	{model.CausalLM, Completion, []string{"prompt", "completion"}, aroundChat},
+	{model.CausalLM, Instruction, []string{"instruction", "output"}, append([]string{"input"}, aroundChat...)},
 	{model.CausalLM, Text, []string{"text"}, nil},
 	{model.TokenClassification, Tagged, []string{"tokens", "tags"}, nil},
 	{model.SequenceClassification, TextLabel, []string{"text", "label"}, []string{"text_pair"}},
@@ -38,15 +43,27 @@ var shapes = []shape{
 
 // expected tells people what a record of a task may look like.
 var expected = map[model.Task]string{
-	model.CausalLM:               "messages, conversations, prompt and completion, instruction and output, or text",
+	model.CausalLM:               "messages, conversations, prompt and completion (question and answer, input and output, ...), instruction and output, or text",
 	model.SequenceClassification: "text and label (and text_pair for two texts)",
 	model.TokenClassification:    "tokens and tags",
 	model.Seq2SeqLM:              "source and target, prompt and completion, instruction and output, or document and summary",
 }
 
 // synonyms are other names of the fields of a kind, the usual ones of public
-// data sets; of several that a record has, the first counts.
+// data sets; of several that a record has, the first counts. A kind whose fields
+// have their own names goes before one that is found by synonyms.
 var synonyms = map[Kind]map[string][]string{
+	Chat: {"messages": {"conversation", "dialogue", "dialog", "chat"}},
+	Completion: {
+		"prompt":     {"question", "query", "problem", "input", "inputs", "user", "human", "source", "input_text", "context", "document", "article", "dialogue"},
+		"completion": {"answer", "response", "solution", "output", "outputs", "assistant", "bot", "gpt", "target", "targets", "output_text", "target_text", "reply", "summary", "highlights"},
+	},
+	Instruction: {
+		"instruction": {"instructions"},
+		"output":      {"response", "answer", "completion", "outputs"},
+		"input":       {"context", "inputs"},
+		"system":      {"system_prompt"},
+	},
 	TextLabel: {
 		"text":      {"sentence", "text_a", "sentence1", "text1", "premise", "question1"},
 		"text_pair": {"text_b", "sentence2", "text2", "hypothesis", "question2"},
@@ -78,7 +95,14 @@ func (s *shape) names(field string) []string {
 	if field == taskField {
 		return taskFields
 	}
-	return append([]string{field}, synonyms[s.kind][field]...)
+	out := []string{field}
+	for _, n := range synonyms[s.kind][field] {
+		out = append(out, n)
+		if s.task == model.CausalLM {
+			out = append(out, strings.ToUpper(n[:1])+n[1:])
+		}
+	}
+	return out
 }
 
 // validate refuses a mapping of fields that no kind of the task has.
@@ -103,14 +127,57 @@ func (c Columns) validate(task model.Task) error {
 
 // detect finds the shape of a record, nil when there is none.
 func (c Columns) detect(fields map[string]any, task model.Task) *shape {
+	if task == model.CausalLM {
+		if s := c.detectBy(fields, task, func(_ *shape, field string) []string { return []string{field} }); s != nil {
+			return s
+		}
+	}
+	s := c.detectBy(fields, task, (*shape).names)
+	if _, ok := fields["instruction"]; ok && s != nil && s.kind == Completion && len(c) == 0 && task == model.CausalLM {
+		for i := range shapes { // a context goes with an instruction, and is no question
+			if in := &shapes[i]; in.task == task && in.kind == Instruction && has(fields, in.names("output")) {
+				return in
+			}
+		}
+	}
+	return s
+}
+
+// has reports whether a record has a field of one of the names.
+func has(fields map[string]any, names []string) bool {
+	return slices.ContainsFunc(names, func(n string) bool { _, ok := fields[n]; return ok })
+}
+
+// fix returns a map that takes the fields of all records from where those of the
+// first one lie: a record with other names is an error, and no other kind of record.
+func (c Columns) fix(s *shape, first map[string]any) Columns {
+	if s.task != model.CausalLM {
+		return c
+	}
+	out := Columns{}
+	maps.Copy(out, c)
+	for _, f := range s.required {
+		column := c.column(s, first, f)
+		for _, n := range s.names(f) {
+			delete(out, n)
+		}
+		out[f] = column
+	}
+	return out
+}
+
+func (c Columns) detectBy(fields map[string]any, task model.Task, names func(s *shape, field string) []string) *shape {
 	for _, s := range shapesOf(task) {
 		mapped := len(c) == 0
 		complete := true
 		for _, f := range s.required {
 			have := false
-			for _, name := range s.names(f) {
+			for _, name := range names(s, f) {
 				_, m := c[name]
-				_, own := fields[name]
+				v, own := fields[name]
+				if own && s.kind == Chat && name != f {
+					_, own = listOf(v) // a dialogue may be a text
+				}
 				mapped = mapped || m
 				have = have || m || own
 			}
@@ -207,10 +274,12 @@ func jsonType(v any) string {
 		return "a string"
 	case bool:
 		return "true or false"
-	case float64:
+	case float64, int64:
 		return "a number"
-	case []any:
+	case *jinja.List:
 		return "a list"
+	case []byte:
+		return "binary data"
 	}
 	return "an object"
 }

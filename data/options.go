@@ -49,6 +49,11 @@ type Options struct {
 	Columns Columns
 	// Names are the columns of a .csv or .tsv file without a header line.
 	Names []string
+	// SplitText says what becomes of a .txt file; "" is ByFile.
+	SplitText SplitText
+	// Limit keeps the first examples; 0 keeps all. Stats.Of is then the number of all,
+	// and the rest of Stats counts those records that were kept.
+	Limit int
 	// ChatTemplate replaces the model's own template (Jinja source).
 	ChatTemplate string
 	// Chat renders a prompt and completion of plain strings as a question of the
@@ -106,6 +111,11 @@ func (o *Options) check() error {
 	case "", model.SingleLabel, model.MultiLabel, model.Regression:
 	default:
 		return fmt.Errorf("problem %q: expected %s, %s or %s", o.Problem, model.SingleLabel, model.MultiLabel, model.Regression)
+	}
+	switch o.SplitText {
+	case "", ByFile, ByParagraph, ByLine:
+	default:
+		return fmt.Errorf("split texts by %q: expected %s, %s or %s", o.SplitText, ByFile, ByParagraph, ByLine)
 	}
 	for i, l := range o.Labels {
 		if l == "" || slices.Contains(o.Labels[:i], l) {

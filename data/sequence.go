@@ -16,16 +16,18 @@ func (e *encoder) sequence(r *Record) (result, error) {
 	switch e.o.Task {
 	case model.SequenceClassification:
 		if res, err = e.labelled(r); err == nil {
-			err = e.target(r, &res.ex)
+			err = e.target(r, &res.examples[0])
 		}
 	case model.TokenClassification:
 		res, err = e.tagged(r)
 	default:
 		res = e.pair(r)
 	}
-	res.ex.File, res.ex.Line = r.File, r.Line
 	if err != nil {
 		return result{}, &LineError{File: r.File, Line: r.Line, Found: err.Error(), Want: e.known(), Err: ErrFields}
+	}
+	for i := range res.examples {
+		res.examples[i].File, res.examples[i].Line = r.File, r.Line
 	}
 	return res, nil
 }
@@ -36,7 +38,7 @@ func (e *encoder) labelled(r *Record) (result, error) {
 	single, pair := e.frame.Specials()
 	if !r.HasPair {
 		ids, types, lost := e.single(a, single)
-		return result{ex: Example{Tokens: ids, Types: typed(types)}, length: len(a) + single, lost: lost}, nil
+		return result{examples: []Example{{Tokens: ids, Types: typed(types)}}, length: len(a) + single, lost: lost}, nil
 	}
 	b := e.o.Tokenizer.Encode(r.Pair, false)
 	n, k := len(a), len(b)
@@ -44,7 +46,7 @@ func (e *encoder) labelled(r *Record) (result, error) {
 		n, k = longestFirst(n, k, max(0, e.o.MaxSeqLen-pair))
 	}
 	ids, types := e.frame.FramePair(a[:n], b[:k])
-	return result{ex: Example{Tokens: ids, Types: typed(types)}, length: len(a) + len(b) + pair, lost: len(a) - n + len(b) - k}, nil
+	return result{examples: []Example{{Tokens: ids, Types: typed(types)}}, length: len(a) + len(b) + pair, lost: len(a) - n + len(b) - k}, nil
 }
 
 // single frames one text, of which it keeps the beginning.
@@ -169,11 +171,11 @@ func (e *encoder) tagged(r *Record) (result, error) {
 	specials, _ := e.frame.Specials()
 	framed, types, lost := e.single(ids, specials)
 	if len(ids) == 0 {
-		return result{ex: Example{}}, nil
+		return result{}, nil
 	}
 	out := slices.Repeat([]int32{Ignore}, len(framed))
 	copy(out[e.prefix(len(ids)-lost):], labels[:len(ids)-lost])
-	return result{ex: Example{Tokens: framed, Types: typed(types), Labels: out}, length: len(ids) + specials, lost: lost}, nil
+	return result{examples: []Example{{Tokens: framed, Types: typed(types), Labels: out}}, length: len(ids) + specials, lost: lost}, nil
 }
 
 // prefix counts the special tokens before a text of n tokens.
@@ -228,5 +230,5 @@ func (e *encoder) pair(r *Record) result {
 		b = b[:limit]
 	}
 	ex := Example{Source: src, Tokens: append([]int32{e.o.Start}, b...), Labels: append([]int32{Ignore}, b...)}
-	return result{ex: ex, length: length, lost: lost}
+	return result{examples: []Example{ex}, length: length, lost: lost}
 }

@@ -15,6 +15,7 @@ type Stats struct {
 	Task     model.Task
 	Records  int // read
 	Examples int // kept
+	Of       int // all examples, when Options.Limit left some out, else 0
 	// Tokens of the kept examples, and those of them that carry a label.
 	Tokens, Trained int64
 	// Truncated examples were longer than the limit; they lost Cut tokens.
@@ -27,8 +28,19 @@ type Stats struct {
 	// generation: a model trained on them does not learn to stop.
 	NoEnd int
 	// Merged counts examples in which one token spans the border between a
-	// prompt and its answer; that token is trained.
-	Merged int
+	// prompt and its answer; that token is trained. Spaced are those of them whose
+	// prompt ends in a space.
+	Merged, Spaced int
+	// Rejected records were left out: they are examples of bad answers.
+	Rejected int
+	// Apart counts records that became several examples, since the chat template does
+	// not show every answer after the history that the model sees when it gives it.
+	Apart int
+	// Unsaid counts records with a text of the assistant that the chat template leaves out.
+	Unsaid int
+	// AsChat says that prompts and completions are rendered as chats, since the records
+	// have system messages, histories or tools.
+	AsChat bool
 	// Duplicates counts examples whose tokens are those of an earlier one.
 	Duplicates int
 	// Longest is the longest example before the cut; P95 is the length that 95 %
@@ -44,7 +56,14 @@ type Stats struct {
 	Tasks     []int
 	TaskNames []string
 	Taskless  bool
-	// Unused lists columns of the file that were not looked at.
+	// Split counts texts that were too long and were split into Windows examples.
+	Split, Windows int
+	// Empty counts examples with an answer that says nothing.
+	Empty int
+	// Files says what was decided about the files, one fact each.
+	Files []string
+	// Unused lists columns of the file that were not looked at, and fields of messages
+	// that change nothing (messages[].id).
 	Unused []string
 
 	tasks int // length of Tasks
@@ -113,6 +132,9 @@ func (s *Stats) countClasses(ex *Example) {
 	}
 }
 
+// all is the number of examples that the records made, kept or not.
+func (s *Stats) all() int { return s.Records - s.Split + s.Windows }
+
 func (s *Stats) whyEmpty() string {
 	switch s.Task {
 	case model.SequenceClassification, model.TokenClassification:
@@ -128,10 +150,13 @@ func (s *Stats) whyEmpty() string {
 
 // Notes says in one line each what the user should know about the data.
 func (s *Stats) Notes() []string {
-	var out []string
+	out := slices.Clone(s.Files)
+	if s.Split > 0 {
+		out = append(out, fmt.Sprintf("%s longer than the maximum sequence length: split into %d examples, nothing is cut", count(s.Split, "text"), s.Windows))
+	}
 	note := func(n int, format string, args ...any) {
 		if n > 0 {
-			out = append(out, fmt.Sprintf("%d of %d ", n, s.Records)+fmt.Sprintf(format, args...))
+			out = append(out, fmt.Sprintf("%d of %d ", n, s.all())+fmt.Sprintf(format, args...))
 		}
 	}
 	note(s.Truncated, "examples were cut and lost %d tokens; the longest has %d (--max-seq-len)", s.Cut, s.Longest)
@@ -141,14 +166,22 @@ func (s *Stats) Notes() []string {
 	default:
 		note(s.Untrained, "examples were left out: no token of them is trained")
 	}
+	note(s.Empty, "examples have an empty answer: they teach the model to say nothing")
 	note(s.NoEnd, "examples train no end-of-sequence token: the model will not learn to stop")
-	note(s.Merged, "examples have a token that spans the end of the prompt: do not end prompts with a space")
+	note(s.Spaced, "examples have a token that spans the end of the prompt: do not end prompts with a space")
+	note(s.Merged-s.Spaced, "examples have a token that spans the end of the prompt and the beginning of the answer; it is trained")
+	note(s.Rejected, "records are examples of bad answers (%s) and were left out", feedbackFields)
+	note(s.Apart, "records became several examples: the chat template shows earlier answers in another way than the model writes them")
+	note(s.Unsaid, "records have a text of the assistant that the chat template leaves out")
+	if s.AsChat {
+		out = append(out, "prompts and completions are rendered as chats: the records have system messages, histories or tools")
+	}
 	if s.Taskless {
 		out = append(out, fmt.Sprintf("the records name no task: all are of the first of %d (column task)", s.tasks))
 	}
 	note(s.Duplicates, "examples are duplicates")
 	if len(s.Unused) > 0 {
-		out = append(out, "columns not used: "+strings.Join(s.Unused, ", "))
+		out = append(out, "not used: "+strings.Join(s.Unused, ", "))
 	}
 	return out
 }

@@ -3,7 +3,6 @@ package data
 import (
 	"cmp"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 
@@ -25,44 +24,33 @@ type Survey struct {
 // sequence and causal language modelling whose fields the first record has. Only
 // the fields of o that name columns, labels and the part are used.
 func Look(path string, o Options) (*Survey, error) {
-	file, err := partFile(path, o.Part)
+	in, err := o.open(path)
 	if err != nil {
 		return nil, err
 	}
 	if o.Task == "" {
-		if o.Task, err = taskOf(file, o); err != nil {
-			return nil, err
-		}
+		o.Task = in.task(&o)
 	}
-	records, _, err := TaskRecords(file, o.Task, o.Columns, o.Names)
+	records, _, err := in.records(&o, false)
 	if err != nil {
 		return nil, err
 	}
 	if err := o.survey(records); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, fmt.Errorf("%s: %w", in.name, err)
 	}
 	return &Survey{Task: o.Task, Kind: records[0].Kind, Records: len(records), Labels: o.Labels, Problem: o.Problem}, nil
 }
 
-// taskOf detects the task from the fields of the first record.
-func taskOf(file string, o Options) (model.Task, error) {
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return "", err
-	}
-	bad := &LineErrors{}
-	rows, err := readRows(file, content, o.Names, bad)
-	if err != nil {
-		return "", err
-	}
-	if len(rows) > 0 {
+// task detects the task from the fields of the first record.
+func (in *reading) task(o *Options) model.Task {
+	if len(in.rows) > 0 {
 		for _, t := range []model.Task{model.TokenClassification, model.SequenceClassification, model.Seq2SeqLM} {
-			if o.Columns.validate(t) == nil && o.Columns.detect(rows[0].fields, t) != nil {
-				return t, nil
+			if o.Columns.validate(t) == nil && o.Columns.detect(in.rows[0].fields, t) != nil {
+				return t
 			}
 		}
 	}
-	return model.CausalLM, nil
+	return model.CausalLM
 }
 
 // Fits reports whether all labels of a survey are among names, or numbers of them.

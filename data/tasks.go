@@ -77,7 +77,7 @@ func taskName(r row, s *shape, columns Columns, used map[string]bool) (string, *
 	}
 	v, missing := columns.value(s, r.fields, taskField, used)
 	column := columns.column(s, r.fields, taskField)
-	if list, ok := v.([]any); ok && len(list) == 1 {
+	if list, ok := listOf(v); ok && len(list) == 1 {
 		v = list[0] // task_ids of one text
 	}
 	name, ok := className(v)

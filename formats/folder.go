@@ -12,10 +12,12 @@ import (
 	"github.com/peftkit/peftkit/internal/mmap"
 )
 
-// MaxConfig and MaxSideFile bound the small files of folders, in bytes; the
-// largest known tokenizer.json has 35 MB.
+// MaxConfig and MaxSideFile bound the small files of folders, in bytes: values of
+// JSON can take twenty times their bytes in memory. Configurations have a few
+// hundred kilobytes at most (the labels of a classifier); the largest known
+// tokenizer.json has 35 MB.
 const (
-	MaxConfig   = 64 << 20
+	MaxConfig   = 4 << 20
 	MaxSideFile = 512 << 20
 )
 

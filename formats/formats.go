@@ -15,8 +15,8 @@ import (
 	"fmt"
 	"io"
 	"sort"
-	"strings"
 
+	"github.com/peftkit/peftkit/internal/spell"
 	"github.com/peftkit/peftkit/tensor"
 )
 
@@ -287,7 +287,7 @@ func ByName(name string) (Format, error) {
 	for _, f := range All() {
 		names = append(names, f.Name())
 	}
-	return nil, fmt.Errorf("unknown format %q: this peftkit knows %s", name, strings.Join(names, ", "))
+	return nil, &spell.UnknownError{Kind: "format", Word: name, Known: names}
 }
 
 // detect returns the one surest format among those that implement T.

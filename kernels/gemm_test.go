@@ -8,11 +8,13 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/peftkit/peftkit/internal/bound"
 )
 
-// forEachTier runs f as a subtest on every tier of this machine.
+// forEachTier runs f as a subtest on every tier of this machine and on the models of all.
 func forEachTier(t *testing.T, f func(t *testing.T)) {
-	for _, tier := range Tiers() {
+	for _, tier := range append(Tiers(), Models()...) {
 		t.Run(tier, func(t *testing.T) {
 			restore, err := Force(tier)
 			require.NoError(t, err)
@@ -125,6 +127,17 @@ func reference(c Mat, add bool, terms []Term, dense []Mat, rows []int) (want, ma
 	return want, mag
 }
 
+// chain is the largest number of roundings behind an element of a product: one for each
+// of the products, if they are one chain, and those of scales and joined operands.
+func chain(terms []Term) int {
+	k := 0
+	for _, t := range terms {
+		kt, _ := t.right()
+		k += kt
+	}
+	return k + 2*len(terms)
+}
+
 // checkProduct compares Gemm with the reference: all rows of a small product, a
 // few of a large one.
 func checkProduct(t *testing.T, r *rand.Rand, m, n int, add bool, terms []Term, dense []Mat) {
@@ -143,9 +156,7 @@ func checkProduct(t *testing.T, r *rand.Rand, m, n int, add bool, terms []Term, 
 	Gemm(c, add, terms...)
 	for x, i := range rows {
 		for j, v := range c.Row(i) {
-			// Sums of up to a few thousand products: the error grows with the
-			// square root of their number, 40 units of 2^-24 is far above it.
-			if d := math.Abs(f64(v) - want[x][j]); !(d <= 40*0x1p-24*mag[x][j]) {
+			if d := math.Abs(f64(v) - want[x][j]); !(d <= bound.Spread(chain(terms))*mag[x][j]) {
 				t.Fatalf("C[%d,%d] = %v, want %v (error %g, magnitude %g)", i, j, v, want[x][j], d, mag[x][j])
 			}
 		}
@@ -334,7 +345,7 @@ func TestGemmJoined(t *testing.T) {
 				Gemm(c, true, terms...)
 				for i := range m {
 					for j, v := range c.Row(i) {
-						require.InDelta(t, want[i][j], v, 40*0x1p-24*mag[i][j], "%v way %d at %d, %d", sh, way, i, j)
+						require.InDelta(t, want[i][j], v, bound.Spread(chain(terms))*mag[i][j], "%v way %d at %d, %d", sh, way, i, j)
 					}
 				}
 			}

@@ -1,5 +1,7 @@
 package kernels
 
+import "github.com/peftkit/peftkit/kernels/lanes"
+
 // columns does columns j0 to j1 of C in the current round: block by block of K it
 // packs op(B), unless that is done, and runs all panels of op(A) over it.
 func (g *gemmCall) columns(s *scratch, j0, j1 int) {
@@ -62,11 +64,11 @@ func (g *gemmCall) tiles(s *scratch, a, b []float32, i, j0, j1, kb int, add bool
 		kr, kn := kernelShape(g.lv, rows, cols)
 		c := g.c.Data[i*ldc+j:]
 		if kr == rows && kn == cols {
-			micro(g.lv, kr, kn, kb, a, b, c, ldc, add)
+			g.micro(kr, kn, kb, a, b, c, ldc, add)
 		} else {
 			// The same sums in a tile of their own; only the part inside C is kept.
 			s.tile = grow(s.tile, kr*kn)
-			micro(g.lv, kr, kn, kb, a, b, s.tile, kn, false)
+			g.micro(kr, kn, kb, a, b, s.tile, kn, false)
 			for r := range rows {
 				dst, src := c[r*ldc:r*ldc+cols], s.tile[r*kn:r*kn+cols]
 				if add {
@@ -82,4 +84,13 @@ func (g *gemmCall) tiles(s *scratch, a, b []float32, i, j0, j1, kb int, add bool
 			b = b[g.nr*kb:]
 		}
 	}
+}
+
+// micro runs the kernel of shape rows x cols, which kernelShape returned.
+func (g *gemmCall) micro(rows, cols, k int, a, b, c []float32, ldc int, add bool) {
+	if g.model != nil {
+		lanes.Gemm4x4(k, a, b, c, ldc, add)
+		return
+	}
+	micro(g.lv, rows, cols, k, a, b, c, ldc, add)
 }

@@ -18,6 +18,9 @@ type Batch struct {
 	// shifted by one), for token classification the class of each row, for sequence
 	// classification the class of each sequence.
 	Labels []int32
+	// Weights, one per label, multiply the loss of each; nil for 1. Only tasks with a
+	// label per token have them.
+	Weights []float32
 	// First holds the label of each sequence's first token, which a language model
 	// can only predict when a method puts rows before it; nil for none.
 	First []int32
@@ -226,15 +229,30 @@ func (s *States) labels(b *Batch) (rows, labels []int32) {
 	return rows, labels
 }
 
+// weights returns those of n labels, the batch's own and then those of first tokens,
+// which weigh 1; nil for 1 everywhere.
+func (b *Batch) weights(n int) []float32 {
+	if b.Weights == nil {
+		return nil
+	}
+	out := slices.Repeat([]float32{1}, n)
+	copy(out, b.Weights)
+	return out
+}
+
 // loss is the cross-entropy of what is labelled, extra labels included.
 func (s *States) loss(t *nn.Tape, b *Batch, head *nn.LinearLayer, gradScale float32) (sum float64, n int) {
 	if s.Own == nil || len(s.extra.rows) == 0 {
 		x, labels := s.labelled(t, b)
-		return nn.CrossEntropy(t, x, head, labels, gradScale)
+		return nn.WeightedCrossEntropy(t, x, head, labels, b.weights(len(labels)), gradScale)
 	}
 	e := s.extra
 	rows, labels := s.labels(b)
-	weights := append(slices.Repeat([]float32{1}, len(rows)), e.weights...)
+	weights := b.weights(len(rows))
+	if weights == nil {
+		weights = slices.Repeat([]float32{1}, len(rows))
+	}
+	weights = append(weights, e.weights...)
 	sum, n = nn.WeightedCrossEntropy(t, nn.GatherRows(t, s.X, slices.Concat(rows, e.rows)), head, slices.Concat(labels, e.labels), weights, gradScale)
 	return sum, n + (e.times-1)*len(e.rows)
 }

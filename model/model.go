@@ -237,7 +237,7 @@ func Build(c *Checkpoint, o Options) (*Model, error) {
 	}
 	m, err := c.Family.Build(c, o)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.Source.Path, err)
+		return nil, formats.At(c.Source.Path, err)
 	}
 	m.Options = o
 	return m, nil

@@ -118,7 +118,7 @@ func Bind(m *formats.Model, rules []Rule, ignore func(name string) bool) ([]Entr
 		if r.Heads > 0 && m.Naming == formats.GGUF {
 			var err error
 			if u, err = fromGGUFOrder(u, r.Heads); err != nil {
-				return nil, fmt.Errorf("%s: %w", m.Path, err)
+				return nil, formats.At(m.Path, err)
 			}
 		}
 		entries = append(entries, Entry{HF: r.HF, GGUF: r.GGUF, T: &u})

@@ -97,6 +97,13 @@ type headConfig struct {
 	ProblemType   Problem           `json:"problem_type"`
 }
 
+// Purposed is a family whose checkpoints have a purpose even where architectures
+// names a class without a head, or none at all: BartModel is an encoder-decoder, and
+// its output embedding is its input embedding.
+type Purposed interface {
+	Purpose(config json.RawMessage) Task
+}
+
 // Resolve returns the options completed by what the checkpoint says, as Build
 // does. The task stays empty when neither says what the model is for.
 func (o Options) Resolve(c *Checkpoint) (Options, error) { return o.resolve(c) }
@@ -116,6 +123,9 @@ func (o Options) resolve(c *Checkpoint) (Options, error) {
 				break
 			}
 		}
+	}
+	if f, ok := c.Family.(Purposed); ok && o.Task == "" {
+		o.Task = f.Purpose(c.Config)
 	}
 	if o.Task != SequenceClassification && o.Task != TokenClassification {
 		return o, nil

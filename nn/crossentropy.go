@@ -10,6 +10,12 @@ import (
 // logitsAtOnce is about how many logits CrossEntropy holds.
 var logitsAtOnce = 8 << 20
 
+// HeadRows is how many of the labelled rows have their logits, out of them each, in
+// memory at once in [CrossEntropy].
+func HeadRows(rows, out int) int {
+	return min(rows, max(16, logitsAtOnce/max(out, 1)&^15))
+}
+
 // CrossEntropy is the language-model head and its loss in one: it returns the sum
 // over rows with label >= 0 of -log softmax(head(h))[label], in nats, and the
 // number of these rows. Other rows cost nothing. Logits are computed for a chunk
@@ -63,7 +69,7 @@ func WeightedCrossEntropy(t *Tape, h *Var, head *LinearLayer, labels []int32, we
 	if train {
 		g = p.grads()
 	}
-	chunk := min(len(rows), max(16, logitsAtOnce/max(p.out, 1)&^15))
+	chunk := HeadRows(len(rows), p.out)
 	logits, mem := t.scratch(chunk, p.out)
 	losses := make([]float64, len(rows))
 	for r0 := 0; r0 < len(rows); r0 += chunk {

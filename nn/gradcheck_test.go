@@ -245,7 +245,11 @@ func checkOp(t *testing.T, c opCase) {
 	})
 }
 
-// requireClose compares with an error relative to the largest element.
+// requireClose compares with an error relative to the largest element. Values come from
+// sums of up to some hundred float32 terms, forward and back: bound.Spread(300) is 4e-6,
+// and the default of 2e-5 leaves room for the exponential (2 units in the last place) and
+// for what a norm or softmax cancels. The twins are float64 with a step of 1e-5: their
+// differences are off by 1e-10 relative and add nothing.
 func requireClose(t *testing.T, want []float64, got []float32, times, tol float64, msg string, args ...any) {
 	t.Helper()
 	require.Len(t, got, len(want), msg, args)

@@ -70,13 +70,16 @@ func (t *Tape) Close() {
 type MemoryStats struct {
 	Mapped int64 // taken from the system; untouched pages cost no memory
 	InUse  int64 // handed out now
-	Peak   int64 // largest InUse since the tape was made
+	Peak   int64 // largest InUse since the tape was made, or since ResetPeak
 }
 
 // Memory returns the state of the arena.
 func (t *Tape) Memory() MemoryStats {
 	return MemoryStats{4 * int64(t.mem.mapped()), 4 * int64(t.mem.inUse), 4 * int64(t.mem.peak)}
 }
+
+// ResetPeak lets the Peak of [Tape.Memory] begin anew, from what is in use now.
+func (t *Tape) ResetPeak() { t.mem.peak = t.mem.inUse }
 
 // New returns a variable in the arena. Its contents are undefined.
 func (t *Tape) New(rows, cols int) *Var {

@@ -57,6 +57,7 @@ type Combination struct {
 var (
 	_ Adapter     = (*Combination)(nil)
 	_ Saver       = (*Combination)(nil)
+	_ Described   = (*Combination)(nil)
 	_ Rater       = (*Combination)(nil)
 	_ Stateful    = (*Combination)(nil)
 	_ Stepper     = (*Combination)(nil)
@@ -72,7 +73,10 @@ func ParseMethods(word string) ([]Method, error) {
 	}
 	var out []Method
 	for _, name := range strings.Split(word, "+") {
-		m, err := ByName(strings.TrimSpace(name))
+		if name = strings.TrimSpace(name); name == "" {
+			name = word // nothing beside a plus sign
+		}
+		m, err := ByName(name)
 		if err != nil {
 			return nil, err
 		}
@@ -110,11 +114,11 @@ func SplitOptions(methods []Method, o Options) ([]Part, error) {
 			}
 		}
 		if !found {
-			var names []string
+			var infos []Info
 			for _, m := range methods {
-				names = append(names, m.Info().Name)
+				infos = append(infos, m.Info())
 			}
-			return nil, fmt.Errorf("no option %q in %s: %w", name, strings.Join(names, ", "), ErrConfig)
+			return nil, unknownOption(name, infos...)
 		}
 	}
 	return parts, nil
@@ -177,6 +181,18 @@ func (c *Combination) Summary() string {
 		s = append(s, p.Summary())
 	}
 	return strings.Join(s, "; ")
+}
+
+// Info implements Described: the learning rate and weight decay are those of the
+// first part, to which the others keep their ratio.
+func (c *Combination) Info() Info {
+	out := Info{LearningRate: c.Infos[0].LearningRate, WeightDecay: c.Infos[0].WeightDecay}
+	var names []string
+	for _, i := range c.Infos {
+		names = append(names, i.Name)
+	}
+	out.Name = strings.Join(names, "+")
+	return out
 }
 
 // Rate implements Rater.

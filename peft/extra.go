@@ -19,6 +19,29 @@ type Exporter interface {
 	Export() ([]formats.OutTensor, error)
 }
 
+// Described is implemented by adapters that know the facts of the method that made
+// them. Presets need it: their files are another method's.
+type Described interface {
+	Info() Info
+}
+
+// InfoOf returns the facts of the method that made an adapter: those that the
+// adapter tells, else those of the method that its configuration names.
+func InfoOf(ad Adapter) (Info, error) {
+	if d, ok := ad.(Described); ok {
+		return d.Info(), nil
+	}
+	raw, err := ad.Config()
+	if err != nil {
+		return Info{}, err
+	}
+	m, err := MethodOf(&formats.Adapter{Path: "the adapter", Config: raw})
+	if err != nil {
+		return Info{}, err
+	}
+	return m.Info(), nil
+}
+
 // Rater is implemented by adapters whose parameters do not all learn at the same
 // rate (LoRA+, combinations).
 type Rater interface {
@@ -70,10 +93,11 @@ type DataStarter interface {
 }
 
 // TextStarter is implemented by adapters that begin from the tokens of texts:
-// methods know no tokenizer, so whoever made a fresh adapter gives them, before
-// training.
+// methods know no tokenizer, so the trainer gives them, unless whoever made a fresh
+// adapter did.
 type TextStarter interface {
-	// StartTexts lists the texts, as a user wrote them.
+	// StartTexts lists the texts whose tokens are wanted, as a user wrote them; none
+	// once they were given.
 	StartTexts() []string
 	// StartTokens takes the tokens of each text, special tokens included.
 	StartTokens(tokens [][]int32) error

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/model"
@@ -31,7 +32,7 @@ func MethodOf(a *formats.Adapter) (Method, error) {
 	}
 	m, err := ByPeftType(head.PeftType)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", a.Path, err)
+		return nil, formats.At(a.Path, err)
 	}
 	return m, nil
 }
@@ -196,19 +197,26 @@ func OutParam(p *nn.Param) formats.OutTensor {
 	}}
 }
 
+// floatPiece is how many values WriteFloats encodes at once: a multiple of every
+// block size.
+const floatPiece = 1 << 14
+
+var floatBuffers = sync.Pool{New: func() any { b := make([]byte, 8*floatPiece); return &b }}
+
 // WriteFloats encodes v as typ and writes it in pieces.
 func WriteFloats(w io.Writer, typ *tensor.DType, v []float32) error {
-	const piece = 1 << 14 // a multiple of every block size
-	buf := make([]byte, 0, piece*4)
+	pooled := floatBuffers.Get().(*[]byte)
+	defer floatBuffers.Put(pooled)
+	const piece = floatPiece
+	buf := *pooled
 	for len(v) > 0 {
 		n := min(piece, len(v))
 		size, ok := typ.Size(int64(n))
 		if !ok {
 			return fmt.Errorf("%d values are no whole blocks of %s", n, typ)
 		}
-		buf = buf[:size]
-		typ.Encode(buf, v[:n])
-		if _, err := w.Write(buf); err != nil {
+		typ.Encode(buf[:size], v[:n])
+		if _, err := w.Write(buf[:size]); err != nil {
 			return err
 		}
 		v = v[n:]

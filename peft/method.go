@@ -10,11 +10,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
 
 	"github.com/peftkit/peftkit/formats"
+	"github.com/peftkit/peftkit/internal/spell"
 	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/nn"
 )
@@ -194,7 +196,7 @@ func ByName(name string) (Method, error) {
 	if m := words[strings.ToLower(name)]; m != nil {
 		return m, nil
 	}
-	return nil, fmt.Errorf("unknown method %q: this peftkit has %s: %w", name, names(), ErrConfig)
+	return nil, &spell.UnknownError{Kind: "method", Word: name, Near: spell.Nearest(name, slices.Sorted(maps.Keys(words))), Known: names(), Err: ErrConfig}
 }
 
 // Size returns the number of parameters that a fresh adapter of a method trains, or
@@ -226,13 +228,13 @@ func ByPeftType(t string) (Method, error) {
 			return m, nil
 		}
 	}
-	return nil, fmt.Errorf("adapter_config.json: peft_type %q is of no method in this peftkit, which has %s: %w", t, names(), ErrConfig)
+	return nil, fmt.Errorf("adapter_config.json: peft_type %q is of no method in this peftkit, which has %s: %w", t, strings.Join(names(), ", "), ErrConfig)
 }
 
-func names() string {
+func names() []string {
 	var out []string
 	for _, m := range Methods() {
 		out = append(out, m.Info().Name)
 	}
-	return strings.Join(out, ", ")
+	return out
 }

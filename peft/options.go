@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/peftkit/peftkit/internal/spell"
 )
 
 // Resolve returns the options under their keys in adapter_config.json, with the
@@ -23,7 +25,7 @@ func (o Options) Resolve(info Info) (map[string]any, error) {
 	for name, v := range o {
 		i := slices.IndexFunc(info.Options, func(opt Option) bool { return opt.Key == name || opt.Flag == name })
 		if i < 0 {
-			return nil, fmt.Errorf("method %s has no option %q, only %s: %w", info.Name, name, strings.Join(optionNames(info), ", "), ErrConfig)
+			return nil, unknownOption(name, info)
 		}
 		key := info.Options[i].Key
 		if other, twice := given[key]; twice {
@@ -38,12 +40,23 @@ func (o Options) Resolve(info Info) (map[string]any, error) {
 	return out, nil
 }
 
-func optionNames(info Info) []string {
-	var out []string
-	for _, o := range info.Options {
-		out = append(out, o.Key)
+// unknownOption is the error of a word that is no option of the methods.
+func unknownOption(name string, infos ...Info) error {
+	var methods, known []string
+	for _, info := range infos {
+		methods = append(methods, info.Name)
+		for _, o := range info.Options {
+			known = append(known, o.Key)
+			if o.Flag != "" {
+				known = append(known, o.Flag)
+			}
+		}
 	}
-	return out
+	_, key, named := strings.Cut(name, ".")
+	if !named {
+		key = name
+	}
+	return &spell.UnknownError{Kind: "option of " + strings.Join(methods, "+"), Word: name, Near: spell.Nearest(key, known), Known: known, Err: ErrConfig}
 }
 
 // parseValue reads a word from a command line: JSON where it is a number, a

@@ -120,7 +120,7 @@ func (s *TensorSet) Fill(params ...*nn.Param) error {
 			return fmt.Errorf("%s: %s has shape %v, the model and the configuration want %v: %w", s.path, p.Name, t.Shape, p.Shape, ErrTensors)
 		}
 		if err := t.Floats(p.V.Data, 0, t.Rows()); err != nil {
-			return fmt.Errorf("%s: %w", s.path, err)
+			return formats.At(s.path, err)
 		}
 	}
 	rest := s.Rest()
@@ -161,7 +161,7 @@ func OptionsFor(a *formats.Adapter) (model.Options, error) {
 	}
 	cfg, err := ParseConfig(a.Config)
 	if err != nil {
-		return model.Options{}, fmt.Errorf("%s: %w", a.Path, err)
+		return model.Options{}, formats.At(a.Path, err)
 	}
 	o := model.Options{Task: cfg.TaskType}
 	if o.Task == model.SequenceClassification || o.Task == model.TokenClassification {
@@ -251,7 +251,7 @@ func ShortNames(paths []string) []string {
 
 // Endings lists the distinct last components of the paths of linear layers and
 // embeddings.
-func Endings(m *model.Model) string {
+func Endings(m *model.Model) []string {
 	var out []string
 	seen := map[string]bool{}
 	for _, mod := range m.Modules {
@@ -261,5 +261,5 @@ func Endings(m *model.Model) string {
 			out = append(out, e)
 		}
 	}
-	return strings.Join(out, ", ")
+	return out
 }

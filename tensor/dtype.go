@@ -8,9 +8,10 @@
 package tensor
 
 import (
-	"fmt"
 	"sort"
 	"strings"
+
+	"github.com/peftkit/peftkit/internal/spell"
 )
 
 // DType is one storage type. Values are compared by pointer: use the package
@@ -92,7 +93,7 @@ func ByName(name string) (*DType, error) {
 	for _, d := range All() {
 		names = append(names, d.Name)
 	}
-	return nil, fmt.Errorf("unknown tensor type %q: known types are %s", name, strings.Join(names, ", "))
+	return nil, &spell.UnknownError{Kind: "tensor type", Word: name, Known: names}
 }
 
 // ByGGUF finds a type by its ggml id; nil when it is not supported.

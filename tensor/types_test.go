@@ -50,7 +50,7 @@ func TestTypes(t *testing.T) {
 	require.Nil(t, ByGGUF(-1), "types without an id are not found by it")
 	require.Nil(t, BySafeTensors(""))
 	_, err := ByName("Q4")
-	require.ErrorContains(t, err, "Q4_0, Q4_1, Q8_0")
+	require.ErrorContains(t, err, `did you mean "Q4_0"?`)
 }
 
 // TestExact sends values that every type holds exactly through it and back.

@@ -25,7 +25,7 @@ func FromModel(m *formats.Model) (*Tokenizer, error) {
 		t, err = FromFiles(files)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", m.Path, err)
+		return nil, formats.At(m.Path, err)
 	}
 	return t, nil
 }

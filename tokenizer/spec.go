@@ -115,6 +115,10 @@ type pieceID struct {
 	Type int32  `json:"type_id"`
 }
 
+// maxParts bounds the commas of a component: one that stands for two bytes in the
+// file, of the list of a Sequence, takes several hundred in memory.
+const maxParts = 1 << 14
+
 func isNull(b json.RawMessage) bool {
 	return len(b) == 0 || string(bytes.TrimSpace(b)) == "null"
 }
@@ -123,6 +127,9 @@ func isNull(b json.RawMessage) bool {
 func parse(what string, b json.RawMessage) (*component, error) {
 	if isNull(b) {
 		return nil, nil
+	}
+	if n := bytes.Count(b, []byte(",")); n > maxParts {
+		return nil, fmt.Errorf("%s: %d commas, more than any tokenizer has", what, n)
 	}
 	c := new(component)
 	if err := json.Unmarshal(b, c); err != nil {

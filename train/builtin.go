@@ -65,12 +65,7 @@ func prune(dir string, keep int) error {
 		return err
 	}
 	for len(have) > keep {
-		// The marker goes first, so that what is left after a crash is not taken
-		// for a checkpoint.
-		if err := os.Remove(filepath.Join(have[0], stateName)); err != nil {
-			return err
-		}
-		if err := os.RemoveAll(have[0]); err != nil {
+		if err := atomicfile.RemoveAll(have[0]); err != nil {
 			return err
 		}
 		have = have[1:]

@@ -94,7 +94,7 @@ func (t *Trainer) Save(ctx context.Context, dir string) error {
 		return os.WriteFile(filepath.Join(stage, stateName), append(text, '\n'), 0o666)
 	})
 	if err != nil {
-		return fmt.Errorf("%w %s: %w", ErrCheckpoint, dir, err)
+		return fmt.Errorf("%w %s: %w", ErrCheckpoint, dir, reason(err))
 	}
 	t.Checkpoint = dir
 	return nil
@@ -194,12 +194,20 @@ func Checkpoints(dir string) ([]string, error) {
 	return out, nil
 }
 
+// reason is an error of the system without the path of the temporary file.
+func reason(err error) error {
+	if p := (*fs.PathError)(nil); errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
 func checkpointName(step int) string { return checkpointPrefix + strconv.Itoa(step) }
 
 // load restores a checkpoint, after making sure that it belongs to this run.
 func (t *Trainer) load(dir string) error {
 	fail := func(format string, args ...any) error {
-		return fmt.Errorf("%w %s: %w", ErrCheckpoint, dir, fmt.Errorf(format, args...))
+		return fmt.Errorf("%w %w", ErrCheckpoint, formats.At(dir, fmt.Errorf(format, args...)))
 	}
 	raw, err := os.ReadFile(filepath.Join(dir, stateName))
 	if err != nil {

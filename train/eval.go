@@ -16,7 +16,7 @@ import (
 type EvalResult struct {
 	// Task of the data.
 	Task model.Task
-	// Loss is the mean over all labels: of the cross-entropy in nats per token or
+	// Loss is the mean over all labels, weighted if the data set weighs them: of the cross-entropy in nats per token or
 	// example, for several labels of the binary cross-entropy per label, for a
 	// regression of the squared error.
 	Loss float64
@@ -143,7 +143,7 @@ type evaluator struct {
 	tape    *nn.Tape
 	problem model.Problem
 
-	sum           float64
+	sum, weight   float64
 	n, right      int
 	want, got     []int32   // classes
 	target, value []float32 // of several labels and regressions
@@ -154,10 +154,17 @@ func (e *evaluator) tokens(b *model.Batch) {
 	e.tape.Reset()
 	x, all := e.m.Labelled(e.tape, b)
 	var rows, labels []int32
+	var weights []float32
 	for i, l := range all {
-		if l >= 0 {
-			rows, labels = append(rows, int32(i)), append(labels, l)
+		if l < 0 {
+			continue
 		}
+		rows, labels = append(rows, int32(i)), append(labels, l)
+		w := float32(1)
+		if i < len(b.Weights) { // the labels of first tokens are behind and weigh 1
+			w = b.Weights[i]
+		}
+		weights = append(weights, w)
 	}
 	if len(rows) == 0 {
 		return
@@ -170,7 +177,7 @@ func (e *evaluator) tokens(b *model.Batch) {
 		r1 := min(r0+chunk, len(rows))
 		e.tape.Reset()
 		x := &nn.Var{Rows: r1 - r0, Cols: width, Data: hidden[r0*width : r1*width]}
-		e.classes(e.m.Head.Forward(e.tape, x), labels[r0:r1], e.m.Options.Task == model.TokenClassification)
+		e.classes(e.m.Head.Forward(e.tape, x), labels[r0:r1], weights[r0:r1], e.m.Options.Task == model.TokenClassification)
 	}
 }
 
@@ -181,7 +188,7 @@ func (e *evaluator) sequences(b *model.Batch) {
 	switch e.problem {
 	case model.MultiLabel:
 		sum, n := nn.BCEWithLogits(e.tape, x, b.Targets, 0)
-		e.sum, e.n = e.sum+sum, e.n+n
+		e.sum, e.n, e.weight = e.sum+sum, e.n+n, e.weight+float64(n)
 		for _, v := range x.Mat().Data[:n] {
 			on := float32(0)
 			if v > 0 {
@@ -192,16 +199,17 @@ func (e *evaluator) sequences(b *model.Batch) {
 		e.target = append(e.target, b.Targets...)
 	case model.Regression:
 		sum, n := nn.MSE(e.tape, x, b.Targets, 0)
-		e.sum, e.n = e.sum+sum, e.n+n
+		e.sum, e.n, e.weight = e.sum+sum, e.n+n, e.weight+float64(n)
 		e.value = append(e.value, x.Mat().Data[:n]...)
 		e.target = append(e.target, b.Targets...)
 	default:
-		e.classes(x, b.Labels, true)
+		e.classes(x, b.Labels, nil, true)
 	}
 }
 
-// classes takes in logits and the index that each row should have highest.
-func (e *evaluator) classes(x *nn.Var, labels []int32, keep bool) {
+// classes takes in logits and the index that each row should have highest, with the
+// weight of each in the loss; nil for 1.
+func (e *evaluator) classes(x *nn.Var, labels []int32, weights []float32, keep bool) {
 	logits := x.Mat()
 	losses := make([]float64, len(labels))
 	got := make([]int32, len(labels))
@@ -213,7 +221,11 @@ func (e *evaluator) classes(x *nn.Var, labels []int32, keep bool) {
 		}
 	})
 	for i, l := range losses {
-		e.sum += l
+		w := 1.0
+		if weights != nil {
+			w = float64(weights[i])
+		}
+		e.sum, e.weight = e.sum+w*l, e.weight+w
 		if got[i] == labels[i] {
 			e.right++
 		}
@@ -227,7 +239,7 @@ func (e *evaluator) classes(x *nn.Var, labels []int32, keep bool) {
 // finish computes the means and metrics.
 func (e *evaluator) finish(r *EvalResult, ds *data.Dataset) {
 	r.Tokens = e.n
-	r.Loss = e.sum / float64(e.n)
+	r.Loss = e.sum / e.weight
 	r.Top1 = float64(e.right) / float64(e.n)
 	r.Metrics = map[string]float64{"loss": r.Loss}
 	labels := e.m.Options.Labels

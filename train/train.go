@@ -37,15 +37,25 @@ var (
 	ErrDrift = errors.New("the checkpoint is of another run")
 )
 
+// Own in place of a number leaves it to what is trained: the learning rate and the
+// weight decay to the adapter's method (a combination's are those of its first
+// part), the batch to the task of the data.
+const Own = -1
+
 // Config is the setting of a run. Start from [Default]: fields are taken as they
 // are, and zero means zero.
 type Config struct {
 	// Output is the folder for metrics.jsonl and checkpoint-N folders; none are
 	// written when it is empty.
 	Output string
+	// Lock is that of Output, for callers that take it before they load the model;
+	// without one, New takes it until the run ends.
+	Lock *Lock
 
+	// LearningRate is the highest of the schedule; [Own] is the method's.
 	LearningRate float64
-	// WeightDecay, Beta1, Beta2 and Eps are AdamW's.
+	// WeightDecay, Beta1, Beta2 and Eps are AdamW's; a WeightDecay of [Own] is the
+	// method's.
 	WeightDecay, Beta1, Beta2, Eps float64
 	// Clip limits the global norm of the gradient; 0 leaves it as it is.
 	Clip float64
@@ -60,7 +70,9 @@ type Config struct {
 	// number of optimizer steps instead.
 	Epochs   float64
 	MaxSteps int
-	// BatchSize sequences make a micro-batch, GradAccum micro-batches a step.
+	// BatchSize sequences make a micro-batch, GradAccum micro-batches a step. [Own] is
+	// 1 and 8 for causal language models, 16 and 1 for tasks whose batches are whole
+	// examples.
 	BatchSize, GradAccum int
 	// Pack fills sequences with several examples each, up to the data set's
 	// MaxSeqLen (or its longest example), none seeing another. Only causal language
@@ -89,15 +101,45 @@ type Config struct {
 	Files map[string][]byte
 }
 
-// Default returns the settings that peftkit uses unless told otherwise: those
-// that suit LoRA.
+// Default returns the settings that peftkit uses unless told otherwise. The learning
+// rate, the weight decay and the batch are [Own].
 func Default() Config {
 	return Config{
-		LearningRate: 2e-4, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Clip: 1,
+		LearningRate: Own, WeightDecay: Own, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Clip: 1,
 		Schedule: Cosine, Warmup: 0.05, MinLR: 0.1,
-		Epochs: 1, BatchSize: 1, GradAccum: 8, Pack: true, Shuffle: true, Seed: 42, BaseDropout: true,
+		Epochs: 1, BatchSize: Own, GradAccum: Own, Pack: true, Shuffle: true, Seed: 42, BaseDropout: true,
 		SaveSteps: 500, Keep: 2,
 	}
+}
+
+// For returns the settings of a run of an adapter on a data set: every [Own] is
+// replaced by the number that it stands for, and Pack is false where it does not
+// apply. [New] does so itself.
+func (c Config) For(ad peft.Adapter, ds *data.Dataset) (Config, error) {
+	if c.LearningRate == Own || c.WeightDecay == Own {
+		info, err := peft.InfoOf(ad)
+		if err != nil {
+			return c, fmt.Errorf("%w: the learning rate and weight decay are to be the method's own: %w; set both", ErrConfig, err)
+		}
+		if c.LearningRate == Own {
+			c.LearningRate = info.LearningRate
+		}
+		if c.WeightDecay == Own {
+			c.WeightDecay = info.WeightDecay
+		}
+	}
+	batch, accum := 1, 8
+	if !ds.Causal() {
+		batch, accum = 16, 1
+		c.Pack = false
+	}
+	if c.BatchSize == Own {
+		c.BatchSize = batch
+	}
+	if c.GradAccum == Own {
+		c.GradAccum = accum
+	}
+	return c, nil
 }
 
 func (c *Config) check() error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"math"
 	"time"
 
@@ -40,26 +39,48 @@ type Trainer struct {
 	hooks   []Hook
 	done    Result
 	ids     identity
+	lock    *Lock // of the output folder, when it is the trainer's own
 	// firsts says that the method lets the model predict first tokens.
 	firsts bool
 }
 
 // New prepares a run and, when asked to, loads its checkpoint.
 func New(c Config, m *model.Model, ad peft.Adapter, ds *data.Dataset) (*Trainer, error) {
+	c, err := c.For(ad, ds)
+	if err != nil {
+		return nil, err
+	}
 	if err := c.check(); err != nil {
 		return nil, err
 	}
 	t := &Trainer{Config: c, Model: m, Adapter: ad, Data: ds, epoch: -1, tape: nn.NewTape()}
+	if err := t.setUp(); err != nil {
+		t.lock.Release()
+		return nil, err
+	}
+	return t, nil
+}
+
+// setUp takes the output folder, lets the method begin, and finds the steps and the
+// state to begin with.
+func (t *Trainer) setUp() error {
+	c, m, ad, ds := &t.Config, t.Model, t.Adapter, t.Data
+	if err := t.take(); err != nil {
+		return err
+	}
+	if err := startTexts(ad, m); err != nil {
+		return err
+	}
 	if s, ok := ad.(peft.DataStarter); ok {
 		if err := s.StartData(texts(ds)); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if err := t.optimizer(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := t.fits(ds); err != nil {
-		return nil, err
+		return err
 	}
 	t.plan = data.Plan{BatchSize: c.BatchSize, Pack: c.Pack, Shuffle: c.Shuffle, Seed: c.Seed, MaxTokens: ds.MaxSeqLen}
 	if t.plan.MaxTokens == 0 {
@@ -67,12 +88,13 @@ func New(c Config, m *model.Model, ad peft.Adapter, ds *data.Dataset) (*Trainer,
 			t.plan.MaxTokens = max(t.plan.MaxTokens, len(ds.Examples[i].Tokens), len(ds.Examples[i].Source))
 		}
 	}
+	t.plan.MaxTokens = min(t.plan.MaxTokens, m.MaxPositions) // of which the method may have taken some since the data were read
 	first, err := ds.Epoch(t.plan, 0)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(first) == 0 {
-		return nil, fmt.Errorf("%w: the data set is empty", ErrConfig)
+		return fmt.Errorf("%w: the data set is empty", ErrConfig)
 	}
 	t.PerEpoch = (len(first) + c.GradAccum - 1) / c.GradAccum
 	if t.Total = c.MaxSteps; t.Total == 0 {
@@ -87,20 +109,9 @@ func New(c Config, m *model.Model, ad peft.Adapter, ds *data.Dataset) (*Trainer,
 	}
 	t.firsts = predictsFirst(m, ds)
 	if err := t.prepare(); err != nil {
-		return nil, err
+		return err
 	}
-	return t, nil
-}
-
-// texts runs over the tokens of all examples.
-func texts(ds *data.Dataset) iter.Seq[[]int32] {
-	return func(yield func([]int32) bool) {
-		for i := range ds.Examples {
-			if !yield(ds.Examples[i].Tokens) || ds.Examples[i].Source != nil && !yield(ds.Examples[i].Source) {
-				return
-			}
-		}
-	}
+	return nil
 }
 
 // optimizer makes the optimizer of the adapter's parameters, with moments of zero.
@@ -135,20 +146,22 @@ func predictsFirst(m *model.Model, ds *data.Dataset) bool {
 	return false
 }
 
-// labels counts what the loss of a batch is the sum over.
-func (t *Trainer) labels(b *model.Batch) int {
-	n := data.Labelled(b)
+// labels counts what the loss of a batch is the sum over, and what it weighs: the loss
+// of a step is the sum of the weighted losses divided by the sum of the weights.
+func (t *Trainer) labels(b *model.Batch) (n int, weight float64) {
+	n, weight = data.Labelled(b), data.Weight(b)
+	more := 0
 	if t.Data.Causal() {
-		n += len(b.Seqs) * t.Model.ExtraLabels
+		more += len(b.Seqs) * t.Model.ExtraLabels
 	}
 	if t.firsts {
 		for _, l := range b.First {
 			if l != data.Ignore {
-				n++
+				more++
 			}
 		}
 	}
-	return n
+	return n + more, weight + float64(more)
 }
 
 // fits checks that the model can take every example.
@@ -197,8 +210,11 @@ func taskName(t model.Task) model.Task {
 	return t
 }
 
-// Close frees the memory of the activations.
-func (t *Trainer) Close() { t.tape.Close() }
+// Close frees the memory of the activations, and gives back the output folder.
+func (t *Trainer) Close() {
+	t.tape.Close()
+	t.lock.Release()
+}
 
 // Done returns the number of steps done.
 func (t *Trainer) Done() int { return t.step }
@@ -218,6 +234,7 @@ func (t *Trainer) Run(ctx context.Context) (*Result, error) {
 	}
 	t.done.Steps, t.done.Valid, t.done.Checkpoint = t.step, t.Valid, t.Checkpoint
 	t.done.Elapsed = time.Since(begin)
+	t.lock.Release()
 	return &t.done, err
 }
 
@@ -327,13 +344,15 @@ func (t *Trainer) Step(ctx context.Context) (*Step, error) {
 	}
 	s := &Step{Step: t.step + 1, Total: t.Total, Epoch: float64(t.step+1) / float64(t.PerEpoch)}
 	batches := make([]*model.Batch, len(window))
+	var weight float64
 	for i, examples := range window {
 		batches[i] = t.Data.BatchFor(t.Model, examples)
 		s.Tokens += len(batches[i].Tokens)
 		if src := batches[i].Source; src != nil {
 			s.Tokens += len(src.Tokens)
 		}
-		s.Labels += t.labels(batches[i])
+		n, w := t.labels(batches[i])
+		s.Labels, weight = s.Labels+n, weight+w
 	}
 	t.Opt.ZeroGrad()
 	var sum float64
@@ -341,13 +360,13 @@ func (t *Trainer) Step(ctx context.Context) (*Step, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, t.interrupted(ctx, err)
 		}
-		loss, err := t.microBatch(b, i, s.Labels)
+		loss, err := t.microBatch(b, i, weight)
 		if err != nil {
 			return nil, t.blame(s, i, window[i], err)
 		}
 		sum += loss
 	}
-	s.Loss = sum / float64(s.Labels)
+	s.Loss = sum / weight
 	if p, ok := t.Adapter.(peft.Penalizer); ok {
 		s.Loss += p.Penalty()
 	}
@@ -370,12 +389,12 @@ func (t *Trainer) Step(ctx context.Context) (*Step, error) {
 	return s, nil
 }
 
-// microBatch adds the gradient of the summed loss over labels to the parameters'.
-func (t *Trainer) microBatch(b *model.Batch, i, labels int) (sum float64, err error) {
+// microBatch adds the gradient of the summed loss over weight to the parameters'.
+func (t *Trainer) microBatch(b *model.Batch, i int, weight float64) (sum float64, err error) {
 	t.tape.Reset()
 	t.tape.Train, t.tape.BaseDropout = true, t.Config.BaseDropout
 	t.tape.Seed = mix(mix(mix(t.Config.Seed)^uint64(t.step)) ^ uint64(i))
-	sum, _ = t.Model.Loss(t.tape, b, float32(1/float64(labels)))
+	sum, _ = t.Model.Loss(t.tape, b, float32(1/weight))
 	if !finite(sum) {
 		return sum, ErrNotFinite
 	}

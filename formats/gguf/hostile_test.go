@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"math"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -194,4 +196,26 @@ func FuzzParse(f *testing.F) {
 			require.True(t, bytes.Equal(g.Tensors[i].Data, h.Tensors[i].Data))
 		}
 	})
+}
+
+// Counts that no model has are refused before their entries are kept.
+func TestHostileMemory(t *testing.T) {
+	keys, tensors := file(3, 0, 600_000), file(3, 300_000, 0)
+	for i := range 600_000 {
+		keys.kv(fmt.Sprintf("%06x", i), typeUint8).raw("\x00")
+	}
+	for i := range 300_000 {
+		tensors.info(fmt.Sprintf("%06x", i), nil, 0, 0)
+	}
+	for name, f := range map[string]*raw{"metadata": keys, "tensors": tensors} {
+		t.Run(name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			_, err := Parse("x", f.b)
+			runtime.ReadMemStats(&after)
+			require.ErrorIs(t, err, formats.ErrLimit)
+			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(64<<20))
+		})
+	}
 }

@@ -19,6 +19,9 @@ const (
 	defaultAlign = 32
 	minKV        = 8 + 1 + 4 + 1 // key of one byte, type, value of one byte
 	minInfo      = 8 + 4 + 4 + 8 // empty name, no dimension
+	// Far more than any model has; each takes ten times its bytes in memory.
+	maxKV        = 1 << 16
+	maxTensors   = 1 << 17
 	alignmentKey = "general.alignment"
 	hintDownload = "A download that broke off leaves such a file: download it again"
 )
@@ -88,6 +91,12 @@ func start(c *cursor) (nTensors, nKV uint64, version uint32, err error) {
 	case nKV > uint64(c.left()/minKV):
 		fe.Offset, fe.Err = 16, formats.ErrLimit
 		fe.Found, fe.Want = fmt.Sprintf("%d metadata entries", nKV), fmt.Sprintf("no more than %d bytes can hold", len(c.b))
+	case nTensors > maxTensors:
+		fe.Offset, fe.Err = 8, formats.ErrLimit
+		fe.Found, fe.Want = fmt.Sprintf("%d tensors", nTensors), fmt.Sprintf("at most %d", maxTensors)
+	case nKV > maxKV:
+		fe.Offset, fe.Err = 16, formats.ErrLimit
+		fe.Found, fe.Want = fmt.Sprintf("%d metadata entries", nKV), fmt.Sprintf("at most %d", maxKV)
 	default:
 		return nTensors, nKV, version, nil
 	}

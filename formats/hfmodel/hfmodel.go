@@ -146,7 +146,7 @@ func weightFile(path string) error {
 
 func readConfig(dir string) (json.RawMessage, error) {
 	path := filepath.Join(dir, configName)
-	b, err := formats.ReadFile(path, formats.MaxSideFile)
+	b, err := formats.ReadFile(path, formats.MaxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &formats.FileError{File: dir, Err: formats.ErrMissing, Found: "weights without config.json", Want: "config.json beside them",
 			Hint: "Copy config.json and the tokenizer files from the repository that the weights come from"}

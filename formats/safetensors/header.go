@@ -15,6 +15,14 @@ import (
 // MaxHeader is the largest header that is read, the limit of the Rust crate.
 const MaxHeader = 100_000_000
 
+// Limits of what a header holds, far more than any file has: what is short there
+// takes ten times its bytes in memory.
+const (
+	maxTensors  = 1 << 18
+	maxMetadata = 1 << 16
+	maxRank     = 64
+)
+
 // entry is one tensor of the header before it is checked against the data.
 type entry struct {
 	name       string
@@ -232,6 +240,10 @@ func (p *parser) header(f *File) ([]entry, error) {
 		if key == "__metadata__" {
 			return p.metadata(f)
 		}
+		if len(entries) == maxTensors {
+			p.i = at
+			return p.fail(formats.ErrLimit, fmt.Sprintf("more than %d tensors", maxTensors), "the tensors of a model")
+		}
 		e := entry{name: key, at: int64(at) + 8}
 		if err := p.entry(&e); err != nil {
 			if fe, ok := err.(*formats.FileError); ok {
@@ -261,6 +273,10 @@ func (p *parser) metadata(f *File) error {
 		if _, dup := f.Metadata[key]; dup {
 			p.i = at
 			return p.fail(formats.ErrDuplicate, fmt.Sprintf("%q for the second time in __metadata__", key), "each key once")
+		}
+		if len(f.Metadata) == maxMetadata {
+			p.i = at
+			return p.fail(formats.ErrLimit, fmt.Sprintf("more than %d entries of __metadata__", maxMetadata), "a few")
 		}
 		p.space()
 		v, err := p.str()
@@ -303,7 +319,7 @@ func (p *parser) entry(e *entry) error {
 			return err
 		case seenShape:
 			wide := false // for an int of 32 bits
-			err := p.numbers(func(v int64) {
+			err := p.numbers(maxRank, func(v int64) {
 				wide = wide || v > math.MaxInt
 				e.shape = append(e.shape, int(v))
 			})
@@ -313,7 +329,7 @@ func (p *parser) entry(e *entry) error {
 			return err
 		}
 		var v []int64
-		if err := p.numbers(func(x int64) { v = append(v, x) }); err != nil {
+		if err := p.numbers(maxRank, func(x int64) { v = append(v, x) }); err != nil {
 			return err
 		}
 		if len(v) != 2 {
@@ -341,8 +357,8 @@ func missing(seen uint8) string {
 	return "data_offsets"
 }
 
-// numbers reads an array of non-negative integers.
-func (p *parser) numbers(add func(int64)) error {
+// numbers reads an array of at most n non-negative integers.
+func (p *parser) numbers(n int, add func(int64)) error {
 	if !p.take('[') {
 		return p.bad("[")
 	}
@@ -365,6 +381,10 @@ func (p *parser) numbers(add func(int64)) error {
 		if p.i == start || (p.b[start] == '0' && p.i > start+1) {
 			p.i = start
 			return p.bad("a non-negative integer")
+		}
+		if n--; n < 0 {
+			p.i = start
+			return p.fail(formats.ErrLimit, "an array without end", fmt.Sprintf("at most %d numbers", maxRank))
 		}
 		add(v)
 		if p.take(']') {

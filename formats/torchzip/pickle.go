@@ -38,8 +38,20 @@ type (
 // Limits that no state dictionary reaches.
 const (
 	maxPickle = 64 << 20
-	maxStack  = 1 << 20
+	maxName   = 1 << 12
 	maxRank   = 16
+)
+
+// What a dictionary of tensors costs to read is known: a few dozen values for each
+// tensor, and a file of the archive for most. memoryBase and memoryFile, in bytes,
+// are many times that; what asks for more is refused on the way and not at its end.
+const (
+	memoryBase = 8 << 20
+	memoryFile = 8 << 10
+
+	valueCost = 32 // on the stack, and the value itself
+	itemCost  = 16 // in a tuple, list or dictionary
+	memoCost  = 64
 )
 
 const (
@@ -56,8 +68,8 @@ type machine struct {
 	// stack and memo hold values; marks lie on the stack.
 	stack []any
 	memo  map[int64]any
-	// budget bounds what growing values may copy in all.
-	budget int
+	// memory is what may still be asked for, by values that were dropped too.
+	memory int
 }
 
 func (m *machine) fail(kind error, found, want string, args ...any) error {
@@ -66,7 +78,7 @@ func (m *machine) fail(kind error, found, want string, args ...any) error {
 
 // run executes the program and returns what it leaves.
 func (m *machine) run() (v any, err error) {
-	m.memo, m.budget = map[int64]any{}, 16*len(m.data)+1024
+	m.memo = map[int64]any{}
 	for {
 		op, err := m.bytes(1)
 		if err != nil {
@@ -77,9 +89,6 @@ func (m *machine) run() (v any, err error) {
 		}
 		if err := m.step(op[0]); err != nil {
 			return nil, err
-		}
-		if len(m.stack) > maxStack {
-			return nil, m.fail(formats.ErrLimit, "a stack of more than %d values", "a state dictionary", maxStack)
 		}
 	}
 }
@@ -103,7 +112,10 @@ func (m *machine) uint(n int) (uint64, error) {
 	return binary.LittleEndian.Uint64(wide[:]), nil
 }
 
-func (m *machine) push(v any) error { m.stack = append(m.stack, v); return nil }
+func (m *machine) push(v any) error {
+	m.stack = append(m.stack, v)
+	return m.spend(valueCost)
+}
 
 func (m *machine) pop() (any, error) {
 	if len(m.stack) == 0 {
@@ -120,7 +132,7 @@ func (m *machine) popMark() ([]any, error) {
 		if _, ok := m.stack[i].(mark); ok {
 			items := append([]any(nil), m.stack[i+1:]...)
 			m.stack = m.stack[:i]
-			return items, m.spend(len(items))
+			return items, m.spend(itemCost * len(items))
 		}
 	}
 	return nil, m.fail(formats.ErrHeader, "no mark on the stack", "")
@@ -132,22 +144,26 @@ func (m *machine) popN(n int) (tuple, error) {
 	}
 	t := append(tuple(nil), m.stack[len(m.stack)-n:]...)
 	m.stack = m.stack[:len(m.stack)-n]
-	return t, nil
+	return t, m.spend(itemCost * n)
 }
 
+// spend counts n bytes of memory.
 func (m *machine) spend(n int) error {
-	if m.budget -= n; m.budget < 0 {
-		return m.fail(formats.ErrLimit, "values that grow beyond the file", "a state dictionary")
+	if m.memory -= n; m.memory < 0 {
+		return m.fail(formats.ErrLimit, "more values than the tensors of the file need", "a dictionary from names to tensors")
 	}
 	return nil
 }
 
 func (m *machine) text(n uint64) error {
-	if n > maxPickle {
-		return m.fail(formats.ErrLimit, "a string of %d bytes", "", n)
+	if n > maxName {
+		return m.fail(formats.ErrLimit, "a string of %d bytes", fmt.Sprintf("at most %d", maxName), n)
 	}
 	b, err := m.bytes(int(n))
 	if err != nil {
+		return err
+	}
+	if err := m.spend(len(b)); err != nil {
 		return err
 	}
 	return m.push(string(b))
@@ -290,7 +306,7 @@ func (m *machine) put(i uint64) error {
 		return m.fail(formats.ErrHeader, "nothing to remember", "")
 	}
 	m.memo[int64(i)] = m.stack[len(m.stack)-1]
-	return nil
+	return m.spend(memoCost)
 }
 
 func (m *machine) get(i uint64) error {
@@ -443,7 +459,7 @@ func (m *machine) set(items []any) error {
 	for i := 0; i < len(items); i += 2 {
 		d.keys, d.values = append(d.keys, items[i]), append(d.values, items[i+1])
 	}
-	return nil
+	return m.spend(itemCost * len(items))
 }
 
 // extend adds items to the list on top of the stack.
@@ -456,5 +472,5 @@ func (m *machine) extend(items []any) error {
 		return m.fail(formats.ErrHeader, "items for something else than a list", "")
 	}
 	l.items = append(l.items, items...)
-	return nil
+	return m.spend(itemCost * len(items))
 }

@@ -7,6 +7,7 @@ package torchzip
 import (
 	"archive/zip"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -69,7 +70,10 @@ func Parse(name string, data []byte) (*File, error) {
 		}
 		return nil, bad(formats.ErrHeader, "no zip archive", "a file of torch.save")
 	}
-	z, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
+	z, err := directory(data)
+	if errors.Is(err, errDirectory) {
+		return nil, bad(formats.ErrLimit, err.Error(), "a file for each tensor")
+	}
 	if err != nil {
 		return nil, bad(formats.ErrHeader, err.Error(), "a zip archive")
 	}
@@ -104,7 +108,7 @@ func Parse(name string, data []byte) (*File, error) {
 	if len(program) > maxPickle {
 		return nil, bad(formats.ErrLimit, fmt.Sprintf("a pickle of %d bytes", len(program)), fmt.Sprintf("at most %d", maxPickle))
 	}
-	top, err := (&machine{name: name, data: program}).run()
+	top, err := (&machine{name: name, data: program, memory: memoryBase + memoryFile*len(a.files)}).run()
 	if err != nil {
 		return nil, err
 	}
@@ -131,6 +135,33 @@ func Parse(name string, data []byte) (*File, error) {
 		f.Tensors = append(f.Tensors, t)
 	}
 	return f, nil
+}
+
+// maxDirectory bounds the list of files of an archive: a file of 46 bytes there
+// takes ten times that in memory.
+const maxDirectory = 4 << 20
+
+var errDirectory = fmt.Errorf("a list of files of more than %d bytes", maxDirectory)
+
+// directory reads the list of files of an archive.
+func directory(data []byte) (*zip.Reader, error) {
+	r := &limited{bytes.NewReader(data), maxDirectory}
+	z, err := zip.NewReader(r, int64(len(data)))
+	r.left = math.MaxInt64 // the files are views
+	return z, err
+}
+
+// limited is a reader that fails when more was read than is sensible.
+type limited struct {
+	r    io.ReaderAt
+	left int64
+}
+
+func (l *limited) ReadAt(p []byte, off int64) (int, error) {
+	if l.left -= int64(len(p)); l.left < 0 {
+		return 0, errDirectory
+	}
+	return l.r.ReadAt(p, off)
 }
 
 // archive finds entries in the mapped bytes.

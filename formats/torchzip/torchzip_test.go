@@ -4,8 +4,10 @@ import (
 	"archive/zip"
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -157,4 +159,44 @@ func check(t *testing.T, data []byte) {
 func TestOpenMissing(t *testing.T) {
 	_, err := torchzip.Open(filepath.Join(t.TempDir(), "none"))
 	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// A small file that asks for much is refused before it got it.
+func TestHostileMemory(t *testing.T) {
+	const n = 3_000_000
+	entries := map[string]string{}
+	for i := range 100_000 {
+		entries[fmt.Sprint("data/", i)] = ""
+	}
+	tests := []struct {
+		name, program string
+		files         map[string]string
+	}{
+		{"items of a list", "\x80\x02]" + strings.Repeat("K\x01a", n) + ".", nil},
+		{"items of a list at once", "\x80\x02](" + strings.Repeat("K\x01", n) + "e.", nil},
+		{"large numbers", "\x80\x02(" + strings.Repeat("J\xff\xff\xff\x7f", n) + "t.", nil},
+		{"lists", "\x80\x02(" + strings.Repeat("]", n) + "t.", nil},
+		{"dictionaries", "\x80\x02(" + strings.Repeat("}", n) + "t.", nil},
+		{"lists in lists", "\x80\x02" + strings.Repeat("]", n) + strings.Repeat("a", n-1) + ".", nil},
+		{"tuples", "\x80\x02N" + strings.Repeat("\x85", n) + ".", nil},
+		{"memo", "\x80\x04N" + strings.Repeat("\x94", n) + ".", nil},
+		{"marks", "\x80\x02" + strings.Repeat("(", n) + ".", nil},
+		{"entries of a dictionary", "\x80\x02}(" + strings.Repeat("K\x01N", n) + "u.", nil},
+		{"one value again and again", "\x80\x02]q\x00(" + strings.Repeat("h\x00", n) + "e.", nil},
+		{"texts", "\x80\x02(" + strings.Repeat("X\x00\x01\x00\x00"+strings.Repeat("x", 256), n/100) + "t.", nil},
+		{"a long text", "\x80\x02X\x00\x00\x00\x02" + strings.Repeat("x", 2<<24) + ".", nil},
+		{"files", "\x80\x02}.", entries},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			data := archive(t, tt.program, tt.files)
+			var before, after runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			_, err := torchzip.Parse("x", data)
+			runtime.ReadMemStats(&after)
+			require.ErrorIs(t, err, formats.ErrLimit)
+			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(64<<20))
+		})
+	}
 }

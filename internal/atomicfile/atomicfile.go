@@ -1,22 +1,18 @@
 // Package atomicfile writes files and folders so that whoever looks at the
 // path sees the old content or the new one, never a part: everything goes into a
 // temporary sibling that is synced, renamed into place, and whose folder is
-// synced. A crash leaves at most a sibling whose name begins with ".peftkit-".
+// synced. A crash leaves at most a sibling whose name begins with ".peftkit-", which
+// the next writer to that path removes.
 package atomicfile
 
 import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 )
-
-// Prefix begins the name of every temporary file and folder.
-const Prefix = ".peftkit-"
 
 // ErrSource says that the output would overwrite a file it is made from.
 var ErrSource = errors.New("the output is one of its own sources")
@@ -52,6 +48,7 @@ func Create(path string, sources ...string) (*File, error) {
 	if err := refuseSource(path, sources); err != nil {
 		return nil, err
 	}
+	sweepFor(path)
 	tmp, err := createTemp(filepath.Dir(path), filepath.Base(path))
 	if err != nil {
 		return nil, err
@@ -90,27 +87,6 @@ func refuseSource(path string, sources []string) error {
 		}
 	}
 	return nil
-}
-
-// createTemp makes a new file with the permissions that the umask leaves.
-func createTemp(dir, base string) (*os.File, error) {
-	for i := 0; ; i++ {
-		name := filepath.Join(dir, tempName(base, i))
-		if err := check(OpCreate, name); err != nil {
-			return nil, err
-		}
-		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
-		if !errors.Is(err, os.ErrExist) || i > 1000 {
-			return f, err
-		}
-	}
-}
-
-func tempName(base string, i int) string {
-	if len(base) > 100 {
-		base = base[:100]
-	}
-	return fmt.Sprintf("%s%s-%d-%d", Prefix, strings.TrimPrefix(base, Prefix), os.Getpid(), i)
 }
 
 // rawWriter is the unbuffered side of a File.
@@ -171,10 +147,17 @@ func (f *File) commit() error {
 	if err := f.tmp.Sync(); err != nil {
 		return err
 	}
-	if err := f.tmp.Close(); err != nil {
+	if !renameOpen {
+		if err := f.tmp.Close(); err != nil {
+			return err
+		}
+		return rename(f.tmp.Name(), f.path)
+	}
+	if err := rename(f.tmp.Name(), f.path); err != nil {
 		return err
 	}
-	return rename(f.tmp.Name(), f.path)
+	f.tmp.Close() // with its lock; the bytes are synced
+	return nil
 }
 
 // Abort removes what was written. After Commit it does nothing, so it can be deferred.

@@ -52,14 +52,16 @@ func WriteDir(ctx context.Context, path string, opt DirOptions, build func(dir s
 	if path, err = resolve(abs); err != nil {
 		return err
 	}
-	old, err := survey(path, opt)
+	sweepFor(path)
+	old, err := survey(path, opt, "")
 	if err != nil {
 		return err
 	}
-	stage, err := stageDir(path, old)
+	stage, lock, err := stageDir(path, old)
 	if err != nil {
 		return err
 	}
+	defer lock.Close() // nil where folders have no locks
 	defer os.RemoveAll(stage)
 	if err := build(stage); err != nil {
 		return err
@@ -68,6 +70,10 @@ func WriteDir(ctx context.Context, path string, opt DirOptions, build func(dir s
 		return err
 	}
 	if err := syncTree(stage); err != nil {
+		return err
+	}
+	// Somebody may have written there meanwhile.
+	if old, err = survey(path, opt, stage); err != nil {
 		return err
 	}
 	return install(stage, path, old, opt)
@@ -80,7 +86,8 @@ type target struct {
 	others int      // entries that stay
 }
 
-func survey(path string, opt DirOptions) (target, error) {
+// survey looks at the output path; stage, which may lie in it, is ours.
+func survey(path string, opt DirOptions, stage string) (target, error) {
 	st, err := os.Stat(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return target{}, nil
@@ -91,6 +98,7 @@ func survey(path string, opt DirOptions) (target, error) {
 	if !st.IsDir() {
 		return target{}, &os.PathError{Op: "create", Path: path, Err: errors.New("is a file: give the name of a folder")}
 	}
+	Sweep(path)
 	entries, err := os.ReadDir(path)
 	if err != nil {
 		return target{}, err
@@ -99,9 +107,16 @@ func survey(path string, opt DirOptions) (target, error) {
 	var others []string
 	for _, e := range entries {
 		switch {
+		case filepath.Join(path, e.Name()) == stage:
 		case strings.HasPrefix(e.Name(), Prefix) && (e.IsDir() || !opt.KeepOthers):
-			// left behind by a crash: it goes when the new content is in place
-			t.owned = append(t.owned, e.Name())
+			switch left, pid := leftOver(filepath.Join(path, e.Name())); {
+			case left: // it goes when the new content is in place
+				t.owned = append(t.owned, e.Name())
+			case opt.KeepOthers:
+				others = append(others, e.Name())
+			default:
+				return target{}, &BusyError{Path: path, PID: pid}
+			}
 		case opt.Owned(e.Name()) && (opt.OwnedDirs || !e.IsDir()):
 			t.owned = append(t.owned, e.Name())
 			if err := refuseSource(filepath.Join(path, e.Name()), opt.Sources); err != nil {
@@ -124,7 +139,7 @@ func survey(path string, opt DirOptions) (target, error) {
 
 // stageDir makes the temporary folder: a sibling, so that one rename is enough,
 // or inside the target when that has to stay or its parent cannot be written.
-func stageDir(path string, old target) (string, error) {
+func stageDir(path string, old target) (string, *os.File, error) {
 	parents := []string{filepath.Dir(path)}
 	if old.others > 0 || isWorkingDir(path) {
 		parents = []string{path}
@@ -133,27 +148,15 @@ func stageDir(path string, old target) (string, error) {
 	}
 	var first error
 	for _, parent := range parents {
-		for i := 0; i < 1000; i++ {
-			dir := filepath.Join(parent, tempName(filepath.Base(path), i))
-			err := check(OpCreate, dir)
-			if err == nil {
-				err = os.Mkdir(dir, 0o777)
-			}
-			if err == nil {
-				return dir, nil
-			}
-			if !errors.Is(err, os.ErrExist) {
-				if first == nil {
-					first = err
-				}
-				break
-			}
+		dir, lock, err := createTempDir(parent, filepath.Base(path))
+		if err == nil {
+			return dir, lock, nil
+		}
+		if first == nil {
+			first = err
 		}
 	}
-	if first == nil {
-		first = &os.PathError{Op: "create", Path: path, Err: errors.New("too many temporary folders beside it")}
-	}
-	return "", first
+	return "", nil, first
 }
 
 // isWorkingDir reports whether path is the current folder of the process, which
@@ -195,6 +198,7 @@ func install(stage, path string, old target, opt DirOptions) error {
 			return err
 		}
 		switch {
+		case old.others > 0: // they have come since
 		case !old.exists, len(old.owned) == 0:
 			err := error(nil)
 			if old.exists {
@@ -220,10 +224,11 @@ func install(stage, path string, old target, opt DirOptions) error {
 		}
 		// The target is a mount point or the system cannot exchange names:
 		// bring the files to its own file system first.
-		moved, err := stageDir(path, target{exists: true, others: 1})
+		moved, lock, err := stageDir(path, target{exists: true, others: 1})
 		if err != nil {
 			return err
 		}
+		defer lock.Close()
 		defer os.RemoveAll(moved)
 		if err := copyTree(stage, moved); err != nil {
 			return err
@@ -240,7 +245,7 @@ func moveIn(stage, path string, old target, opt DirOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	aside := filepath.Join(stage, Prefix+"old")
+	aside := filepath.Join(stage, asideName)
 	if err := os.Mkdir(aside, 0o777); err != nil {
 		return err
 	}

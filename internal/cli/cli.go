@@ -37,6 +37,10 @@ func Execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	root.SetErr(a.err)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
+		err = a.out.failure()
+		a.started = true
+	}
+	if err == nil {
 		return exitOK
 	}
 	if !a.started {

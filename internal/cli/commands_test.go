@@ -147,7 +147,7 @@ func TestTrainRefusesToOverwrite(t *testing.T) {
 	args := []string{"train", "-m", model, "-d", data, "-o", out, "--max-steps", "2"}
 	ok(t, args...)
 	o := cli(t, args...)
-	require.Equal(t, exitFormat, o.code)
+	require.Equal(t, exitUsage, o.code)
 	require.Contains(t, o.errors, "--overwrite")
 	ok(t, append(args, "--overwrite")...)
 	o = cli(t, append(args, "--resume")...)

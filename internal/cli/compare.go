@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/peftkit/peftkit/compare"
 	"github.com/peftkit/peftkit/internal/atomicfile"
+	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/train"
 	"github.com/spf13/cobra"
@@ -200,7 +202,7 @@ func (t *compareFlags) chooseTasks(p *compare.Plan) error {
 		case ".yaml", ".yml":
 			tasks, err := compare.ReadTasks(word)
 			if err != nil {
-				return withCode(exitUsage, err)
+				return dataPath(err)
 			}
 			p.Tasks = append(p.Tasks, tasks...)
 			continue
@@ -235,9 +237,17 @@ func (a *app) compare(cmd *cobra.Command, t *compareFlags) error {
 	if err != nil {
 		return err
 	}
+	// A model that cannot be used is told once, not by every run.
+	c, err := model.Open(plan.Model)
+	if err != nil {
+		return err
+	}
+	if err := c.Close(); err != nil {
+		return err
+	}
 	runs, err := plan.Runs()
 	if err != nil {
-		return withCode(exitUsage, err)
+		return dataPath(err)
 	}
 	var store *compare.Store
 	var done []compare.Outcome
@@ -254,8 +264,17 @@ func (a *app) compare(cmd *cobra.Command, t *compareFlags) error {
 	command := "peftkit " + quoteAll(a.args)
 	v := &compareView{a: a, quiet: *t.asJSON, total: len(runs), began: time.Now()}
 	v.header(plan, runs)
+	code := exitOK // of the runs that failed, if they agree
 	outcomes, err := compare.Execute(cmd.Context(), runs, done, func(ctx context.Context, r compare.Run) (*compare.Outcome, error) {
-		return a.child(ctx, r, *t.threads, func(s *progressLine) { v.step(&r, s) })
+		o, err := a.child(ctx, r, *t.threads, func(s *progressLine) { v.step(&r, s) })
+		if coded := (*codedError)(nil); errors.As(err, &coded) {
+			if code == exitOK {
+				code = coded.code
+			} else if code != coded.code {
+				code = exitOther
+			}
+		}
+		return o, err
 	}, func(i int, o *compare.Outcome, before bool) error {
 		v.outcome(i, o, before)
 		if store == nil || before {
@@ -289,7 +308,7 @@ func (a *app) compare(cmd *cobra.Command, t *compareFlags) error {
 		return &quietError{withCode(exitInterrupted, err)}
 	}
 	if err == nil && !slices.ContainsFunc(outcomes, func(o compare.Outcome) bool { return o.OK() }) {
-		return fmt.Errorf("no run gave a score")
+		return withCode(max(code, exitOther), errors.New("no run gave a score"))
 	}
 	return err
 }
@@ -371,7 +390,20 @@ func (a *app) child(ctx context.Context, r compare.Run, threads int, step func(*
 	if text == "" {
 		text = "the run ended without a result: " + fmt.Sprint(err) // killed, most likely for memory
 	}
-	return nil, errors.New(strings.TrimSpace(text))
+	code := exitOther
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() > 0 {
+		code = exit.ExitCode()
+	}
+	return nil, withCode(code, errors.New(strings.TrimSpace(text)))
+}
+
+// dataPath gives an error of the plan its code: data that are not there, or settings
+// that are wrong.
+func dataPath(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return withCode(exitData, err)
+	}
+	return withCode(exitUsage, err)
 }
 
 // compareRunCommand does one run that it reads as JSON from standard input.
@@ -397,7 +429,7 @@ func (a *app) compareRunCommand() *cobra.Command {
 			_ = printJSONLine(a.out, progressLine{Step: s.Step, Total: s.Total, Loss: s.Loss}) // a closed pipe ends the process
 		})
 		if err != nil {
-			return dataError(err, r.Task.Train.Path)
+			return err
 		}
 		return printJSONLine(a.out, progressLine{Outcome: o})
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/peftkit/peftkit/internal/spell"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -36,7 +37,7 @@ func (c *configFile) read() error {
 	}
 	file, err := parser.ParseBytes(b, 0)
 	if err != nil {
-		return usagef("%s: %s", c.path, strings.TrimSpace(yaml.FormatError(err, false, true)))
+		return usagef("%s: %s", c.path, strings.TrimSpace(yaml.FormatError(err, false, false)))
 	}
 	c.given = map[string]int{}
 	documents := 0
@@ -163,8 +164,11 @@ func (c *configFile) unknown(key, name string, p *ast.MappingValueNode) error {
 		}
 	})
 	err := c.errorf(p.Key, "unknown key %q", key)
-	if near := nearest(name, words); near != "" {
-		return withHint(err, "%s; %s --help lists all keys", strings.ReplaceAll(near, "-", "_"), c.cmd.CommandPath())
+	if about := otherFlags[name]; about != "" {
+		return withHint(err, "%s", about)
+	}
+	if near := spell.Nearest(name, words); near != "" {
+		return withHint(err, "did you mean %q? %s --help lists all keys", strings.ReplaceAll(near, "-", "_"), c.cmd.CommandPath())
 	}
 	return withHint(err, "%s --help: the keys are the names of the flags", c.cmd.CommandPath())
 }
@@ -182,7 +186,13 @@ func (c *configFile) flag(name, text string, p *ast.MappingValueNode) error {
 	}
 	// Commands ask whether a flag was given; the file gives it too.
 	if err := f.Value.Set(text); err != nil {
-		return c.errorf(p.Value, "%s: found %q: %s", p.Key.GetToken().Value, text, plainError(err))
+		err := c.errorf(p.Value, "%s: found %q: %s", p.Key.GetToken().Value, text, plainError(err))
+		if choice, ok := f.Value.(*choice); ok {
+			if hint := choiceHint(f.Name, text, choice.of); hint != "" {
+				return withHint(err, "%s", hint)
+			}
+		}
+		return err
 	}
 	f.Changed = true
 	return nil

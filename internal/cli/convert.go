@@ -55,7 +55,7 @@ func (a *app) convertCommand() *cobra.Command {
 		report, err := convert.File(cmd.Context(), args[0], *out, convert.Options{To: *to, Type: strings.ToLower(*quant), Base: *base, Rank: *rank, Progress: t.report})
 		t.done()
 		if err != nil {
-			return err
+			return ofAdapter(err)
 		}
 		a.warnIgnored(report.Ignored)
 		o := &outcome{*out, report, time.Since(began).Seconds()}
@@ -64,11 +64,7 @@ func (a *app) convertCommand() *cobra.Command {
 		}
 		a.printOutcome(args[0], o)
 		if adapter {
-			base := *base
-			if base == "" {
-				base = "MODEL"
-			}
-			a.next("%s", try(base, *out))
+			a.next("%s", tryAdapter(*base, *out))
 		} else {
 			a.next("%s", try(*out))
 		}
@@ -132,11 +128,6 @@ func (a *app) printOutcome(src string, o *outcome) {
 		f.add(label, "%s", n)
 	}
 	f.print()
-}
-
-// next suggests a command to go on with.
-func (a *app) next(format string, args ...any) {
-	fmt.Fprintf(a.out, "\n  %s  %s\n", a.out.paint(dim, "next"), a.out.paint(cyan, fmt.Sprintf(format, args...)))
 }
 
 // quote writes a path so that a shell takes it as one word.

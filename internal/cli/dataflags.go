@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -22,6 +23,7 @@ type dataFlags struct {
 	template *string
 	chat     *bool
 	trainOn  *string
+	splitBy  *string // nil where there is no flag for it
 	// maxTarget cuts what a decoder writes; nil where there is no flag for it.
 	maxTarget *int
 }
@@ -31,6 +33,7 @@ func addDataFlags(f *flags, usage string) *dataFlags {
 		path:     f.text("data", "d", "DATA", "", usage),
 		columns:  f.texts("map", "", "FIELD=COLUMN", `take a field (prompt, completion, text, label, source, target, ...) from another column, or from a pattern such as "Review: {text}\nSentiment:"; may be repeated`),
 		names:    f.text("columns", "", "A,B,...", "", "names of the columns of a CSV or TSV file without a header line"),
+		splitBy:  f.oneOf("text-by", "", string(data.ByFile), "what of a .txt file is a text: the file, split into windows of --max-seq-len; a paragraph; or a line", string(data.ByFile), string(data.ByParagraph), string(data.ByLine)),
 		template: f.text("chat-template", "", "FILE", "", "Jinja file to use instead of the model's chat template, or the word chatml"),
 		chat:     f.Bool("chat", false, "render prompt and completion as a chat"),
 		trainOn:  f.oneOf("train-on", "", string(data.Answers), "tokens that count", string(data.Answers), string(data.LastAnswer), string(data.Everything)),
@@ -65,7 +68,10 @@ func (d *dataFlags) source(part string) (*dataSource, error) {
 // table says which columns are read.
 func (d *dataFlags) table() (data.Options, error) {
 	var o data.Options
-	for _, m := range *d.columns {
+	if d.splitBy != nil && *d.splitBy != string(data.ByFile) { // the default asks for nothing
+		o.SplitText = data.SplitText(*d.splitBy)
+	}
+	for _, m := range mapParts(*d.columns) {
 		field, column, ok := strings.Cut(m, "=")
 		if !ok || field == "" || column == "" {
 			return o, usagef("--map %q: expected FIELD=COLUMN, as in --map prompt=question", m)
@@ -84,6 +90,22 @@ func (d *dataFlags) table() (data.Options, error) {
 		}
 	}
 	return o, nil
+}
+
+// nextField begins another field in one --map: prompt=question,completion=answer.
+var nextField = regexp.MustCompile(`,([a-z_]+)=`)
+
+// mapParts divides maps of several fields. A pattern with columns in braces may
+// have commas of its own and is left whole.
+func mapParts(maps []string) []string {
+	var out []string
+	for _, m := range maps {
+		for at := nextField.FindStringIndex(m); at != nil && !strings.ContainsAny(m, "{}"); at = nextField.FindStringIndex(m) {
+			out, m = append(out, m[:at[0]]), m[at[0]+1:]
+		}
+		out = append(out, m)
+	}
+	return out
 }
 
 // templateSource reads --chat-template.
@@ -114,8 +136,6 @@ func dataError(err error, path string) error {
 		return withCode(exitData, err)
 	case errors.Is(err, data.ErrTemplate) && strings.Contains(err.Error(), "has none"):
 		return withHint(withCode(exitData, err), "--chat-template chatml trains the model on a chat format of its own")
-	case errors.Is(err, data.ErrFields):
-		return withHint(withCode(exitData, err), "--map FIELD=COLUMN takes a field from a column of another name")
 	}
 	var code *usageError
 	if errors.As(err, &code) {
@@ -130,7 +150,11 @@ func dataError(err error, path string) error {
 // dataText describes a data set on a line.
 func dataText(d *data.Dataset) string {
 	s := &d.Stats
-	text := fmt.Sprintf("%s (%s), %s tokens", plural(s.Examples, "example"), s.Kind, countText(s.Tokens))
+	kind := string(s.Kind)
+	if s.Of > 0 {
+		kind += fmt.Sprintf(", the first of %d", s.Of)
+	}
+	text := fmt.Sprintf("%s (%s), %s tokens", plural(s.Examples, "example"), kind, countText(s.Tokens))
 	switch {
 	case d.Problem == model.Regression:
 		text += ", " + plural(len(d.Labels), "number") + " each"
@@ -189,23 +213,16 @@ func classText(s *data.Stats) string {
 func evalPart(path, part string) (string, error) {
 	st, err := os.Stat(path)
 	if err != nil || !st.IsDir() || part != "" {
-		return part, err
+		return part, nil // package data says what is wrong with a path
 	}
-	entries, err := os.ReadDir(path)
+	have, err := data.Parts(path)
 	if err != nil {
 		return "", err
 	}
-	has := func(names ...string) bool {
-		return slices.ContainsFunc(entries, func(e os.DirEntry) bool {
-			stem, _, _ := strings.Cut(e.Name(), ".")
-			return slices.Contains(names, stem)
-		})
-	}
-	switch {
-	case has("test"):
-		return "test", nil
-	case has("valid", "validation", "val", "dev"):
-		return "valid", nil
+	for _, p := range []string{"test", "valid"} {
+		if slices.Contains(have, p) {
+			return p, nil
+		}
 	}
 	return "train", nil
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -56,16 +57,16 @@ func (a *app) doctorCommand() *cobra.Command {
 	base := f.text("model", "m", "MODEL", "", "base model that the adapter belongs to")
 	threads := threadsFlag(f)
 	asJSON := f.Bool("json", false, "print one JSON object")
-	cmd.RunE = func(_ *cobra.Command, args []string) error {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		tierErr := kernels.TierError()
 		if err := threads(); err != nil && tierErr == nil {
 			return err
 		}
 		if len(args) == 1 {
-			return a.doctorPath(args[0], *base, *asJSON)
+			return ofAdapter(a.doctorPath(cmd.Context(), args[0], *base, *asJSON))
 		}
 		if *base != "" {
-			return usagef("-m needs the path of an adapter to check: peftkit doctor ADAPTER -m %s", *base)
+			return usagef("-m needs the path of an adapter to check: peftkit doctor ADAPTER -m %s", quote(*base))
 		}
 		m := examine()
 		if tierErr != nil {
@@ -235,16 +236,20 @@ type health struct {
 	Ignored []peft.IgnoredKey `json:"ignored_keys,omitempty"`
 }
 
-func (a *app) doctorPath(path, base string, asJSON bool) error {
+func (a *app) doctorPath(ctx context.Context, path, base string, asJSON bool) error {
 	h := &health{Path: path, NotFinite: []string{}, Zero: []string{}, Findings: []string{}, Base: base}
 	var err error
 	if formats.IsAdapter(path) {
-		err = h.adapter(path, base)
+		err = h.adapter(ctx, path, base)
 	} else {
 		if base != "" {
-			return usagef("%s is no adapter, so -m has no meaning", path)
+			ad, err := peft.Read(path) // says what is there in its place
+			if err == nil {
+				err = errors.Join(usagef("%s is no adapter, so -m has no meaning", path), ad.Close())
+			}
+			return err
 		}
-		err = h.model(path)
+		err = h.model(ctx, path)
 	}
 	if err != nil {
 		return err
@@ -263,14 +268,14 @@ func (a *app) doctorPath(path, base string, asJSON bool) error {
 	return nil
 }
 
-func (h *health) model(path string) error {
+func (h *health) model(ctx context.Context, path string) error {
 	m, err := formats.OpenModel(path)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
 	h.Kind = "model"
-	if err := h.scan(m.Tensors); err != nil {
+	if err := h.scan(ctx, m.Tensors); err != nil {
 		return err
 	}
 	c, err := model.FromFile(m)
@@ -286,7 +291,7 @@ func (h *health) model(path string) error {
 	return nil
 }
 
-func (h *health) adapter(path, base string) error {
+func (h *health) adapter(ctx context.Context, path, base string) error {
 	ad, err := peft.Read(path)
 	if err != nil {
 		return err
@@ -302,7 +307,7 @@ func (h *health) adapter(path, base string) error {
 			h.Method = m.Info().Name
 		}
 	}
-	if err := h.scan(ad.Tensors); err != nil {
+	if err := h.scan(ctx, ad.Tensors); err != nil {
 		return err
 	}
 	if 2*len(h.Zero) >= len(ad.Tensors) {
@@ -329,9 +334,12 @@ func countAre(n int) string {
 }
 
 // scan reads every number.
-func (h *health) scan(tensors []*tensor.Tensor) error {
+func (h *health) scan(ctx context.Context, tensors []*tensor.Tensor) error {
 	h.Tensors = len(tensors)
 	for _, t := range tensors {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if t.Type.Decode == nil {
 			continue
 		}

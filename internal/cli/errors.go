@@ -9,6 +9,7 @@ import (
 
 	"github.com/peftkit/peftkit/convert"
 	"github.com/peftkit/peftkit/formats"
+	"github.com/peftkit/peftkit/internal/spell"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/spf13/cobra"
 )
@@ -55,10 +56,16 @@ func (a *app) printError(err error) {
 	var hint *hintError
 	var usage *usageError
 	var file *formats.FileError
-	msg := err.Error()
+	lines := errorLines(err)
+	about := unknownWord(err)
+	var unknown *spell.UnknownError
+	if errors.As(err, &unknown) && explained(unknown) {
+		lines[0] = strings.Replace(lines[0], oneLine(unknown.Error()), oneLine(fmt.Sprintf("unknown %s %q", unknown.Kind, unknown.Word)), 1)
+	}
+	msg := strings.Join(lines, "\n")
 	var rows [][2]string
 	// A file error is laid out over several lines when it is the end of the message.
-	if errors.As(err, &file) && strings.HasSuffix(msg, file.Error()) && file.Err != nil {
+	if errors.As(err, &file) && len(lines) == 1 && file.Err != nil && strings.HasSuffix(msg, once(oneLine(file.Error()))) {
 		head := file.File
 		if file.Tensor != "" {
 			head += fmt.Sprintf(": %q", file.Tensor)
@@ -66,18 +73,20 @@ func (a *app) printError(err error) {
 		if file.Offset > 0 {
 			head += fmt.Sprintf(" at byte %d", file.Offset)
 		}
-		msg = strings.TrimSuffix(msg, file.Error()) + head + ": " + file.Err.Error()
+		msg = once(strings.TrimSuffix(msg, once(oneLine(file.Error()))) + oneLine(head+": "+file.Err.Error()))
 		rows = append(rows, [2]string{"found", file.Found}, [2]string{"expected", file.Want}, [2]string{"try", file.Hint})
 	}
 	var path *fs.PathError
-	if errors.As(err, &path) && strings.Contains(msg, path.Error()) {
-		msg = strings.Replace(msg, path.Error(), path.Path+": "+path.Err.Error(), 1)
+	if errors.As(err, &path) && strings.Contains(msg, oneLine(path.Error())) {
+		msg = once(strings.Replace(msg, oneLine(path.Error()), oneLine(path.Path+": "+path.Err.Error()), 1))
 	}
 	for _, kind := range []error{convert.ErrOption, convert.ErrOutput, peft.ErrConfig} {
 		msg = strings.TrimSuffix(msg, ": "+kind.Error()) // the exit code says as much
 	}
 	if errors.As(err, &hint) {
 		rows = append(rows, [2]string{"try", hint.hint})
+	} else if about != "" {
+		rows = append(rows, [2]string{"try", about})
 	}
 	if errors.As(err, &usage) && usage.cmd != nil {
 		rows = append(rows, [2]string{"help", usage.cmd.CommandPath() + " --help"})
@@ -98,7 +107,7 @@ func (a *app) printError(err error) {
 		if r[1] == "" {
 			continue
 		}
-		for i, l := range wrap(r[1], max(20, s.textWidth()-12)) {
+		for i, l := range wrap(oneLine(r[1]), max(20, s.textWidth()-12)) {
 			label := ""
 			if i == 0 {
 				label = r[0]
@@ -113,7 +122,7 @@ func (a *app) warn(format string, args ...any) {
 	s := a.err
 	s.clearLine()
 	indent := strings.Repeat(" ", len("warning: "))
-	for i, l := range wrap(fmt.Sprintf(format, args...), max(20, s.textWidth()-len(indent))) {
+	for i, l := range wrap(oneLine(fmt.Sprintf(format, args...)), max(20, s.textWidth()-len(indent))) {
 		if i == 0 {
 			fmt.Fprintln(s, s.paint(yellow, "warning:")+" "+l)
 		} else {

@@ -73,7 +73,7 @@ func TestMessages(t *testing.T) {
 	page := write(t, in("page.gguf"), "<!DOCTYPE html><html><body>404</body></html>")
 	short := write(t, in("short.gguf"), "GGUF\x03\x00\x00\x00\x05\x00\x00\x00")
 	broken := write(t, in("broken.jsonl"), evenOdd(2)+"{\"prompt\": oops}\n")
-	fields := write(t, in("fields.jsonl"), "{\"question\": \"x\", \"answer\": \"y\"}\n")
+	fields := write(t, in("fields.jsonl"), "{\"ask\": \"x\", \"say\": \"y\"}\n")
 	chat := write(t, in("chat.jsonl"), `{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}`+"\n")
 	write(t, in("empty/x"), "")
 	for _, tt := range []struct {
@@ -95,7 +95,7 @@ func TestMessages(t *testing.T) {
 		{"train -m M -d D --resume x", 2, []string{"--resume=x"}},
 		{"train -m " + m + " -d " + good + " -o " + in("a") + " --lr 0", 2, []string{"learning rate"}},
 		{"train -m " + m + " -d " + good + " -o " + in("a") + " --lr nan", 2, []string{"lr"}},
-		{"train -m " + m + " -d " + good + " -o " + in("a") + " --target-modules nose_proj", 4, []string{"nose_proj", "q_proj"}},
+		{"train -m " + m + " -d " + good + " -o " + in("a") + " --target-modules nose_proj", 2, []string{"nose_proj", "q_proj"}},
 		{"train -m " + m + " -d " + good + " -o " + in("a") + " --set nonesuch=1", 2, []string{"nonesuch", "use_rslora"}},
 		{"train -m " + m + " -d " + good + " -o " + in("a") + " --rank 4 --set r=8", 2, []string{"same option"}},
 		{"train -m " + m + " -d " + good + " -o " + in("a") + " --resume", 2, []string{"none to resume"}},
@@ -103,7 +103,7 @@ func TestMessages(t *testing.T) {
 		{"train -m " + m + " -d " + in("none.jsonl") + " -o " + in("a"), 3, []string{"none.jsonl"}},
 		{"train -m " + m + " -d " + in("empty") + " -o " + in("a"), 3, []string{"empty"}},
 		{"train -m " + m + " -d " + broken + " -o " + in("a"), 3, []string{"broken.jsonl:3"}},
-		{"train -m " + m + " -d " + fields + " -o " + in("a"), 3, []string{"fields.jsonl:1", "question", "--map"}},
+		{"train -m " + m + " -d " + fields + " -o " + in("a"), 3, []string{"fields.jsonl:1", "--map prompt=ask --map completion=say"}},
 		{"train -m " + m + " -d " + chat + " -o " + in("a"), 3, []string{"chat.jsonl:1", "--chat-template chatml"}},
 		{"train -m " + in("nonesuch") + " -d " + good, 2, []string{"nonesuch"}},
 		{"train -m " + page + " -d " + good, 4, []string{"web page", "Download it again"}},

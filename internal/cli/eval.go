@@ -23,13 +23,15 @@ type evaluation struct {
 	// Tokens counts labels: examples for a text classifier.
 	Tokens int `json:"tokens"`
 	// Metrics of the task by name; Score is the value of Metric, the main one.
-	Metrics    map[string]*float64 `json:"metrics"`
-	Metric     string              `json:"metric"`
-	Score      *float64            `json:"score"`
-	Top1       float64             `json:"top1"`
-	Examples   int                 `json:"examples"`
-	ExactMatch *float64            `json:"exact_match,omitempty"`
-	Matched    *int                `json:"matched,omitempty"`
+	Metrics  map[string]*float64 `json:"metrics"`
+	Metric   string              `json:"metric"`
+	Score    *float64            `json:"score"`
+	Top1     float64             `json:"top1"`
+	Examples int                 `json:"examples"`
+	// Of is how many examples the data have when --limit leaves some out.
+	Of         int      `json:"of,omitempty"`
+	ExactMatch *float64 `json:"exact_match,omitempty"`
+	Matched    *int     `json:"matched,omitempty"`
 	// Dropped examples had no token that counts.
 	Dropped   int `json:"dropped"`
 	Truncated int `json:"truncated"`
@@ -59,7 +61,7 @@ func (a *app) evalCommand() *cobra.Command {
 	f.section("Model")
 	m := addModelFlags(f)
 	f.section("Data")
-	d := addDataFlags(f, ".jsonl, .json, .csv or .tsv file, or a folder with test.*")
+	d := addDataFlags(f, ".jsonl, .json, .csv, .tsv, .parquet or .txt file, also .gz or .zst, or a folder with test*")
 	part := f.oneOf("part", "", "", "part of a folder (default test, else valid)", "test", "valid", "train")
 	limit := f.Int("limit", 0, "use the first N examples only; 0 for all")
 	maxLen := f.Int("max-seq-len", 0, "cut examples to this many tokens; 0 for what the model takes")
@@ -87,12 +89,9 @@ func (a *app) evalCommand() *cobra.Command {
 			return err
 		}
 		defer l.Close()
-		ds, err := l.evalData(d, src.options.Part, *maxLen)
+		ds, err := l.evalData(d, src.options.Part, *maxLen, *limit)
 		if err != nil {
 			return dataError(err, *d.path)
-		}
-		if *limit > 0 && *limit < len(ds.Examples) {
-			ds.Examples = ds.Examples[:*limit]
 		}
 		act := a.start("evaluating")
 		r, err := train.Evaluate(cmd.Context(), l.Model, ds)
@@ -101,7 +100,7 @@ func (a *app) evalCommand() *cobra.Command {
 			return err
 		}
 		e := &evaluation{Task: r.Task, Loss: finiteOrNil(r.Loss), Tokens: r.Tokens, Top1: r.Top1, Metrics: map[string]*float64{}, Metric: r.Metric,
-			Score: finiteOrNil(r.Score), Examples: len(ds.Examples), Dropped: ds.Stats.Untrained, Truncated: ds.Stats.Truncated, Ignored: l.ignored}
+			Score: finiteOrNil(r.Score), Examples: len(ds.Examples), Of: ds.Stats.Of, Dropped: ds.Stats.Untrained, Truncated: ds.Stats.Truncated, Ignored: l.ignored}
 		if r.Task.Generates() {
 			e.Perplexity = finiteOrNil(r.Perplexity)
 		}
@@ -125,7 +124,7 @@ func (a *app) evalCommand() *cobra.Command {
 	return cmd
 }
 
-func (l *loaded) evalData(d *dataFlags, part string, maxLen int) (*data.Dataset, error) {
+func (l *loaded) evalData(d *dataFlags, part string, maxLen, limit int) (*data.Dataset, error) {
 	if maxLen == 0 || maxLen > l.MaxPositions {
 		maxLen = l.MaxPositions
 	}
@@ -133,7 +132,7 @@ func (l *loaded) evalData(d *dataFlags, part string, maxLen int) (*data.Dataset,
 	if err != nil {
 		return nil, err
 	}
-	o.Part = part
+	o.Part, o.Limit = part, limit
 	return data.Load(*d.path, l.dataOptions(o))
 }
 

@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"syscall"
 
 	"github.com/peftkit/peftkit/compare"
 	"github.com/peftkit/peftkit/convert"
 	"github.com/peftkit/peftkit/data"
 	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/generate"
+	"github.com/peftkit/peftkit/internal/atomicfile"
 	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/peft"
+	"github.com/peftkit/peftkit/tensor"
 	"github.com/peftkit/peftkit/tokenizer"
 	"github.com/peftkit/peftkit/train"
 )
@@ -33,7 +36,7 @@ var exitDocs = []struct {
 }{
 	{exitOK, "done"},
 	{exitOther, "another error"},
-	{exitUsage, "wrong flags, arguments or configuration; a method that does not fit"},
+	{exitUsage, "wrong flags, configuration or paths; a method that does not fit"},
 	{exitData, "the data cannot be used"},
 	{exitFormat, "a model or adapter cannot be read or does not fit"},
 	{exitResources, "out of memory or disk space"},
@@ -64,14 +67,14 @@ var exitKinds = []struct {
 	{exitUsage, []error{
 		compare.ErrPlan,
 		peft.ErrConfig, peft.ErrNoFit, train.ErrConfig, convert.ErrOption, convert.ErrOutput, convert.ErrBase, generate.ErrOptions, generate.ErrPrompt,
-		fs.ErrNotExist, formats.ErrIsAdapter, formats.ErrIsModel,
+		fs.ErrNotExist, formats.ErrIsAdapter, formats.ErrIsModel, atomicfile.ErrSource, atomicfile.ErrNotEmpty,
 	}},
 	{exitFormat, []error{
 		model.ErrUnsupported, model.ErrMismatch, peft.ErrNoMatch, peft.ErrTensors, peft.ErrNotMergeable, peft.ErrNotFinite,
 		formats.ErrUnknownFormat, formats.ErrEmpty, formats.ErrTruncated, formats.ErrHeader, formats.ErrLimit,
 		formats.ErrOverflow, formats.ErrDuplicate, formats.ErrLayout, formats.ErrShape, formats.ErrType,
 		formats.ErrUnsupported, formats.ErrMissing, formats.ErrMismatch, formats.ErrLFSPointer, formats.ErrHTML,
-		formats.ErrPickle, formats.ErrOutput, convert.ErrRange, convert.ErrNotFinite, train.ErrCheckpoint, train.ErrDrift,
+		tensor.ErrNoDecoder, formats.ErrPickle, formats.ErrOutput, convert.ErrRange, convert.ErrNotFinite, train.ErrCheckpoint, train.ErrDrift,
 	}},
 }
 
@@ -82,6 +85,7 @@ func exitCode(ctx context.Context, err error) int {
 	var line *data.LineError
 	var unsupported *tokenizer.UnsupportedError
 	var file *formats.FileError
+	var busy *atomicfile.BusyError
 	switch {
 	case err == nil:
 		return exitOK
@@ -89,10 +93,10 @@ func exitCode(ctx context.Context, err error) int {
 		return exitInterrupted
 	case outOfResources(err):
 		return exitResources
+	case errors.As(err, &usage), errors.As(err, &busy):
+		return exitUsage
 	case errors.As(err, &coded):
 		return coded.code
-	case errors.As(err, &usage):
-		return exitUsage
 	case errors.As(err, &line):
 		return exitData
 	}
@@ -106,5 +110,35 @@ func exitCode(ctx context.Context, err error) int {
 	if errors.As(err, &unsupported) || errors.As(err, &file) {
 		return exitFormat
 	}
+	if unusable(err) {
+		return exitUsage
+	}
 	return exitOther
+}
+
+// unusable reports a path that the system does not let a command use as it wants
+// to: no folder, a folder, read-only, forbidden, with a name that is too long.
+func unusable(err error) bool {
+	var path *fs.PathError
+	if !errors.As(err, &path) {
+		return false
+	}
+	var system syscall.Errno
+	if !errors.As(path.Err, &system) {
+		return path.Op == "create" || path.Op == "write" // said by atomicfile
+	}
+	for _, e := range []syscall.Errno{syscall.ENOTDIR, syscall.EISDIR, syscall.EACCES, syscall.EPERM, syscall.EROFS, syscall.EEXIST, syscall.ENAMETOOLONG, syscall.ELOOP, syscall.EINVAL} {
+		if system == e {
+			return true
+		}
+	}
+	return false
+}
+
+// ofAdapter gives a wrong configuration the code of the file that it stands in.
+func ofAdapter(err error) error {
+	if errors.Is(err, peft.ErrConfig) && !errors.Is(err, convert.ErrOption) {
+		return withCode(exitFormat, err)
+	}
+	return err
 }

@@ -100,7 +100,7 @@ type choice struct {
 func (c *choice) String() string { return c.value }
 func (c *choice) Type() string   { return strings.Join(c.of, "|") }
 func (c *choice) Set(s string) error {
-	s = strings.ToLower(s)
+	s = strings.ReplaceAll(strings.ToLower(s), "_", "-")
 	if !slices.Contains(c.of, s) {
 		return fmt.Errorf("expected %s", strings.Join(c.of, ", "))
 	}

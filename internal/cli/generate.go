@@ -82,7 +82,10 @@ func (a *app) generateCommand() *cobra.Command {
 			}
 		}
 		if t := l.Options.Task; t != "" && !t.Generates() {
-			return withHint(usagef("%s: a model for %s writes no text", *m.model, taskText(t)), "peftkit classify -m %s ...", quote(*m.model))
+			return withHint(usagef("%s: a model for %s writes no text", *m.model, taskText(t)), "%s", try(*m.model, adapterPaths(*m.loras)...))
+		}
+		if l.Options.Task == "" && len(l.Blocks) == 0 { // only decoders have blocks
+			return usagef("%s: a bare encoder (%s) writes no text", *m.model, l.Family.Name())
 		}
 		ids, templated, err := l.prompt(text, *system, *raw)
 		if err != nil {

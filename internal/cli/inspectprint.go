@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/peftkit/peftkit/internal/spell"
 )
 
 func (a *app) printInspection(i *inspection) {
@@ -122,10 +124,10 @@ func (a *app) printKey(i *inspection, key string) error {
 		keys = append(keys, k)
 	}
 	err := usagef("%s: no metadata key %q", i.Path, key)
-	if near := nearest(key, keys); near != "" {
-		return withHint(err, "--get %s", near)
+	if near := spell.Nearest(key, keys); near != "" {
+		return withHint(err, "did you mean %q? --get %s", near, quote(near))
 	}
-	return withHint(err, "peftkit inspect %s --metadata lists them", i.Path)
+	return withHint(err, "peftkit inspect %s --metadata lists them", quote(i.Path))
 }
 
 func (a *app) printTensors(i *inspection) {

@@ -1,13 +1,13 @@
 package cli
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/peftkit/peftkit/convert"
 	"github.com/peftkit/peftkit/data"
+	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/tokenizer"
@@ -69,7 +69,7 @@ func (a *app) load(cmd *cobra.Command, f *modelFlags, src *dataSource) (*loaded,
 	for _, r := range refs {
 		own, err := adapterOptions(r.Path)
 		if err != nil {
-			return nil, err
+			return nil, ofAdapter(err)
 		}
 		o = over(o, own)
 	}
@@ -95,7 +95,7 @@ func (a *app) load(cmd *cobra.Command, f *modelFlags, src *dataSource) (*loaded,
 	for _, r := range refs {
 		if _, err := peft.Attach(l.Model, r.Path, r.Scale); err != nil {
 			l.Close()
-			return nil, err
+			return nil, ofAdapter(err)
 		}
 		if b, err := os.ReadFile(filepath.Join(r.Path, "chat_template.jinja")); err == nil {
 			l.template = string(b)
@@ -143,7 +143,7 @@ func readTasks(path string, names []string) ([]string, error) {
 	}
 	names, err = data.ReadTasks(b)
 	if err != nil {
-		err = withCode(exitFormat, fmt.Errorf("%s: %w", path, err))
+		err = withCode(exitFormat, formats.At(path, err))
 	}
 	return names, err
 }
@@ -179,6 +179,16 @@ func adapterRefs(texts []string) ([]convert.AdapterRef, error) {
 		out = append(out, r)
 	}
 	return out, nil
+}
+
+// adapterPaths are the paths of --lora, without their scales.
+func adapterPaths(texts []string) []string {
+	var out []string
+	refs, _ := adapterRefs(texts) // read before
+	for _, r := range refs {
+		out = append(out, r.Path)
+	}
+	return out
 }
 
 // chatTemplate parses the model's chat template; nil when it has none.

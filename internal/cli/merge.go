@@ -46,7 +46,7 @@ func (a *app) mergeCommand() *cobra.Command {
 		report, err := convert.Merge(cmd.Context(), *base, refs, *out, convert.Options{To: *to, Type: strings.ToLower(*quant), Progress: t.report})
 		t.done()
 		if err != nil {
-			return err
+			return ofAdapter(err)
 		}
 		a.warnIgnored(report.Ignored)
 		o := &outcome{*out, report, time.Since(began).Seconds()}

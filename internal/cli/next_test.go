@@ -2,6 +2,7 @@ package cli
 
 import (
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -113,5 +114,37 @@ func TestExamplesOfMethods(t *testing.T) {
 			head, _, _ := strings.Cut(text, "\n\n  --")
 			require.LessOrEqual(t, strings.Count(head, "\n"), 14)
 		})
+	}
+}
+
+var nextLine = regexp.MustCompile(`(?m)^  (?:next|    )  (?:  )?(peftkit .*)$`)
+
+// Every command that is printed as a next step can be done.
+func TestNextCommandsRun(t *testing.T) {
+	b := newBench(t)
+	t.Chdir(b.dir)
+	write(t, "data/train.jsonl", evenOdd(10))
+	write(t, "data/test.jsonl", evenOdd(4))
+	write(t, "table.csv", "q,a\n"+strings.Repeat("x,y\n", 10))
+	write(t, "tuned.gguf", "something else")
+	train := []string{"train", "--max-steps", "1", "--save-steps", "0", "-m"}
+	for _, args := range [][]string{
+		append(train, "model", "-d", "data", "-o", "a1"),
+		append(train, "model", "-d", "data/train.jsonl", "-o", "a2"),
+		append(train, "model", "-d", "table.csv", "--map", "prompt=q", "--map", "completion=a", "-o", "a3", "--valid", "table.csv"),
+		append(train, "model", "-d", "data", "-o", "a4", "--method", "prompt-tuning"),
+		append(train, "encoder", "-d", "labels.jsonl", "-o", "a5"),
+		{"convert", "model", "-o", "m.gguf"}, {"convert", "m.gguf", "-o", "again"}, {"convert", "encoder", "-o", "copy"}, {"convert", "undecodable", "-o", "whole.gguf"},
+		{"convert", "adapter", "-o", "ad.gguf", "--base", "model"}, {"convert", "adapter", "-o", "ad2", "--base", "model"},
+		{"merge-lora", "-m", "model", "--lora", "adapter", "-o", "merged"}, {"merge-lora", "-m", "untokenized", "--lora", "adapter", "-o", "merged2"},
+	} {
+		said := ok(t, args...)
+		found := nextLine.FindAllStringSubmatch(said, -1)
+		require.NotEmpty(t, found, "%v: %s", args, said)
+		for _, m := range found {
+			words := strings.Fields(strings.ReplaceAll(m[1], `"`, ""))[1:]
+			o := cli(t, words...)
+			require.Zero(t, o.code, "%v proposes %q: %s", args, m[1], o.errors)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"strings"
 
+	"github.com/peftkit/peftkit/internal/spell"
 	"github.com/peftkit/peftkit/kernels"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -42,8 +43,8 @@ func (a *app) root() *cobra.Command {
 				names = append(append(names, c.Name()), c.Aliases...)
 			}
 			err := fmt.Errorf("unknown command %q", args[0])
-			if near := nearest(args[0], names); near != "" {
-				return withHint(err, "%s %s", cmd.CommandPath(), near)
+			if near := spell.Nearest(args[0], names); near != "" {
+				return withHint(err, "did you mean %q? %s %s", near, cmd.CommandPath(), near)
 			}
 			return err
 		},
@@ -74,6 +75,24 @@ func (a *app) root() *cobra.Command {
 		cmd.AddCommand(c)
 	}
 	cmd.InitDefaultCompletionCmd()
+	cmd.InitDefaultHelpCmd()
+	for _, c := range cmd.Commands() {
+		switch c.Name() {
+		case "completion":
+			c.Args = wordOf("shell", "bash", "zsh", "fish", "powershell")
+			c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		case "help":
+			c.Args = func(_ *cobra.Command, args []string) error {
+				if len(args) == 0 {
+					return nil
+				}
+				if _, rest, err := cmd.Find(args); err != nil || len(rest) == len(args) {
+					return cmd.Args(cmd, args)
+				}
+				return nil
+			}
+		}
+	}
 	return cmd
 }
 
@@ -83,54 +102,27 @@ func (a *app) flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) {
 		name := unknown.GetSpecifiedName()
-		var known []string
-		cmd.Flags().VisitAll(func(f *pflag.Flag) {
-			if !f.Hidden {
-				known = append(known, f.Name)
-			}
-		})
-		if len(name) > 1 {
-			if near := nearest(name, known); near != "" {
-				return withHint(fmt.Errorf("unknown flag --%s", name), "--%s", near)
-			}
+		if len(name) == 1 {
+			return fmt.Errorf("unknown flag -%s", name)
 		}
+		err := fmt.Errorf("unknown flag --%s", name)
+		if hint := flagHint(cmd, name); hint != "" {
+			return withHint(err, "%s", hint)
+		}
+		return err
 	}
 	var invalid *pflag.InvalidValueError
 	if errors.As(err, &invalid) {
-		return fmt.Errorf("--%s: found %q: %s", invalid.GetFlag().Name, invalid.GetValue(), plainError(invalid.Unwrap()))
+		f := invalid.GetFlag()
+		err := fmt.Errorf("--%s: found %q: %s", f.Name, invalid.GetValue(), plainError(invalid.Unwrap()))
+		if c, ok := f.Value.(*choice); ok {
+			if hint := choiceHint(f.Name, invalid.GetValue(), c.of); hint != "" {
+				return withHint(err, "%s", hint)
+			}
+		}
+		return err
 	}
 	return err
-}
-
-// nearest returns the known word closest to a misspelt one, "" when none is close.
-func nearest(word string, known []string) string {
-	best, limit := "", 1+len(word)/3
-	for _, k := range known {
-		if d := distance(word, k); d <= limit {
-			best, limit = k, d-1
-		}
-	}
-	return best
-}
-
-// distance is the number of single-letter edits between two words (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diag := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			d := diag
-			if a[i] != b[j] {
-				d = 1 + min(diag, row[j], row[j+1])
-			}
-			diag, row[j+1] = row[j+1], d
-		}
-	}
-	return row[len(b)]
 }
 
 // exactArgs wants these arguments, named as the usage line names them.
@@ -141,6 +133,16 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 			return fmt.Errorf("missing argument %s", strings.Join(names[len(args):], " "))
 		case len(args) > len(names):
 			return fmt.Errorf("unexpected argument %q", args[len(names)])
+		}
+		return nil
+	}
+}
+
+// wordOf wants no argument that is not one of these words, which commands take.
+func wordOf(kind string, words ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return &spell.UnknownError{Kind: kind, Word: args[0], Known: words}
 		}
 		return nil
 	}

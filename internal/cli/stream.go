@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -13,7 +14,8 @@ type stream struct {
 	tty   bool
 	color bool
 	fd    uintptr
-	live  bool // a progress line stands at the bottom without a line end
+	err   error // the first write that failed
+	live  bool  // a progress line stands at the bottom without a line end
 }
 
 func newStream(w io.Writer) *stream {
@@ -32,7 +34,18 @@ func (s *stream) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clear()
-	return s.w.Write(p)
+	n, err := s.w.Write(p)
+	if err != nil && s.err == nil {
+		s.err = fmt.Errorf("standard output: %w", err)
+	}
+	return n, err
+}
+
+// failure is why a part of what was written did not arrive, nil when all did.
+func (s *stream) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
 }
 
 // width returns the columns of the terminal, 80 when there is none.

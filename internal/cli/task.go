@@ -113,7 +113,7 @@ func adapterOptions(path string) (model.Options, error) {
 	}
 	labels, problem, err := data.ReadLabels(b)
 	if err != nil {
-		return o, withCode(exitFormat, fmt.Errorf("%s: %w", path, err))
+		return o, withCode(exitFormat, formats.At(path, err))
 	}
 	if n := len(o.Labels); n > 0 && n != len(labels) {
 		return o, withCode(exitFormat, fmt.Errorf("%s: %s names %d labels, the adapter's head has %d", path, data.LabelFile, len(labels), n))
@@ -214,26 +214,4 @@ func (a *app) openWith(path string, pick func(c *model.Checkpoint, tok *tokenize
 		return fail(err)
 	}
 	return &loaded{Model: m, tok: tok}, nil
-}
-
-// try is the command that shows what a model does with adapters.
-func try(path string, adapters ...string) string {
-	var o model.Options
-	if c, err := model.Open(path); err == nil {
-		if r, err := o.Resolve(c); err == nil {
-			o = r
-		}
-		c.Close()
-	}
-	with := quote(path)
-	for _, adapter := range adapters {
-		if own, err := adapterOptions(adapter); err == nil && own.Task != "" {
-			o = own
-		}
-		with += " --lora " + quote(adapter)
-	}
-	if o.Task == model.SequenceClassification || o.Task == model.TokenClassification {
-		return fmt.Sprintf("peftkit classify -m %s \"...\"", with)
-	}
-	return fmt.Sprintf("peftkit generate -m %s -p \"Hello\"", with)
 }

@@ -64,13 +64,6 @@ func TestFacts(t *testing.T) {
 	require.Equal(t, "  a     1\n  long  x\n", b.String())
 }
 
-func TestNearest(t *testing.T) {
-	words := []string{"rank", "alpha", "dropout"}
-	require.Equal(t, "rank", nearest("rnak", words))
-	require.Equal(t, "dropout", nearest("droput", words))
-	require.Empty(t, nearest("completely", words))
-}
-
 func TestQuote(t *testing.T) {
 	require.Equal(t, "a/b.gguf", quote("a/b.gguf"))
 	require.Equal(t, "'my model.gguf'", quote("my model.gguf"))

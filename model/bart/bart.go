@@ -86,7 +86,7 @@ func (f family) Match(m *formats.Model) bool {
 func (f family) Open(m *formats.Model) (*model.Checkpoint, error) {
 	c, err := parseConfig(f.v, m.Config)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", m.Path, err)
+		return nil, formats.At(m.Path, err)
 	}
 	named := withPrefix(m)
 	entries, err := model.Bind(named, rules(c, named), func(name string) bool {
@@ -135,6 +135,9 @@ func (f family) GGUFMeta(*model.Checkpoint) (formats.Meta, []model.Entry, error)
 func (f family) noGGUF() error {
 	return fmt.Errorf("%s in GGUF: %w: llama.cpp has no architecture for it; keep the Hugging Face folder", f.v.name, model.ErrUnsupported)
 }
+
+// Purpose implements model.Purposed.
+func (f family) Purpose(json.RawMessage) model.Task { return model.Seq2SeqLM }
 
 // Build implements model.Family.
 func (f family) Build(ck *model.Checkpoint, o model.Options) (*model.Model, error) {

@@ -28,7 +28,6 @@ type Config struct {
 	TieWordEmbeddings bool    `json:"tie_word_embeddings"`
 	AttentionBias     bool    `json:"attention_bias"`
 	MLPBias           bool    `json:"mlp_bias"`
-	PretrainingTP     int     `json:"pretraining_tp"`
 
 	RopeTheta             float64         `json:"rope_theta"`
 	RopeLocalBaseFreq     float64         `json:"rope_local_base_freq"` // Gemma 3
@@ -175,8 +174,6 @@ func (c *Config) check(f *Family) error {
 		return fmt.Errorf("config: hidden_act %q: %w; the %s family computes %v", c.HiddenAct, model.ErrUnsupported, f.Name(), f.Activations)
 	case c.RMSNormEps <= 0 || c.RopeTheta <= 0:
 		return fmt.Errorf("config: rms_norm_eps %g and rope_theta %g must be positive: %w", c.RMSNormEps, c.RopeTheta, model.ErrMismatch)
-	case c.PretrainingTP > 1:
-		return fmt.Errorf("config: pretraining_tp %d: %w; convert the model to pretraining_tp 1", c.PretrainingTP, model.ErrUnsupported)
 	case c.Bidirectional != nil && *c.Bidirectional:
 		return fmt.Errorf("config: use_bidirectional_attention: %w; the %s family attends to earlier tokens only", model.ErrUnsupported, f.Name())
 	case c.Variant.AttnCap < 0 || c.Variant.HeadCap < 0:

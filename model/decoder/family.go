@@ -8,7 +8,6 @@ import (
 
 	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/model"
-	"github.com/peftkit/peftkit/tensor"
 )
 
 // Family is one model family. It implements model.Family.
@@ -22,6 +21,8 @@ type Family struct {
 	Class string
 	// TextClass is another beginning, "Gemma3Text", "" for none.
 	TextClass string
+	// Wrapper is a class that holds the network as the half that reads text.
+	Wrapper Wrapper
 	// Arch is general.architecture of its GGUF files.
 	Arch string
 	// Activations are those that the feed-forward blocks compute, as nn calls them.
@@ -38,6 +39,10 @@ type Family struct {
 	Defaults func(c *Config)
 	// Derive fills in c.Variant from what was read.
 	Derive func(c *Config) error
+	// Windowed says that llama.cpp's network has layers with a sliding window.
+	Windowed bool
+	// GGUFKeys are the keys of metadata that llama.cpp reads beside those of all decoders.
+	GGUFKeys []model.Key
 	// MatchGGUF decides between families that share an architecture; nil for always.
 	MatchGGUF func(m *formats.Model) bool
 	// FromGGUF adds what GGUF metadata say beside the common keys to config.json.
@@ -51,7 +56,9 @@ type Family struct {
 var _ model.Family = (*Family)(nil)
 
 // CommonRopes are the rotary scalings of most of transformers' families.
-func CommonRopes() []string { return []string{ropeDefault, ropeLinear, ropeLlama3, ropeYarn} }
+func CommonRopes() []string {
+	return []string{ropeDefault, ropeLinear, ropeDynamic, ropeLlama3, ropeYarn, ropeLongrope}
+}
 
 // Name implements model.Family.
 func (f *Family) Name() string {
@@ -82,6 +89,9 @@ func (f *Family) classOf(raw json.RawMessage) string {
 	if json.Unmarshal(raw, &c) != nil {
 		return ""
 	}
+	if f.Wrapper.names(c.Architectures, c.ModelType) {
+		return causalClass
+	}
 	if len(c.Architectures) == 0 {
 		if c.ModelType == f.Model {
 			return causalClass
@@ -108,16 +118,19 @@ func (f *Family) Match(m *formats.Model) bool {
 
 // Open implements model.Family.
 func (f *Family) Open(m *formats.Model) (*model.Checkpoint, error) {
-	raw := m.Config
+	m, stored, notes, err := f.textHalf(m)
+	if err != nil {
+		return nil, err
+	}
+	source, raw := m, m.Config
 	if m.Naming == formats.GGUF {
-		var err error
 		if raw, err = f.configFromGGUF(m); err != nil {
 			return nil, err
 		}
 	}
 	c, err := f.parse(raw)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", m.Path, err)
+		return nil, formats.At(m.Path, err)
 	}
 	m = WithPrefix(m, "model.", headPath, scorePath)
 	entries, err := model.Bind(m, c.rules(f.classOf(raw)), func(name string) bool {
@@ -127,7 +140,12 @@ func (f *Family) Open(m *formats.Model) (*model.Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	ck := &model.Checkpoint{Family: f, Source: m, Config: raw, Entries: entries}
+	for i, e := range entries {
+		if was := stored[e.HF]; was != e.HF {
+			entries[i].Stored = was
+		}
+	}
+	ck := &model.Checkpoint{Family: f, Source: source, Config: raw, Entries: entries, Notes: notes}
 	if !c.TieWordEmbeddings {
 		return ck, nil
 	}
@@ -155,38 +173,23 @@ func (f *Family) GGUFMeta(ck *model.Checkpoint) (formats.Meta, []model.Entry, er
 	if class := f.classOf(ck.Config); class == sequenceClass || class == tokenClass {
 		return nil, nil, fmt.Errorf("%s: %s%s: llama.cpp computes no such head: %w", ck.Source.Path, f.Class, class, model.ErrUnsupported)
 	}
-	if r := c.global; r.Type == ropeYarn && (r.MScale != 0 || r.MScaleAllDim != 0 || r.Truncate != nil && !*r.Truncate) {
-		return nil, nil, fmt.Errorf("%s: rope scaling yarn with mscale, mscale_all_dim or truncate: GGUF has no place for them: %w", ck.Source.Path, model.ErrUnsupported)
-	}
-	if c.global.Type == ropeLlama3 && f.Arch != "llama" {
-		return nil, nil, fmt.Errorf("%s: rope scaling llama3: llama.cpp computes it for Llama only, not for %s: %w", ck.Source.Path, f.Arch, model.ErrUnsupported)
-	}
 	if f.CheckGGUF != nil {
 		if err := f.CheckGGUF(c); err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", ck.Source.Path, err)
+			return nil, nil, formats.At(ck.Source.Path, err)
 		}
 	}
-	var extra []model.Entry
-	add := func(name string, v []float32) {
-		extra = append(extra, model.Entry{GGUF: name, T: tensor.FromFloats(name, []int{len(v)}, v)})
-	}
-	switch r := c.global; r.Type {
-	case ropeLlama3:
-		plain := *r
-		plain.Type = ropeDefault
-		inv, _, err := plain.frequencies(c, false)
-		if err != nil {
-			return nil, nil, err
-		}
-		add(ropeFreqs, r.Llama3Factors(inv))
-	case ropeLongrope:
-		add(ropeLong, floats32(r.LongFactor))
-		add(ropeShort, floats32(r.ShortFactor))
-	}
+	meta := c.Meta(f.Arch)
 	if f.ToGGUF != nil {
-		return f.ToGGUF(c), extra, nil
+		meta = f.ToGGUF(c)
 	}
-	return c.Meta(f.Arch), extra, nil
+	rope, extra, err := f.ropeMeta(c)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", ck.Source.Path, err)
+	}
+	for _, kv := range rope {
+		meta.Set(kv.Key, kv.Value)
+	}
+	return meta, extra, nil
 }
 
 func floats32(v []float64) []float32 {

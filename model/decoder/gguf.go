@@ -60,9 +60,42 @@ type Reader struct {
 func (r *Reader) Int(key string) int64 {
 	v, ok := r.M.Meta.Int(r.Arch + "." + key)
 	if !ok {
+		v, ok = r.uniform(r.Arch + "." + key)
+	}
+	if !ok {
 		r.missing(key, "integer")
 	}
 	return v
+}
+
+// uniform returns the value of a list with one number for each layer, all equal.
+func (r *Reader) uniform(key string) (int64, bool) {
+	v := r.M.Meta.Get(key)
+	var list []int64
+	switch x := v.(type) {
+	case []uint32:
+		for _, n := range x {
+			list = append(list, int64(n))
+		}
+	case []int32:
+		for _, n := range x {
+			list = append(list, int64(n))
+		}
+	default:
+		return 0, false
+	}
+	for _, n := range list {
+		if n != list[0] {
+			if r.Err == nil {
+				r.Err = fmt.Errorf("%s: %s is %v: layers of different sizes are %w", r.M.Path, key, list, model.ErrUnsupported)
+			}
+			return list[0], true
+		}
+	}
+	if len(list) == 0 {
+		return 0, false
+	}
+	return list[0], true
 }
 
 // Float returns a number that must be there.
@@ -90,15 +123,15 @@ func (r *Reader) Tokens(o Object) {
 	}
 }
 
-// Vocab returns the number of tokens: the metadata's, else the embedding's rows.
+// Vocab returns the number of tokens: the embedding's rows. llama.cpp does not
+// compute with the key vocab_size either.
 func (r *Reader) Vocab() int64 {
-	if v, ok := r.M.Meta.Int(r.Arch + ".vocab_size"); ok {
-		return v
-	}
 	if t := Find(r.M, "token_embd.weight"); t != nil && len(t.Shape) == 2 {
 		return int64(t.Shape[0])
 	}
-	r.missing("vocab_size", "integer")
+	if r.Err == nil {
+		r.Err = fmt.Errorf("%s: token_embd.weight is missing or no matrix: %w", r.M.Path, model.ErrMismatch)
+	}
 	return 0
 }
 
@@ -106,13 +139,13 @@ func (r *Reader) Vocab() int64 {
 // and the bias flags are read off the tensors.
 func (f *Family) configFromGGUF(m *formats.Model) (json.RawMessage, error) {
 	r := &Reader{M: m, Arch: f.Arch}
+	if err := model.CheckMeta(m, f.Arch, f.Keys(formats.GGUF)); err != nil {
+		return nil, err
+	}
 	heads := r.Int("attention.head_count")
-	kv, ok := m.Meta.Int(f.Arch + ".attention.head_count_kv")
-	if !ok {
-		if m.Meta.Get(f.Arch+".attention.head_count_kv") != nil {
-			return nil, fmt.Errorf("%s: %s.attention.head_count_kv differs between layers: %w", m.Path, f.Arch, model.ErrUnsupported)
-		}
-		kv = heads
+	kv := heads
+	if m.Meta.Get(f.Arch+".attention.head_count_kv") != nil {
+		kv = r.Int("attention.head_count_kv")
 	}
 	hidden := r.Int("embedding_length")
 	headDim, ok := m.Meta.Int(f.Arch + ".attention.key_length")
@@ -122,12 +155,16 @@ func (f *Family) configFromGGUF(m *formats.Model) (json.RawMessage, error) {
 	if v, ok := m.Meta.Int(f.Arch + ".attention.value_length"); ok && v != headDim {
 		return nil, fmt.Errorf("%s: heads of %d key and %d value features: %w", m.Path, headDim, v, model.ErrUnsupported)
 	}
-	if e, ok := m.Meta.Int(f.Arch + ".expert_count"); ok && e > 0 {
-		return nil, fmt.Errorf("%s: %d experts: mixture-of-experts models are %w", m.Path, e, model.ErrUnsupported)
+	if f.Windowed {
+		for swa, full := range map[string]int64{"attention.key_length_swa": headDim, "attention.value_length_swa": headDim, "rope.dimension_count_swa": headDim} {
+			if v, ok := m.Meta.Int(f.Arch + "." + swa); ok && v != full {
+				return nil, fmt.Errorf("%s: metadata key %s.%s is %d, other layers have %d: %w", m.Path, f.Arch, swa, v, full, model.ErrUnsupported)
+			}
+		}
 	}
 	theta, ok := m.Meta.Float(f.Arch + ".rope.freq_base")
 	if !ok {
-		theta = 10000
+		theta = 10000 // llama.cpp's default for every architecture
 	}
 	rotated := headDim
 	if d, ok := m.Meta.Int(f.Arch + ".rope.dimension_count"); ok && d != headDim {
@@ -161,59 +198,10 @@ func (f *Family) configFromGGUF(m *formats.Model) (json.RawMessage, error) {
 	}
 	if f.FromGGUF != nil {
 		if err := f.FromGGUF(m, o); err != nil {
-			return nil, fmt.Errorf("%s: %w", m.Path, err)
+			return nil, formats.At(m.Path, err)
 		}
 	}
 	return o.Bytes()
-}
-
-// scalingFromGGUF returns rope_scaling, nil for none.
-func (f *Family) scalingFromGGUF(m *formats.Model, rotated int64, theta float64) (Object, error) {
-	key := f.Arch + ".rope.scaling."
-	kind := m.Meta.Str(key + "type")
-	optional := func(o Object, hf, gguf string) {
-		if v, ok := m.Meta.Float(key + gguf); ok {
-			o[hf] = Shortest(v)
-		}
-	}
-	if long, short := Find(m, ropeLong), Find(m, ropeShort); long != nil && short != nil {
-		lf, err := long.AllFloats()
-		if err != nil {
-			return nil, err
-		}
-		sf, err := short.AllFloats()
-		if err != nil {
-			return nil, err
-		}
-		return Object{"type": ropeLongrope, "long_factor": shortestAll(lf), "short_factor": shortestAll(sf)}, nil
-	}
-	if t := Find(m, ropeFreqs); t != nil {
-		factors, err := t.AllFloats()
-		if err != nil {
-			return nil, err
-		}
-		return Llama3FromFactors(m.Path, factors, rotated, theta)
-	}
-	factor, ok := m.Meta.Float(key + "factor")
-	switch kind {
-	case "", "none":
-		return nil, nil
-	case ropeLinear, ropeYarn:
-		if !ok {
-			return nil, fmt.Errorf("%s: %sfactor is missing: %w", m.Path, key, model.ErrMismatch)
-		}
-		o := Object{"rope_type": kind, "factor": Shortest(factor)}
-		if kind == ropeYarn {
-			if n, ok := m.Meta.Int(key + "original_context_length"); ok {
-				o["original_max_position_embeddings"] = n
-			}
-			optional(o, "attention_factor", "yarn_attn_factor")
-			optional(o, "beta_fast", "yarn_beta_fast")
-			optional(o, "beta_slow", "yarn_beta_slow")
-		}
-		return o, nil
-	}
-	return nil, fmt.Errorf("%s: %stype %q: %w; none, linear, yarn, Llama 3's and Phi-3's factors are computed", m.Path, key, kind, model.ErrUnsupported)
 }
 
 func shortestAll(v []float32) []json.RawMessage {
@@ -266,7 +254,6 @@ func (c *Config) Meta(arch string) formats.Meta {
 		{Key: arch + ".attention.head_count", Value: uint32(c.NumAttentionHeads)},
 		{Key: arch + ".attention.head_count_kv", Value: uint32(c.kvHeads())},
 	}
-	c.RopeMeta(arch, &m)
 	m.Set(arch+".rope.freq_base", float32(c.RopeTheta))
 	m.Set(arch+".attention.layer_norm_rms_epsilon", float32(c.RMSNormEps))
 	if c.headDim()*c.NumAttentionHeads != c.HiddenSize || c.Variant.QKNorm || c.Variant.Plus1 {
@@ -274,33 +261,4 @@ func (c *Config) Meta(arch string) formats.Meta {
 		m.Set(arch+".attention.value_length", uint32(c.headDim()))
 	}
 	return m
-}
-
-// RopeMeta adds the keys of linear and YaRN scaling; Llama 3's and Phi-3's are tensors.
-func (c *Config) RopeMeta(arch string, m *formats.Meta) {
-	r, key := c.global, arch+".rope.scaling."
-	if r.Type != ropeLinear && r.Type != ropeYarn {
-		return
-	}
-	factor := float64(c.MaxPositionEmbeddings) / r.Original
-	if r.Factor != nil {
-		factor = *r.Factor
-	}
-	m.Set(key+"type", r.Type)
-	m.Set(key+"factor", float32(factor))
-	if r.Type != ropeYarn {
-		return
-	}
-	m.Set(key+"original_context_length", uint32(r.Original))
-	if r.AttentionFactor != nil {
-		m.Set(key+"yarn_attn_factor", float32(*r.AttentionFactor))
-	}
-	for _, kv := range []struct {
-		name string
-		v    float64
-	}{{"yarn_beta_fast", r.BetaFast}, {"yarn_beta_slow", r.BetaSlow}} {
-		if kv.v != 0 {
-			m.Set(key+kv.name, float32(kv.v))
-		}
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"sync"
 
 	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/nn"
@@ -36,6 +37,7 @@ const (
 	ropeLlama3   = "llama3"
 	ropeYarn     = "yarn"
 	ropeLongrope = "longrope"
+	ropeDynamic  = "dynamic"
 )
 
 // ropes brings the places where configurations keep rotary parameters together
@@ -117,16 +119,31 @@ func (c *Config) complete(r *Rope, theta float64) *Rope {
 }
 
 // ropeTables are the rotary tables of one kind of layer: long serves batches that
-// reach beyond original positions, nil when there is no difference.
+// reach beyond original positions, nil when there is no difference. With dynamic
+// scaling it is made for the length of the batch.
 type ropeTables struct {
 	short, long *nn.RoPETable
 	original    int
+
+	dynamic func(length int) *nn.RoPETable
+	grow    sync.Mutex
+	length  int
 }
 
 // at returns the table for rows that reach up to position last. As in
 // transformers the largest position of a batch decides for all of it.
 func (r *ropeTables) at(last int32) *nn.RoPETable {
-	if r.long != nil && int(last) >= r.original {
+	length := int(last) + 1
+	switch {
+	case length <= r.original:
+	case r.dynamic != nil:
+		r.grow.Lock()
+		defer r.grow.Unlock()
+		if r.length != length {
+			r.long, r.length = r.dynamic(length), length
+		}
+		return r.long
+	case r.long != nil:
 		return r.long
 	}
 	return r.short
@@ -151,6 +168,10 @@ func (r *Rope) tables(c *Config) (*ropeTables, error) {
 		return nil, err
 	}
 	t := &ropeTables{short: nn.NewRoPETable(short, scale), original: int(r.Original)}
+	if r.Type == ropeDynamic {
+		t.original = c.MaxPositionEmbeddings
+		t.dynamic = func(length int) *nn.RoPETable { return nn.NewRoPETable(r.dynamic(c, length), 1) }
+	}
 	if r.Type == ropeLongrope {
 		long, _, err := r.frequencies(c, true)
 		if err != nil {
@@ -194,9 +215,13 @@ func (r *Rope) frequencies(c *Config, long bool) ([]float32, float32, error) {
 	}
 	switch r.Type {
 	case ropeDefault:
+	case ropeDynamic:
+		if factor < 1 || dim < 4 {
+			return nil, 0, fmt.Errorf("config: rope scaling dynamic: factor %g, expected 1 or more, and %d features, expected 4 or more: %w", factor, dim, model.ErrMismatch)
+		}
 	case ropeLinear:
-		if factor < 1 {
-			return nil, 0, fmt.Errorf("config: rope scaling linear: factor %g, expected 1 or more: %w", factor, model.ErrMismatch)
+		if !(factor > 0) {
+			return nil, 0, fmt.Errorf("config: rope scaling linear: factor %g, expected more than 0: %w", factor, model.ErrMismatch)
 		}
 		for i := range inv {
 			inv[i] /= float32(factor)
@@ -238,21 +263,41 @@ func (r *Rope) Llama3Factors(inv []float32) []float32 {
 	return out
 }
 
+// dynamic returns the frequencies for a text that is longer than the model's
+// context: the base grows with it ("NTK-aware").
+func (r *Rope) dynamic(c *Config, length int) []float32 {
+	dim := float64(r.rotated(c))
+	base := r.Theta * math.Pow(*r.Factor*float64(length)/float64(c.MaxPositionEmbeddings)-(*r.Factor-1), dim/(dim-2))
+	inv := make([]float32, int(dim)/2)
+	for i := range inv {
+		inv[i] = 1 / float32(math.Pow(float64(float32(base)), float64(float32(2*i)/float32(dim))))
+	}
+	return inv
+}
+
+// yarnFactor is how much longer than the original the context is.
+func (r *Rope) yarnFactor(c *Config) float64 {
+	if r.Factor != nil {
+		return *r.Factor
+	}
+	return float64(c.MaxPositionEmbeddings) / r.Original
+}
+
+// yarnScale is the factor on cosines and sines that YaRN recommends.
+func yarnScale(factor, m float64) float64 {
+	if factor <= 1 {
+		return 1
+	}
+	return 0.1*m*math.Log(factor) + 1
+}
+
 // yarn is the interpolation of Peng et al. 2023.
 func (r *Rope) yarn(c *Config, freqs []float32) ([]float32, float32, error) {
-	factor := float64(c.MaxPositionEmbeddings) / r.Original
-	if r.Factor != nil {
-		factor = *r.Factor
-	}
+	factor := r.yarnFactor(c)
 	if factor < 1 || r.Original < 1 {
 		return nil, 0, fmt.Errorf("config: rope scaling yarn: factor %g of original_max_position_embeddings %g, expected 1 or more: %w", factor, r.Original, model.ErrMismatch)
 	}
-	mscale := func(m float64) float64 {
-		if factor <= 1 {
-			return 1
-		}
-		return 0.1*m*math.Log(factor) + 1
-	}
+	mscale := func(m float64) float64 { return yarnScale(factor, m) }
 	scale := mscale(1)
 	switch {
 	case r.AttentionFactor != nil:

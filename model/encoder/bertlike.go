@@ -27,7 +27,6 @@ type BERT struct {
 	InitializerRange      float64 `json:"initializer_range"`
 	LayerNormEps          float64 `json:"layer_norm_eps"`
 	PadTokenID            int     `json:"pad_token_id"`
-	PositionEmbeddingType string  `json:"position_embedding_type"`
 	IsDecoder             bool    `json:"is_decoder"`
 	AddCrossAttention     bool    `json:"add_cross_attention"`
 
@@ -41,15 +40,13 @@ type BERT struct {
 func ParseBERT(raw json.RawMessage, pad int) (*BERT, error) {
 	c := &BERT{
 		VocabSize: 30522, HiddenSize: 768, NumHiddenLayers: 12, NumAttentionHeads: 12, IntermediateSize: 3072, HiddenAct: "gelu",
-		MaxPositionEmbeddings: 512, TypeVocabSize: 2, InitializerRange: 0.02, LayerNormEps: 1e-12, PadTokenID: pad, PositionEmbeddingType: "absolute",
+		MaxPositionEmbeddings: 512, TypeVocabSize: 2, InitializerRange: 0.02, LayerNormEps: 1e-12, PadTokenID: pad,
 		HiddenDropout: 0.1, AttentionDropout: 0.1,
 	}
 	if err := json.Unmarshal(raw, c); err != nil {
 		return nil, err
 	}
 	switch {
-	case c.PositionEmbeddingType != "absolute":
-		return nil, fmt.Errorf("position_embedding_type %q: %w; absolute positions are computed", c.PositionEmbeddingType, model.ErrUnsupported)
 	case c.IsDecoder || c.AddCrossAttention:
 		return nil, fmt.Errorf("is_decoder %v, add_cross_attention %v: %w; the model is computed as an encoder", c.IsDecoder, c.AddCrossAttention, model.ErrUnsupported)
 	case c.TypeVocabSize < 1:

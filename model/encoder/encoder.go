@@ -54,6 +54,8 @@ type Spec struct {
 	// Unused are the beginnings of names of tensors that no task computes with: the
 	// heads of pretraining. They are kept when files are converted.
 	Unused []string
+	// Keys are the decisions about the keys of config.json.
+	Keys []model.Key
 	// Config reads config.json.
 	Config func(raw json.RawMessage) (*Config, error)
 	// Write gives the keys of config.json that Config reads to put. Positions of c

@@ -12,6 +12,7 @@ import (
 
 	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/model/decoder"
 	"github.com/peftkit/peftkit/tensor"
 )
 
@@ -39,13 +40,16 @@ func (f *family) matchGGUF(m *formats.Model) bool {
 // openGGUF maps the tensors of a GGUF file, whose metadata becomes a config.json.
 func (f *family) openGGUF(m *formats.Model) (*model.Checkpoint, error) {
 	s := &f.s
+	if err := model.CheckMeta(m, arch, f.Keys(formats.GGUF)); err != nil {
+		return nil, err
+	}
 	raw, err := s.configFromGGUF(m)
 	if err != nil {
 		return nil, err
 	}
 	c, err := s.config(raw)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", m.Path, err)
+		return nil, formats.At(m.Path, err)
 	}
 	file := *m
 	file.Tensors = nil
@@ -57,7 +61,7 @@ func (f *family) openGGUF(m *formats.Model) (*model.Checkpoint, error) {
 		if t.Name == "position_embd.weight" && c.Offset > 0 && len(t.Shape) == 2 {
 			cut = t
 			if t, err = withRows(t, c.Offset); err != nil {
-				return nil, fmt.Errorf("%s: %w", m.Path, err)
+				return nil, formats.At(m.Path, err)
 			}
 		}
 		if mod, ok := heads[trim(t.Name)]; ok {
@@ -292,4 +296,24 @@ func (s *Spec) configFromGGUF(m *formats.Model) (json.RawMessage, error) {
 		put("label2id", ids)
 	}
 	return []byte("{\n" + b.String() + "\n}\n"), nil
+}
+
+// Keys implements model.Keyed.
+func (f *family) Keys(naming formats.Naming) []model.Key {
+	if naming != formats.GGUF {
+		return f.s.Keys
+	}
+	keys := slices.Concat(decoder.BaseKeys(), decoder.Without(decoder.RopeKeys(false)), []model.Key{
+		{Name: "attention.layer_norm_epsilon", Effect: model.Used, Kind: "float32", Why: "what is added to variances"},
+		{Name: "classifier.output_labels", Effect: model.Used, Kind: "string", List: true, Why: "the number and the names of the classes"},
+	})
+	for i := range keys {
+		if keys[i].Name == "attention.causal" {
+			keys[i] = model.Key{Name: "attention.causal", Effect: model.WithoutEffect, Kind: "bool", Why: "llama.cpp's encoders attend to everything whatever it says"}
+		}
+		if keys[i].Name == "pooling_type" {
+			keys[i].Why = "what llama.cpp makes of all rows; the rows are the same"
+		}
+	}
+	return keys
 }

@@ -142,7 +142,7 @@ func (f *family) Open(m *formats.Model) (*model.Checkpoint, error) {
 	s := &f.s
 	c, err := s.config(m.Config)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", m.Path, err)
+		return nil, formats.At(m.Path, err)
 	}
 	rules := s.rules(c)
 	named := *m // with today's names
@@ -165,7 +165,12 @@ func (f *family) Open(m *formats.Model) (*model.Checkpoint, error) {
 			left[unused]++
 		}
 	}
+	relative := 0
 	entries, err := model.Bind(&named, rules, func(name string) bool {
+		if strings.HasSuffix(name, ".distance_embedding.weight") {
+			relative++ // of position_embedding_type relative_key, which transformers 5 does not read
+			return true
+		}
 		// Cached tables that old transformers wrote.
 		return strings.HasSuffix(name, "embeddings.position_ids") || strings.HasSuffix(name, "embeddings.token_type_ids")
 	})
@@ -177,6 +182,9 @@ func (f *family) Open(m *formats.Model) (*model.Checkpoint, error) {
 	}
 	ck := &model.Checkpoint{Family: f, Source: m, Config: m.Config, Entries: entries}
 	s.nameGGUF(ck, c)
+	if relative > 0 {
+		ck.Notes = append(ck.Notes, fmt.Sprintf("%d tensors of relative positions (*.distance_embedding.weight) are not used: as in transformers 5, whatever position_embedding_type says, positions are absolute", relative))
+	}
 	for _, p := range s.Unused {
 		if n := left[p]; n > 0 {
 			ck.Notes = append(ck.Notes, fmt.Sprintf("%d tensors %s* are of a head that no task here uses: kept in files, not computed", n, p))

@@ -76,19 +76,38 @@ var gemma2 = &decoder.Family{
 	},
 	FromGGUF: func(m *formats.Model, o decoder.Object) error {
 		restore23("gemma2", m, o)
-		o["attn_logit_softcapping"], o["final_logit_softcapping"] = nil, nil
+		o["attn_logit_softcapping"], o["final_logit_softcapping"] = 50.0, 30.0 // llama.cpp's defaults
 		for hf, key := range map[string]string{"attn_logit_softcapping": "gemma2.attn_logit_softcapping", "final_logit_softcapping": "gemma2.final_logit_softcapping"} {
-			if v, ok := m.Meta.Float(key); ok && v != 0 { // 0 is none
-				o[hf] = decoder.Decimal(v)
+			v, ok := m.Meta.Float(key)
+			if !ok {
+				continue
 			}
+			if !(v > 0) {
+				return fmt.Errorf("metadata key %s is %g, expected more than 0: %w: llama.cpp divides by it", key, v, model.ErrMismatch)
+			}
+			o[hf] = decoder.Decimal(v)
+		}
+		theta, _ := m.Meta.Float("gemma2.rope.freq_base")
+		if theta == 0 {
+			theta = 10000
+		}
+		if v, ok := m.Meta.Float("gemma2.rope.freq_base_swa"); ok && v != theta {
+			return fmt.Errorf("metadata key gemma2.rope.freq_base_swa is %g, and rope.freq_base %g: %w: Gemma 2 has one base for all layers", v, theta, model.ErrUnsupported)
+		}
+		if m.Meta.Str("gemma2.rope.scaling.type") == "none" && (m.Meta.Get("gemma2.rope.scaling.factor") != nil || m.Meta.Get("gemma2.rope.scale_linear") != nil) {
+			return fmt.Errorf("metadata key gemma2.rope.scaling.type is none beside a factor: %w: llama.cpp scales the layers with a window all the same", model.ErrUnsupported)
 		}
 		o["query_pre_attn_scalar"] = o["head_dim"]
 		// llama.cpp scales Gemma 2 27B by its 4608 features over 32 heads.
 		if o["num_hidden_layers"] == int64(46) {
 			o["query_pre_attn_scalar"] = o["hidden_size"].(int64) / o["num_attention_heads"].(int64)
 		}
-		return nil
+		return layerTypes("gemma2", 2, m, o)
 	},
+	Windowed: true,
+	GGUFKeys: append(windowKeys(),
+		model.Key{Name: "attn_logit_softcapping", Effect: model.Used, Kind: "float32", Why: "bounds the scores; 50 without the key"},
+		model.Key{Name: "final_logit_softcapping", Effect: model.Used, Kind: "float32", Why: "bounds the logits; 30 without the key"}),
 	ToGGUF: func(c *decoder.Config) formats.Meta {
 		m := meta("gemma2", c)
 		m.Set("gemma2.attn_logit_softcapping", float32(c.Variant.AttnCap))
@@ -100,7 +119,8 @@ var gemma2 = &decoder.Family{
 }
 
 var gemma3 = &decoder.Family{
-	Model: "gemma3_text", Short: "gemma3", Class: "Gemma3", TextClass: "Gemma3Text", Arch: "gemma3",
+	Model: "gemma3_text", Short: "gemma3", Class: "Gemma3", TextClass: "Gemma3Text",
+	Wrapper: decoder.Wrapper{Class: "Gemma3ForConditionalGeneration", Model: "gemma3"}, Arch: "gemma3",
 	Activations: activations, RopeTypes: decoder.CommonRopes(),
 	Defaults: func(c *decoder.Config) {
 		defaults23(c)
@@ -125,8 +145,8 @@ var gemma3 = &decoder.Family{
 	},
 	FromGGUF: func(m *formats.Model, o decoder.Object) error {
 		restore23("gemma3", m, o)
-		if m.Meta.Get("gemma3.rope.freq_base") == nil {
-			o["rope_theta"] = 1000000.0
+		if v, ok := m.Meta.Float("gemma3.rope.scaling.attn_factor"); ok && v != 1 {
+			return fmt.Errorf("metadata key gemma3.rope.scaling.attn_factor is %g: %w: llama.cpp multiplies the layers with a window, too", v, model.ErrUnsupported)
 		}
 		o["rope_local_base_freq"] = 10000.0
 		if v, ok := m.Meta.Float("gemma3.rope.freq_base_swa"); ok {
@@ -141,11 +161,15 @@ var gemma3 = &decoder.Family{
 		if o["num_hidden_layers"] == int64(62) {
 			o["query_pre_attn_scalar"] = o["hidden_size"].(int64) / o["num_attention_heads"].(int64)
 		}
-		if _, ok := m.Meta.Int("gemma3.attention.sliding_window"); !ok {
+		if w, ok := m.Meta.Int("gemma3.attention.sliding_window"); !ok || w == 0 {
 			o["sliding_window_pattern"] = 1
+			delete(o, "sliding_window")
+			return nil
 		}
-		return nil
+		return layerTypes("gemma3", 6, m, o)
 	},
+	Windowed: true,
+	GGUFKeys: append(windowKeys(), model.Key{Name: "final_logit_softcapping", Effect: model.Used, Kind: "float32", Why: "bounds the logits; 0 or no key is none"}),
 	ToGGUF: func(c *decoder.Config) formats.Meta {
 		m := meta("gemma3", c)
 		m.Set("gemma3.rope.freq_base_swa", float32(c.LocalTheta()))
@@ -209,6 +233,59 @@ func restore23(arch string, m *formats.Model, o decoder.Object) {
 	}
 }
 
+// windowKeys are those of layers with a sliding window.
+func windowKeys() []model.Key {
+	return []model.Key{
+		{Name: "attention.sliding_window", Effect: model.Used, Kind: "uint32", Why: "the window"},
+		{Name: "attention.sliding_window_pattern", Effect: model.Used, Kind: "uint32", List: true, Why: "every how many layers one attends to everything, or which layers have the window"},
+		{Name: "rope.freq_base_swa", Effect: model.Used, Kind: "float32", Why: "the base of layers with a window"},
+	}
+}
+
+// layerTypes says which layers have a window, where that is not as usual: llama.cpp
+// reads a step, of which 0 is none without a window, or a list.
+func layerTypes(arch string, step int64, m *formats.Model, o decoder.Object) error {
+	key := arch + ".attention.sliding_window_pattern"
+	v := m.Meta.Get(key)
+	if v == nil {
+		return nil
+	}
+	layers, _ := o["num_hidden_layers"].(int64)
+	var sliding []bool
+	switch x := v.(type) {
+	case []bool:
+		sliding = x
+	case []uint32:
+		for _, n := range x {
+			sliding = append(sliding, n != 0)
+		}
+	case []int32:
+		for _, n := range x {
+			sliding = append(sliding, n != 0)
+		}
+	default:
+		n, ok := m.Meta.Int(key)
+		if !ok || n < 0 {
+			return fmt.Errorf("metadata key %s is %v, expected a number or a list: %w", key, v, model.ErrMismatch)
+		}
+		if n == step {
+			return nil
+		}
+		for l := range max(layers, 0) {
+			sliding = append(sliding, n == 0 || l%n < n-1)
+		}
+	}
+	if int64(len(sliding)) < layers {
+		return fmt.Errorf("metadata key %s lists %d layers of %d: %w", key, len(sliding), layers, model.ErrMismatch)
+	}
+	types := make([]string, layers)
+	for l := range types {
+		types[l] = map[bool]string{true: "sliding_attention", false: "full_attention"}[sliding[l]]
+	}
+	o["layer_types"] = types
+	return nil
+}
+
 // check refuses what llama.cpp's files of the architecture cannot say: every
 // step-th layer attends to everything, the scores are scaled by head_dim.
 func check(arch string, step int) func(c *decoder.Config) error {
@@ -221,6 +298,9 @@ func check(arch string, step int) func(c *decoder.Config) error {
 		}
 		if c.AttentionBias {
 			return fmt.Errorf("attention_bias: %s in GGUF has no biases: %w", arch, model.ErrUnsupported)
+		}
+		if arch == "gemma2" && (c.Variant.AttnCap == 0 || c.Variant.HeadCap == 0) {
+			return fmt.Errorf("attn_logit_softcapping or final_logit_softcapping null: llama.cpp's gemma2 always caps: %w in GGUF", model.ErrUnsupported)
 		}
 		for l, w := range c.Variant.Windows {
 			if (w > 0) != ((l+1)%step != 0) {

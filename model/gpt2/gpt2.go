@@ -77,7 +77,7 @@ func (f family) Open(m *formats.Model) (*model.Checkpoint, error) {
 	}
 	c, err := parseConfig(raw)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", m.Path, err)
+		return nil, formats.At(m.Path, err)
 	}
 	m = decoder.WithPrefix(m, prefix, headPath, scorePath, classifierPath)
 	entries, err := model.Bind(m, c.rules(classOf(raw)), func(name string) bool { return mask.MatchString(name) })
@@ -212,6 +212,9 @@ func (f family) GGUFMeta(ck *model.Checkpoint) (formats.Meta, []model.Entry, err
 
 // configFromGGUF writes the config.json that corresponds to GGUF metadata.
 func configFromGGUF(m *formats.Model) (json.RawMessage, error) {
+	if err := model.CheckMeta(m, "gpt2", family{}.Keys(formats.GGUF)); err != nil {
+		return nil, err
+	}
 	r := &decoder.Reader{M: m, Arch: "gpt2"}
 	hidden, inner := r.Int("embedding_length"), r.Int("feed_forward_length")
 	o := decoder.Object{
@@ -235,4 +238,14 @@ func configFromGGUF(m *formats.Model) (json.RawMessage, error) {
 func sameHead(m *formats.Model) bool {
 	out, emb := decoder.Find(m, "output.weight"), decoder.Find(m, "token_embd.weight")
 	return out == nil || emb != nil && out.Type == emb.Type && strings.Compare(string(out.Data), string(emb.Data)) == 0
+}
+
+// Keys implements model.Keyed.
+func (family) Keys(naming formats.Naming) []model.Key {
+	if naming != formats.GGUF {
+		return nil
+	}
+	return slices.Concat(decoder.BaseKeys(), decoder.Without(decoder.RopeKeys(false)), []model.Key{
+		{Name: "attention.layer_norm_epsilon", Effect: model.Used, Kind: "float32", Why: "what is added to variances"},
+	})
 }

@@ -23,9 +23,7 @@ var family = &decoder.Family{
 		c.Variant = decoder.Variant{QKVBias: c.AttentionBias, OutBias: c.AttentionBias, MLPBias: c.MLPBias, Interleaved: true}
 		return nil
 	},
-	// Mistral's files have the same architecture; only they speak of a window.
-	MatchGGUF: func(m *formats.Model) bool { return m.Meta.Get("llama.attention.sliding_window") == nil },
-	ToGGUF:    Meta,
+	ToGGUF: Meta,
 }
 
 // Meta returns the metadata of architecture llama. Keys and order are those of
@@ -50,6 +48,5 @@ func Meta(c *decoder.Config) formats.Meta {
 		m.Set("llama.attention.key_length", uint32(headDim))
 		m.Set("llama.attention.value_length", uint32(headDim))
 	}
-	c.RopeMeta("llama", &m)
 	return m
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/formats/llama2c"
+	"github.com/peftkit/peftkit/internal/bound"
 	"github.com/peftkit/peftkit/internal/testdata"
 	"github.com/peftkit/peftkit/internal/testmodel"
 	"github.com/peftkit/peftkit/model"
@@ -40,7 +41,7 @@ func TestRefuses(t *testing.T) {
 	}{
 		"other family":        {map[string]any{"architectures": []string{"MambaForCausalLM"}, "model_type": "mamba"}, model.ErrUnsupported, "MambaForCausalLM"},
 		"activation":          {map[string]any{"hidden_act": "gelu"}, model.ErrUnsupported, "gelu"},
-		"rope type":           {map[string]any{"rope_scaling": map[string]any{"rope_type": "dynamic", "factor": 4.0}}, model.ErrUnsupported, "dynamic"},
+		"rope type":           {map[string]any{"rope_scaling": map[string]any{"rope_type": "proportional", "factor": 4.0}}, model.ErrUnsupported, "proportional"},
 		"llama3 without keys": {map[string]any{"rope_scaling": map[string]any{"rope_type": "llama3", "factor": 8.0}}, model.ErrMismatch, "low_freq_factor"},
 		"absurd layers":       {map[string]any{"num_hidden_layers": 1 << 40}, model.ErrMismatch, "num_hidden_layers"},
 		"negative":            {map[string]any{"hidden_size": -32}, model.ErrMismatch, "hidden_size"},
@@ -157,7 +158,7 @@ func TestCacheEqualsOnePass(t *testing.T) {
 		require.NoError(t, cache.Room(len(b.Tokens)))
 		got := m.Logits(tape, b, nil)
 		for i, v := range got.Data[:got.Rows*got.Cols] {
-			require.InDelta(t, want[part[0]*m.VocabSize+i], v, 1e-4, fmt.Sprint(part))
+			require.InDelta(t, want[part[0]*m.VocabSize+i], v, bound.Output, fmt.Sprint(part))
 		}
 	}
 	require.Error(t, cache.Room(1))

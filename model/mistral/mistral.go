@@ -1,11 +1,10 @@
 // Package mistral is the Mistral family of decoder-only models
 // (MistralForCausalLM): Llama's network with attention to a sliding window.
 //
-// GGUF files of Mistral models have general.architecture = llama. Theirs and
-// Llama's are told apart by llama.attention.sliding_window, which peftkit writes
-// where a model has a window; llama.cpp does not read it there and attends to
-// everything. Without a window the two families are one, and such a file is
-// opened as Llama.
+// GGUF files of Mistral models have general.architecture = llama and are opened as
+// Llama. Some have llama.attention.sliding_window, which peftkit writes, too, where a
+// model has a window; llama.cpp does not read it there and attends to everything,
+// and so does peftkit.
 package mistral
 
 import (
@@ -34,14 +33,8 @@ var family = &decoder.Family{
 		c.LayerTypes = nil // transformers' Mistral has one kind of layer
 		return c.WindowsByType(func(int) bool { return c.SlidingWindow != nil })
 	},
-	MatchGGUF: func(m *formats.Model) bool { return m.Meta.Get(windowKey) != nil },
-	FromGGUF: func(m *formats.Model, o decoder.Object) error {
-		w, _ := m.Meta.Int(windowKey)
-		o["sliding_window"] = w
-		delete(o, "attention_bias")
-		delete(o, "mlp_bias")
-		return nil
-	},
+	// In GGUF there is one architecture for both, and it has no window.
+	MatchGGUF: func(*formats.Model) bool { return false },
 	ToGGUF: func(c *decoder.Config) formats.Meta {
 		m := llama.Meta(c)
 		if c.SlidingWindow != nil {

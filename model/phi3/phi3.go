@@ -41,13 +41,11 @@ var family = &decoder.Family{
 		if n, ok := m.Meta.Int("phi3.rope.scaling.original_context_length"); ok {
 			o["original_max_position_embeddings"] = n
 		}
-		o["sliding_window"] = nil
-		if w, ok := m.Meta.Int("phi3.attention.sliding_window"); ok && w > 0 {
-			o["sliding_window"] = w
-		}
+		o["sliding_window"] = nil // llama.cpp reads the key and attends to everything all the same
 		return nil
 	},
-	ToGGUF: meta,
+	ToGGUF:   meta,
+	GGUFKeys: []model.Key{{Name: "attention.sliding_window", Effect: model.WithoutEffect, Kind: "uint32", Why: "llama.cpp has switched Phi-3's window off"}},
 	CheckGGUF: func(c *decoder.Config) error {
 		if *c.HeadDim*c.NumAttentionHeads != c.HiddenSize {
 			return fmt.Errorf("head_dim %d: Phi-3 in GGUF splits hidden_size %d into %d heads: %w", *c.HeadDim, c.HiddenSize, c.NumAttentionHeads, model.ErrUnsupported)

@@ -20,11 +20,11 @@ var family = &decoder.Family{
 		c.Variant = decoder.Variant{QKVBias: true}
 		return Windows(c)
 	},
-	FromGGUF: func(m *formats.Model, o decoder.Object) error {
+	FromGGUF: func(_ *formats.Model, o decoder.Object) error {
 		delete(o, "attention_bias")
 		delete(o, "mlp_bias")
 		o["use_sliding_window"] = false
-		return FromGGUF("qwen2", m, o)
+		return nil
 	},
 	ToGGUF: func(c *decoder.Config) formats.Meta { return Meta("qwen2", c) },
 }
@@ -45,43 +45,12 @@ func Windows(c *decoder.Config) error {
 	return c.WindowsByType(func(l int) bool { return c.SlidingWindow != nil && l >= c.MaxWindowLayers })
 }
 
-// llama.cpp's Qwen attends to everything, so its files have no keys for windows;
-// those of peftkit keep them for the way back.
-const (
-	windowKey = ".attention.sliding_window"
-	layersKey = ".attention.sliding_window_layers"
-)
-
-// Meta returns the metadata, with the windows that llama.cpp does not read.
+// Meta returns the metadata. llama.cpp's Qwen attends to everything, so the window
+// of a model is written for people only.
 func Meta(arch string, c *decoder.Config) formats.Meta {
 	m := c.Meta(arch)
-	if c.Variant.Windows == nil {
-		return m
+	if c.Variant.Windows != nil {
+		m.Set(arch+".attention.sliding_window", uint32(*c.SlidingWindow))
 	}
-	layers := make([]bool, c.NumHiddenLayers)
-	for l, w := range c.Variant.Windows {
-		layers[l] = w > 0
-	}
-	m.Set(arch+windowKey, uint32(*c.SlidingWindow))
-	m.Set(arch+layersKey, layers)
 	return m
-}
-
-// FromGGUF restores the windows.
-func FromGGUF(arch string, m *formats.Model, o decoder.Object) error {
-	w, ok := m.Meta.Int(arch + windowKey)
-	layers, listed := m.Meta.Get(arch + layersKey).([]bool)
-	if !ok || !listed {
-		return nil
-	}
-	var types []string
-	for _, sliding := range layers {
-		if sliding {
-			types = append(types, "sliding_attention")
-		} else {
-			types = append(types, "full_attention")
-		}
-	}
-	o["use_sliding_window"], o["sliding_window"], o["layer_types"] = true, w, types
-	return nil
 }

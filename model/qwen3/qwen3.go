@@ -23,10 +23,10 @@ var family = &decoder.Family{
 		c.Variant = decoder.Variant{QKVBias: c.AttentionBias, OutBias: c.AttentionBias, QKNorm: true}
 		return qwen2.Windows(c)
 	},
-	FromGGUF: func(m *formats.Model, o decoder.Object) error {
+	FromGGUF: func(_ *formats.Model, o decoder.Object) error {
 		delete(o, "mlp_bias")
 		o["use_sliding_window"] = false
-		return qwen2.FromGGUF("qwen3", m, o)
+		return nil
 	},
 	ToGGUF: func(c *decoder.Config) formats.Meta { return qwen2.Meta("qwen3", c) },
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/model"
+	"github.com/peftkit/peftkit/model/decoder"
 	"github.com/peftkit/peftkit/tensor"
 )
 
@@ -100,6 +101,9 @@ func (family) GGUFMeta(ck *model.Checkpoint) (formats.Meta, []model.Entry, error
 // version, with ReLU and a scaled output, with one a later version, with GELU.
 func configFromGGUF(m *formats.Model) (json.RawMessage, error) {
 	arch := m.Meta.Str("general.architecture")
+	if err := model.CheckMeta(m, arch, family{}.Keys(formats.GGUF)); err != nil {
+		return nil, err
+	}
 	named := func(name string) *tensor.Tensor {
 		for _, t := range m.Tensors {
 			if t.Name == name {
@@ -179,4 +183,17 @@ func configFromGGUF(m *formats.Model) (json.RawMessage, error) {
 	put("vocab_size", embed.Shape[0])
 	b.WriteString("\n}\n")
 	return b.Bytes(), missing
+}
+
+// Keys implements model.Keyed.
+func (family) Keys(naming formats.Naming) []model.Key {
+	if naming != formats.GGUF {
+		return nil
+	}
+	return slices.Concat(decoder.BaseKeys(), decoder.Without(decoder.RopeKeys(false)), []model.Key{
+		{Name: "attention.layer_norm_rms_epsilon", Effect: model.Used, Kind: "float32", Why: "what is added to mean squares"},
+		{Name: "attention.relative_buckets_count", Effect: model.Used, Kind: "uint32", Why: "the buckets of distances"},
+		{Name: "decoder_block_count", Effect: model.Used, Kind: "uint32", Why: "the number of layers of the decoder"},
+		{Name: "decoder_start_token_id", Effect: model.Used, Kind: "uint32", Why: "what an answer begins with"},
+	})
 }

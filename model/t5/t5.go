@@ -65,7 +65,7 @@ func (f family) Open(m *formats.Model) (*model.Checkpoint, error) {
 	}
 	c, err := parseConfig(raw)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", m.Path, err)
+		return nil, formats.At(m.Path, err)
 	}
 	named, stored := usualNames(m)
 	entries, err := model.Bind(named, rules(c, named), func(name string) bool {
@@ -175,6 +175,15 @@ func withoutCopies(path string, entries []model.Entry) ([]model.Entry, error) {
 // maxPositions bounds the length of sequences. T5 has no table of positions:
 // n_positions only says how long those of its training were.
 const maxPositions = 1 << 15
+
+// Purpose implements model.Purposed: an encoder alone has features and no task.
+func (family) Purpose(raw json.RawMessage) model.Task {
+	c, err := parseConfig(raw)
+	if err != nil || c.encoderOnly || c.TieWordEmbeddings != nil && !*c.TieWordEmbeddings {
+		return "" // without an output embedding somebody has to say what it is for
+	}
+	return model.Seq2SeqLM
+}
 
 // Build implements model.Family.
 func (family) Build(ck *model.Checkpoint, o model.Options) (*model.Model, error) {

@@ -23,6 +23,7 @@ type site interface {
 
 // Adapter is a [peft.Adapter] in the form of the adapters library.
 type Adapter struct {
+	info  peft.Info
 	file  *file
 	model *model.Model
 	name  string
@@ -148,6 +149,9 @@ func (a *Adapter) Export() ([]formats.OutTensor, error) {
 
 // Config implements peft.Adapter.
 func (a *Adapter) Config() (json.RawMessage, error) { return a.file.JSON() }
+
+// Info implements peft.Described.
+func (a *Adapter) Info() peft.Info { return a.info }
 
 // Summary implements peft.Adapter.
 func (a *Adapter) Summary() string { return strings.Join(a.summary, ", ") }

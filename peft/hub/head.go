@@ -166,7 +166,7 @@ func (a *Adapter) fill(file *formats.Adapter) error {
 	}
 	rename, err := a.headNames(h)
 	if err != nil {
-		return fmt.Errorf("%s: %w", file.Path, err)
+		return formats.At(file.Path, err)
 	}
 	want := map[string]bool{}
 	for _, p := range a.saved {
@@ -254,7 +254,7 @@ func (a *Adapter) baseHead(tensors []*tensor.Tensor, path string) ([]*tensor.Ten
 	for _, t := range tensors {
 		same, err := a.ofBase(t)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+			return nil, formats.At(path, err)
 		}
 		if !same {
 			out = append(out, t)

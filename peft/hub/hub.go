@@ -143,7 +143,7 @@ func (m *Method) New(mod *model.Model, o peft.Options, seed uint64) (peft.Adapte
 			return nil, err
 		}
 	}
-	a := &Adapter{file: f, model: mod, name: name}
+	a := &Adapter{info: m.Info(), file: f, model: mod, name: name}
 	a.describe()
 	if err := a.build(); err != nil {
 		return nil, err
@@ -165,17 +165,17 @@ func (m *Method) New(mod *model.Model, o peft.Options, seed uint64) (peft.Adapte
 func (m *Method) Load(mod *model.Model, file *formats.Adapter, scale float32) (peft.Adapter, error) {
 	f, err := parse(file.Config)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file.Path, err)
+		return nil, formats.At(file.Path, err)
 	}
-	a := &Adapter{file: f, model: mod, name: f.str("name")}
+	a := &Adapter{info: m.Info(), file: f, model: mod, name: f.str("name")}
 	if a.name == "" {
 		return nil, fmt.Errorf("%s: adapter_config.json has no name, which stands in the names of the tensors: %w", file.Path, peft.ErrConfig)
 	}
 	if err := a.fits(); err != nil {
-		return nil, fmt.Errorf("%s: %w", file.Path, err)
+		return nil, formats.At(file.Path, err)
 	}
 	if err := a.build(); err != nil {
-		return nil, fmt.Errorf("%s: %w", file.Path, err)
+		return nil, formats.At(file.Path, err)
 	}
 	if err := a.fill(file); err != nil {
 		return nil, err

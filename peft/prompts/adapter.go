@@ -62,6 +62,9 @@ var (
 // Info implements peft.Method.
 func (m *Method) Info() peft.Info { return m.Facts }
 
+// Info implements peft.Described.
+func (a *Adapter) Info() peft.Info { return a.facts }
+
 // New implements peft.Method.
 func (m *Method) New(mod *model.Model, o peft.Options, seed uint64) (peft.Adapter, error) {
 	cfg, err := peft.NewConfig(o, m.Facts, mod)
@@ -88,7 +91,7 @@ func (m *Method) Load(mod *model.Model, f *formats.Adapter, scale float32) (peft
 	}
 	cfg, err := peft.ParseConfig(f.Config)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Path, err)
+		return nil, formats.At(f.Path, err)
 	}
 	set, err := peft.NewTensorSet(f)
 	if err != nil {
@@ -97,7 +100,7 @@ func (m *Method) Load(mod *model.Model, f *formats.Adapter, scale float32) (peft
 	full := slices.ContainsFunc(f.Tensors, func(t *tensor.Tensor) bool { return strings.HasPrefix(t.Name, EncoderPrefix) })
 	a, err := m.make(mod, cfg, !full)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Path, err)
+		return nil, formats.At(f.Path, err)
 	}
 	if full {
 		set.Take(Saved) // what the encoder gives

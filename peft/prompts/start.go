@@ -78,7 +78,12 @@ var (
 )
 
 // StartTexts implements peft.TextStarter.
-func (w *waiting) StartTexts() []string { return []string{w.text} }
+func (w *waiting) StartTexts() []string {
+	if w.begun {
+		return nil
+	}
+	return []string{w.text}
+}
 
 // StartTokens implements peft.TextStarter: the tokens are repeated or cut to the
 // number of rows, as PEFT does.

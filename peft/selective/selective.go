@@ -31,6 +31,7 @@ var (
 )
 
 type adapter struct {
+	facts  peft.Info
 	cfg    *peft.Config
 	params []*nn.Param
 	what   string
@@ -53,7 +54,7 @@ func (m *Method) build(mod *model.Model, c *peft.Config) (*adapter, error) {
 			}
 		}
 	}
-	return &adapter{c, params, what}, nil
+	return &adapter{m.Facts, c, params, what}, nil
 }
 
 // New implements peft.Method.
@@ -96,11 +97,11 @@ func (m *Method) Load(mod *model.Model, a *formats.Adapter, scale float32) (peft
 func (m *Method) read(mod *model.Model, a *formats.Adapter) (*adapter, error) {
 	c, err := peft.ParseConfig(a.Config)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", a.Path, err)
+		return nil, formats.At(a.Path, err)
 	}
 	ad, err := m.build(mod, c)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", a.Path, err)
+		return nil, formats.At(a.Path, err)
 	}
 	set, err := peft.NewTensorSet(a)
 	if err != nil {
@@ -128,6 +129,9 @@ func (m *Method) Changes(a *formats.Adapter, c *model.Checkpoint, scale float32)
 	}
 	return out, nil
 }
+
+// Info implements peft.Described.
+func (a *adapter) Info() peft.Info { return a.facts }
 
 // Params implements peft.Adapter.
 func (a *adapter) Params() []*nn.Param { return a.params }

@@ -25,7 +25,7 @@ type file struct {
 func open(a *formats.Adapter) (*file, error) {
 	cfg, err := peft.ParseConfig(a.Config)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", a.Path, err)
+		return nil, formats.At(a.Path, err)
 	}
 	set, err := peft.NewTensorSet(a)
 	if err != nil {
@@ -52,7 +52,7 @@ func (f *file) ownBases(mod *model.Model, grow bool) error {
 		}
 		frozen, err := t.Weight()
 		if err != nil {
-			return fmt.Errorf("%s: %w", f.a.Path, err)
+			return formats.At(f.a.Path, err)
 		}
 		copied := *frozen
 		copied.Data = append([]byte(nil), copied.Data...) // outlives the file

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/peftkit/peftkit/formats"
+	"github.com/peftkit/peftkit/internal/spell"
 	"github.com/peftkit/peftkit/kernels"
 	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/nn"
@@ -224,6 +225,9 @@ func (a *Adapter) add(p *nn.Param, trained bool) *nn.Param {
 // Info implements peft.Method.
 func (m *Method) Info() peft.Info { return m.Facts }
 
+// Info implements peft.Described.
+func (a *Adapter) Info() peft.Info { return a.facts }
+
 // NewAdapter implements the whole of New but for attaching.
 func (m *Method) NewAdapter(mod *model.Model, o peft.Options, seed uint64) (*Adapter, error) {
 	ad, err := m.fresh(mod, o)
@@ -254,10 +258,20 @@ func (m *Method) fresh(mod *model.Model, o peft.Options) (*Adapter, error) {
 func allFit(mod *model.Model, list []string) error {
 	for _, item := range list {
 		if !slices.ContainsFunc(mod.Modules, func(x *model.Module) bool { return peft.Suffix(x.Path, item) }) {
-			return fmt.Errorf("target_modules: %q fits no module of this model; its modules end in %s: %w", item, peft.Endings(mod), peft.ErrNoMatch)
+			return noModule(mod, item)
 		}
 	}
 	return nil
+}
+
+// noModule is the error of a name that fits no module.
+func noModule(mod *model.Model, item string) error {
+	ends := peft.Endings(mod)
+	hint := spell.DidYouMean(item[strings.LastIndexByte(item, '.')+1:], ends)
+	if hint != "" {
+		hint = " " + hint
+	}
+	return fmt.Errorf("target_modules: %q fits no module of this model;%s its modules end in %s: %w", item, hint, strings.Join(ends, ", "), peft.ErrNoMatch)
 }
 
 // init sets the parameters of a fresh adapter. To check, work that a Checker
@@ -352,11 +366,11 @@ func (m *Method) CheckConfig(a *formats.Adapter) error {
 func (m *Method) read(mod *model.Model, f *file) (*Adapter, error) {
 	ad, err := m.build(mod, f.cfg)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.a.Path, err)
+		return nil, formats.At(f.a.Path, err)
 	}
 	if l, ok := ad.Tuner.(Loader); ok {
 		if err := l.Loading(ad, f.set); err != nil {
-			return nil, fmt.Errorf("%s: %w", f.a.Path, err)
+			return nil, formats.At(f.a.Path, err)
 		}
 	}
 	return ad, nil
@@ -417,8 +431,11 @@ func (m *Method) build(mod *model.Model, cfg *peft.Config) (*Adapter, error) {
 		}
 	}
 	if len(ad.Sites) == 0 {
+		if list := cfg.TargetModules.List; len(list) == 1 {
+			return nil, noModule(mod, list[0])
+		}
 		v, _ := cfg.TargetModules.MarshalJSON()
-		return nil, fmt.Errorf("target_modules %s hits none of the model's modules, which end in %s: %w", v, peft.Endings(mod), peft.ErrNoMatch)
+		return nil, fmt.Errorf("target_modules %s hits none of the model's modules, which end in %s: %w", v, strings.Join(peft.Endings(mod), ", "), peft.ErrNoMatch)
 	}
 	if f, ok := t.(Finisher); ok {
 		if err := f.Finish(ad); err != nil {

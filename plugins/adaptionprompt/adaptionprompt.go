@@ -85,7 +85,7 @@ func (mt method) New(m *model.Model, o peft.Options, seed uint64) (peft.Adapter,
 func (mt method) Load(m *model.Model, f *formats.Adapter, scale float32) (peft.Adapter, error) {
 	cfg, err := peft.ParseConfig(f.Config)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Path, err)
+		return nil, formats.At(f.Path, err)
 	}
 	set, err := peft.NewTensorSet(f)
 	if err != nil {
@@ -93,7 +93,7 @@ func (mt method) Load(m *model.Model, f *formats.Adapter, scale float32) (peft.A
 	}
 	a, err := build(cfg, m)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Path, err)
+		return nil, formats.At(f.Path, err)
 	}
 	if scale != 1 && len(a.whole) > 0 {
 		return nil, fmt.Errorf("%s: a scale of %g cannot apply to the whole modules that the adapter carries: %w", f.Path, scale, peft.ErrConfig)

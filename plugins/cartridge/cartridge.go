@@ -231,7 +231,12 @@ type fromGiven struct {
 func (g *fromGiven) State() []*nn.Param { return g.cache.frozen() }
 
 // StartTexts implements peft.TextStarter.
-func (g *fromGiven) StartTexts() []string { return []string{g.cache.Text} }
+func (g *fromGiven) StartTexts() []string {
+	if g.begun {
+		return nil
+	}
+	return []string{g.cache.Text}
+}
 
 // StartTokens implements peft.TextStarter.
 func (g *fromGiven) StartTokens(tokens [][]int32) error {

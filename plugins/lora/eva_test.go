@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/peftkit/peftkit/internal/bound"
 	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
@@ -75,7 +76,7 @@ func TestEVA(t *testing.T) {
 			require.NoError(t, err)
 			got := again.Logits(nn.NewTape(), list[0], nil).Data
 			for i := range want {
-				require.InDelta(t, want[i], got[i], 1e-5)
+				require.InDelta(t, want[i], got[i], bound.Output)
 			}
 		})
 	}

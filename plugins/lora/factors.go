@@ -2,7 +2,6 @@ package lora
 
 import (
 	"encoding/json"
-	"fmt"
 
 	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/peft"
@@ -44,7 +43,7 @@ func (method) FromFactors(path string, list []peft.Factors) (*formats.Adapter, e
 		"rank_pattern": pattern, "alpha_pattern": pattern,
 	}, "", "  ")
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, formats.At(path, err)
 	}
 	out.Config = append(cfg, '\n')
 	return out, nil

@@ -20,11 +20,11 @@ import (
 func (method) ToGGUF(a *formats.Adapter, n *model.Names) (*formats.OutAdapter, []string, error) {
 	common, err := peft.ParseConfig(a.Config)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", a.Path, err)
+		return nil, nil, formats.At(a.Path, err)
 	}
 	cfg, err := parse(common)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", a.Path, err)
+		return nil, nil, formats.At(a.Path, err)
 	}
 	why := ""
 	switch {
@@ -89,7 +89,7 @@ func (method) ToGGUF(a *formats.Adapter, n *model.Names) (*formats.OutAdapter, [
 		}
 		at, bt, err := factors(p, fold, n.StoredRow[p.path])
 		if err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", a.Path, err)
+			return nil, nil, formats.At(a.Path, err)
 		}
 		at.Name, bt.Name = name+".weight.lora_a", name+".weight.lora_b"
 		out.Tensors = append(out.Tensors, *at, *bt)

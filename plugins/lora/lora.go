@@ -34,9 +34,9 @@ var Method peft.Method = method{&tuner.Method{
 		Reference:    "Hu et al. 2021, arXiv 2106.09685; rsLoRA: arXiv 2312.03732",
 		LearningRate: 2e-4,
 		Options: []peft.Option{
-			{Key: "r", Flag: "rank", Default: 16, Doc: "rank of the update"},
-			{Key: "lora_alpha", Flag: "alpha", Default: 32.0, Doc: "scale times rank"},
-			{Key: "lora_dropout", Flag: "dropout", Default: 0.0, Doc: "dropout on the input of A"},
+			{Key: "r", Flag: "rank", Default: 16, Doc: "rank of A and B, whose product is the update of a weight"},
+			{Key: "lora_alpha", Flag: "alpha", Default: 32.0, Doc: "the update is multiplied by alpha/rank; by alpha/sqrt(rank) with use_rslora"},
+			{Key: "lora_dropout", Flag: "dropout", Default: 0.0, Doc: "share of the input of A that a training step leaves out"},
 			{Key: "target_modules", Flag: "target-modules", Default: peft.AllLinear, Doc: "suffixes, a regular expression, or all-linear"},
 			{Key: "exclude_modules", Doc: "suffixes or a regular expression of modules to leave alone"},
 			{Key: "use_rslora", Default: false, Doc: "scale by alpha/sqrt(rank) instead of alpha/rank"},

@@ -84,7 +84,7 @@ func TestOptions(t *testing.T) {
 		want error
 		says string
 	}{
-		"unknown":          {peft.Options{"rnk": 4}, peft.ErrConfig, "no option"},
+		"unknown":          {peft.Options{"rnk": 4}, peft.ErrConfig, `did you mean "rank"?`},
 		"twice":            {peft.Options{"rank": 4, "r": 8}, peft.ErrConfig, "same option"},
 		"rank zero":        {peft.Options{"rank": 0}, peft.ErrConfig, "r is 0"},
 		"dropout":          {peft.Options{"dropout": 1.0}, peft.ErrConfig, "lora_dropout"},

@@ -25,7 +25,6 @@ func TestConformance(t *testing.T) {
 		{Name: "share", Identity: true, Options: peft.Options{"effective_rank": 0.25, "target_modules": "q_proj,up_proj,down_proj"}},
 		{Name: "pattern", Identity: true, Options: peft.Options{"rank_pattern": `{"q_p": 3, "proj": 0.75}`}},
 		{Name: "random", Options: peft.Options{"rank": 26, "init_weights": false, "target_modules": "q_proj,down_proj"}},
-		// Two equal products of many terms cancel up to rounding alone, as in PEFT: on all layers that adds up to 1.3e-5.
 		{Name: "many rows", Identity: true, Options: peft.Options{"target_modules": "q_proj,v_proj,down_proj"}, Batch: pefttest.Many},
 		{Name: "many rows, random", Options: peft.Options{"effective_rank": 0.8, "init_weights": false, "target_modules": "v_proj,down_proj"}, Batch: pefttest.Many},
 		{Name: "head", Identity: true, Model: untied, Options: peft.Options{"target_modules": "lm_head"}, Batch: pefttest.Many},

@@ -6,7 +6,6 @@
 package shadow
 
 import (
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -130,11 +129,11 @@ func (mt method) New(m *model.Model, o peft.Options, seed uint64) (peft.Adapter,
 func (mt method) Load(m *model.Model, f *formats.Adapter, scale float32) (peft.Adapter, error) {
 	cfg, err := peft.ParseConfig(f.Config)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Path, err)
+		return nil, formats.At(f.Path, err)
 	}
 	a, err := build(cfg, m)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Path, err)
+		return nil, formats.At(f.Path, err)
 	}
 	set, err := peft.ExactTensorSet(f)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/peftkit/peftkit/internal/bound"
 	"github.com/peftkit/peftkit/internal/testmodel"
 	"github.com/peftkit/peftkit/kernels"
 	"github.com/peftkit/peftkit/model"
@@ -185,7 +186,7 @@ func check(t *testing.T, low []float64, out, in, n int) {
 func requireClose(t *testing.T, want []float64, got []float32) {
 	t.Helper()
 	for i := range want {
-		require.InDelta(t, want[i], got[i], 1e-5)
+		require.InDelta(t, want[i], got[i], bound.Output)
 	}
 }
 

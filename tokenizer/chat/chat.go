@@ -133,16 +133,16 @@ func (t *Template) Render(c *Conversation, addGenerationPrompt bool) (string, er
 // vars are the variables of the template.
 func (t *Template) vars(c *Conversation, addGenerationPrompt bool) map[string]any {
 	list := jinja.NewList()
-	for _, m := range c.Messages {
-		d := m.Fields
-		if d == nil {
-			d = jinja.NewDict()
-			_ = d.Set("role", m.Role) // a string is a key
-			_ = d.Set("content", m.Content)
-		}
-		list.Items = append(list.Items, d)
+	for i := range c.Messages {
+		list.Items = append(list.Items, c.Messages[i].plain())
 	}
 	vars := map[string]any{}
+	if t.bos != "" {
+		vars["bos_token"] = t.bos
+	}
+	if t.eos != "" {
+		vars["eos_token"] = t.eos
+	}
 	if c.Kwargs != nil {
 		for _, k := range c.Kwargs.Keys() {
 			v, _ := c.Kwargs.Get(k)
@@ -157,12 +157,6 @@ func (t *Template) vars(c *Conversation, addGenerationPrompt bool) map[string]an
 	}
 	if c.Documents != nil {
 		vars["documents"] = c.Documents
-	}
-	if t.bos != "" {
-		vars["bos_token"] = t.bos
-	}
-	if t.eos != "" {
-		vars["eos_token"] = t.eos
 	}
 	return vars
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 )
 
 // SpanError says that an answer of a conversation cannot be found in the text
@@ -81,87 +80,43 @@ func (t *Template) answer(c *Conversation, i int) (text string, start, end int, 
 	case err == nil && strings.HasPrefix(with, prompt):
 		text, start = with, len(prompt)
 	case err == nil:
-		tail, err := t.behind(c, i, prompt, with)
+		s := &seam{t: t, c: c, i: i, prompt: prompt, with: with}
+		tail, err := s.tail()
 		if err != nil {
 			return "", 0, 0, err
 		}
-		text, start = prompt+tail, len(prompt)
+		text, start = s.prompt+tail, len(s.prompt)
 	default: // a template that refuses a conversation without this answer, or an empty one
 		if start, err = t.begin(c, i); err != nil {
 			return "", 0, 0, err
 		}
 		text = with
 	}
-	return text, start, start + answerEnd(text[start:], c.Messages[i].Content), nil
+	return text, start, start + t.answerEnd(c, i, text[start:], with), nil
 }
 
 // answerEnd returns where an answer ends: before the white space that follows the
-// end of its turn. Where nothing but the content itself stands there, all of it counts.
-func answerEnd(answer, content string) int {
+// end of its turn. Where nothing but the content itself stands there, all of it
+// counts. A template that writes a generation prompt whether it is asked to or not
+// has one behind the answer too: there the token that ends a text is the last.
+func (t *Template) answerEnd(c *Conversation, i int, answer, with string) int {
+	content := c.Messages[i].Content
 	if content != "" && strings.HasSuffix(answer, content) {
 		return len(answer)
 	}
-	return len(strings.TrimRight(answer, " \t\r\n"))
+	answer = strings.TrimRight(answer, " \t\r\n")
+	if t.eos == "" || strings.HasSuffix(answer, t.eos) {
+		return len(answer)
+	}
+	if asked, err := t.Render(c.upTo(i+1), true); err != nil || asked != with {
+		return len(answer)
+	}
+	from := max(strings.LastIndex(answer, strings.TrimSpace(content)), 0) + len(strings.TrimSpace(content))
+	if at := strings.LastIndex(answer[min(from, len(answer)):], t.eos); at >= 0 {
+		return from + at + len(t.eos)
+	}
+	return len(answer)
 }
-
-// behind returns what follows a generation prompt that is no beginning of the text
-// with the answer: the prompt opens or skips a thought that the template does not
-// repeat when it renders the answer.
-func (t *Template) behind(c *Conversation, i int, prompt, with string) (string, error) {
-	n := common(prompt, with)
-	before, err := t.Render(c.upTo(i), false)
-	if i == 0 && err != nil {
-		before, err = "", nil
-	}
-	if err != nil || n < len(before) || !strings.HasPrefix(prompt, before) {
-		return "", &SpanError{i, fmt.Sprintf("the text with the answer differs from its prompt at byte %d, %s", n, around(prompt, with, n))}
-	}
-	m := &c.Messages[i]
-	extra, rest := prompt[n:], with[n:]
-	for _, tag := range thoughtTags {
-		opener, closer := tag[0], tag[1]
-		header := prompt[len(before):]
-		opened := strings.Count(header, opener) > strings.Count(header, closer)
-		switch {
-		case !opened && strings.Contains(extra, closer) && strings.Contains(rest, closer):
-			return "", &SpanError{i, fmt.Sprintf("the generation prompt ends the thought (%s) and the answer has one", closer)}
-		case opened && strings.Contains(rest, closer):
-			// The same thought, with other white space after its opener.
-			_, after, _ := strings.Cut(with[len(before):], opener)
-			return strings.TrimLeft(after, "\n"), nil
-		case opened:
-			// The template leaves the thought out of the answer; the model has to write it.
-			thought, shown := t.thought(m, opener, closer)
-			end := strings.TrimLeft(rest, "\n")
-			if !strings.HasPrefix(strings.TrimSpace(end), shown) {
-				return "", &SpanError{i, "the template changes its content"}
-			}
-			return thought + "\n" + closer + "\n\n" + end, nil
-		}
-	}
-	return rest, nil
-}
-
-// thoughtTags enclose what a model writes before its answer.
-var thoughtTags = [][2]string{{"<think>", "</think>"}, {"[THINK]", "[/THINK]"}, {"<seed:think>", "</seed:think>"}}
-
-// thought returns the thought of a message and what of its content is the answer.
-func (t *Template) thought(m *Message, opener, closer string) (thought, shown string) {
-	shown = strings.TrimSpace(m.Content)
-	for _, name := range Thoughts {
-		if s, ok := m.Field(name).(string); ok && s != "" {
-			return strings.Trim(s, "\n"), shown
-		}
-	}
-	if before, after, ok := strings.Cut(m.Content, closer); ok {
-		return strings.Trim(strings.TrimPrefix(strings.TrimLeft(before, "\n"), opener), "\n"), strings.TrimSpace(after)
-	}
-	return "", shown
-}
-
-// Thoughts are the fields of a message that hold what the model thought before it
-// answered, as templates and data sets call them.
-var Thoughts = []string{"reasoning_content", "thinking", "reasoning"}
 
 // mark stands in the place of a content to see where it goes: two noncharacters,
 // which no text holds.
@@ -208,25 +163,4 @@ func (t *Template) Turn(c *Conversation, whole string, i int) (start, end int, e
 		}
 	}
 	return 0, 0, &SpanError{i, "the turns up to it are no beginning of the whole text"}
-}
-
-// common returns the length of the common prefix, whole characters only.
-func common(a, b string) int {
-	n := 0
-	for n < len(a) && n < len(b) && a[n] == b[n] {
-		n++
-	}
-	for n > 0 && (n < len(a) && !utf8.RuneStart(a[n]) || n < len(b) && !utf8.RuneStart(b[n])) {
-		n--
-	}
-	return n
-}
-
-// around quotes two texts where they begin to differ.
-func around(a, b string, n int) string {
-	cut := func(s string) string {
-		r := []rune(s[n:])
-		return fmt.Sprintf("%q", string(r[:min(24, len(r))]))
-	}
-	return cut(a) + " and " + cut(b)
 }

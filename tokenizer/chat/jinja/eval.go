@@ -12,6 +12,9 @@ const (
 	maxOutput = 64 << 20
 	maxCalls  = 200
 	maxRepeat = 1 << 20
+	// maxMade bounds the bytes of texts and lists that operators, calls and filters
+	// return, in all: each is bounded, but a template can keep many.
+	maxMade = 256 << 20
 )
 
 var (
@@ -44,7 +47,7 @@ func (s *scope) set(name string, v any) {
 
 type interp struct {
 	steps, calls int
-	size         int
+	size, bytes  int
 	out          *strings.Builder
 }
 
@@ -53,6 +56,22 @@ func (in *interp) step() error {
 		return errors.New("the template runs for too long")
 	}
 	return nil
+}
+
+// made counts the memory of a result.
+func (in *interp) made(v any, err error) (any, error) {
+	switch v := v.(type) {
+	case string:
+		in.bytes += len(v)
+	case *List:
+		if v != nil {
+			in.bytes += 16 * len(v.Items)
+		}
+	}
+	if err == nil && in.bytes > maxMade {
+		return nil, errors.New("the template takes too much memory")
+	}
+	return v, err
 }
 
 func (in *interp) write(s string) error {

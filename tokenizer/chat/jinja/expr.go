@@ -97,7 +97,7 @@ func (in *interp) eval(e expr, s *scope) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		return in.binary(n.op, l, r)
+		return in.made(in.binary(n.op, l, r))
 	case *compareExpr:
 		return in.compare(n, s)
 	case *attrExpr:
@@ -128,13 +128,13 @@ func (in *interp) eval(e expr, s *scope) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		return in.call(fn, pos, kw, exprName(n.fn))
+		return in.made(in.call(fn, pos, kw, exprName(n.fn)))
 	case *filterExpr:
 		x, err := in.eval(n.x, s)
 		if err != nil {
 			return nil, err
 		}
-		return in.apply(n, x, s)
+		return in.made(in.apply(n, x, s))
 	case *testExpr:
 		x, err := in.eval(n.x, s)
 		if err != nil {

@@ -30,6 +30,8 @@ func sum(c *filterCall) (any, error) {
 func toInt(c *filterCall) (any, error) {
 	def := c.arg(0, "default", int64(0))
 	switch x := c.x.(type) {
+	case bigInt:
+		return x, nil
 	case float64:
 		if math.Abs(x) < 1<<62 {
 			return int64(x), nil

@@ -10,9 +10,8 @@ import (
 )
 
 // FromJSON turns one JSON value into what a template works with: objects keep the
-// order of their keys, as Python's json does, and whole numbers stay whole. A key
-// that stands twice in an object is an error, and so is a whole number of more than
-// 64 bits.
+// order of their keys, as Python's json does, and whole numbers stay whole, however
+// long. A key that stands twice in an object is an error.
 func FromJSON(text []byte) (any, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
@@ -87,11 +86,10 @@ func jsonDict(d *json.Decoder, depth int) (*Dict, error) {
 // jsonNumber reads a number as Python does: without a point or exponent it is whole.
 func jsonNumber(s string) (any, error) {
 	if !bytes.ContainsAny([]byte(s), ".eE") {
-		v, err := strconv.ParseInt(s, 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("the number %s has more than 64 bits", s)
+		if v, err := strconv.ParseInt(s, 10, 64); err == nil {
+			return v, nil
 		}
-		return v, nil
+		return bigInt(s), nil
 	}
 	return strconv.ParseFloat(s, 64)
 }

@@ -8,18 +8,17 @@ import (
 )
 
 func TestFromJSON(t *testing.T) {
-	const text = `{"b": [1, -2.0, 1e2, "x\u00e9", null, true, {}], "a": {"z": 1, "y": 2}}`
+	const text = `{"b": [1, -2.0, 1e2, "x\u00e9", null, true, {}], "a": {"z": 18446744073709551615, "y": 2}}`
 	v, err := FromJSON([]byte(text))
 	require.NoError(t, err)
 	tmpl, err := Parse("{{ v | tojson }}")
 	require.NoError(t, err)
 	got, err := tmpl.Render(map[string]any{"v": v})
 	require.NoError(t, err)
-	require.Equal(t, `{"b": [1, -2.0, 100.0, "xé", null, true, {}], "a": {"z": 1, "y": 2}}`, got) // Python's json.dumps(json.loads(text), ensure_ascii=False)
+	require.Equal(t, `{"b": [1, -2.0, 100.0, "xé", null, true, {}], "a": {"z": 18446744073709551615, "y": 2}}`, got) // Python's json.dumps(json.loads(text), ensure_ascii=False)
 
 	for bad, want := range map[string]string{
 		`{"a": 1, "a": 2}`:           `"a" stands twice`,
-		`9223372036854775808`:        "more than 64 bits",
 		`[1`:                         "unexpected EOF",
 		`1 2`:                        "more than one value",
 		``:                           "unexpected EOF",

@@ -80,8 +80,8 @@ func (in *interp) binary(op string, l, r any) (any, error) {
 				if b > 0 && int64(len(a.Items)) > maxRepeat/b {
 					return nil, errors.New("the list becomes too long")
 				}
-				out := &List{Tuple: a.Tuple}
-				for ; b > 0; b-- {
+				out := &List{Items: make([]any, 0, len(a.Items)*int(max(b, 0))), Tuple: a.Tuple}
+				for ; b > 0 && len(a.Items) > 0; b-- {
 					out.Items = append(out.Items, a.Items...)
 				}
 				return out, nil

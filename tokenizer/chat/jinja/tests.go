@@ -49,9 +49,9 @@ func init() {
 		"true":      is(func(x any) bool { return x == true }),
 		"false":     is(func(x any) bool { return x == false }),
 		"string":    is(func(x any) bool { _, ok := x.(string); return ok }),
-		"integer":   is(func(x any) bool { _, ok := x.(int64); return ok }),
+		"integer":   is(func(x any) bool { return typeName(x) == "int" }),
 		"float":     is(func(x any) bool { _, ok := x.(float64); return ok }),
-		"number":    is(func(x any) bool { _, ok := number(x); return ok }),
+		"number":    is(func(x any) bool { _, ok := number(x); return ok || typeName(x) == "int" }),
 		"mapping":   is(func(x any) bool { _, ok := x.(*Dict); return ok }),
 		"sequence": is(func(x any) bool {
 			switch x.(type) {

@@ -56,6 +56,8 @@ func (st *jsonStyle) write(b *strings.Builder, v any, depth int) error {
 		b.WriteString(strconv.FormatBool(x))
 	case int64:
 		b.WriteString(strconv.FormatInt(x, 10))
+	case bigInt:
+		b.WriteString(string(x))
 	case float64:
 		b.WriteString(pythonFloat(x, "NaN", "Infinity"))
 	case string:

@@ -13,6 +13,10 @@ import (
 // Values are nil (None), bool, int64, float64, string, *List, *Dict, Undefined
 // and what only templates make: functions, namespaces, loops.
 
+// bigInt is a whole number beyond int64, in its decimal digits: JSON schemas hold
+// such bounds. It prints exactly; nothing is computed with it.
+type bigInt string
+
 // Undefined is a name, key or attribute that does not exist. It prints as
 // nothing, is false and has no elements; anything else that is done with it fails.
 type Undefined struct{ Name string }
@@ -38,7 +42,7 @@ func NewDict() *Dict { return &Dict{vals: map[any]any{}} }
 // hash returns what a key is found by: numbers that are equal are one key.
 func hash(k any) (any, error) {
 	switch x := k.(type) {
-	case nil, string, int64:
+	case nil, string, int64, bigInt:
 		return x, nil
 	case bool:
 		if x {
@@ -120,7 +124,7 @@ func typeName(v any) string {
 		return "None"
 	case bool:
 		return "bool"
-	case int64:
+	case int64, bigInt:
 		return "int"
 	case float64:
 		return "float"
@@ -205,6 +209,8 @@ func repr(b *strings.Builder, v any, depth int) {
 		}
 	case int64:
 		b.WriteString(strconv.FormatInt(x, 10))
+	case bigInt:
+		b.WriteString(string(x))
 	case float64:
 		b.WriteString(pythonFloat(x, "nan", "inf"))
 	case string:
@@ -355,7 +361,7 @@ func equal(a, b any) bool {
 			}
 		}
 		return true
-	case *namespace, *loop, *macro:
+	case *namespace, *loop, *macro, bigInt:
 		return a == b
 	}
 	return false

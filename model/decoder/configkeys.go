@@ -1,0 +1,5 @@
+package decoder
+
+import "github.com/peftkit/peftkit/model"
+
+func (f *Family) configKeys() []model.Key { return nil }
