@@ -128,9 +128,6 @@ func (m *merging) adapter(a *formats.Adapter, ref AdapterRef) error {
 	if ref.Scale == 0 {
 		m.notes.say("%s: scale 0, it has no effect", ref.Path)
 	}
-	if err := m.refuseTying(a, set); err != nil {
-		return err
-	}
 	changed := map[string]bool{}
 	for _, c := range set.Changes {
 		if c.Replace != nil {
@@ -294,21 +291,6 @@ func (m *merging) readTask(a *formats.Adapter) error {
 	return nil
 }
 
-// refuseTying refuses an adapter that shares its change between two tied
-// embeddings (ensure_weight_tying), where merge_and_unload keeps them tied.
-func (m *merging) refuseTying(a *formats.Adapter, set *peft.ChangeSet) error {
-	o, err := parseObject(a.Config)
-	if err != nil || string(o.get("ensure_weight_tying")) != "true" {
-		return nil // a broken configuration was refused by the method
-	}
-	for _, c := range set.Changes {
-		if c.Tensor == m.embedName() || c.Tensor == m.headName() {
-			return fmt.Errorf("%s: changes %s with ensure_weight_tying, which cannot be merged here: %w", a.Path, c.Tensor, peft.ErrNotMergeable)
-		}
-	}
-	return nil
-}
-
 // resize accepts a replacement of the base's shape, or an embedding with more
 // tokens than the base.
 func (m *merging) resize(a *formats.Adapter, c peft.Change) error {
@@ -351,7 +333,7 @@ func (m *merging) embeddings() error {
 	switch {
 	case !tied || m.names.ToHF["output"] == "" || len(m.changes[embed])+len(m.changes[head]) == 0:
 		return m.growth(false)
-	case len(m.changes[head]) == 0 && len(m.changes[embed]) == 1 && m.changes[embed][0].Tied:
+	case len(m.changes[head]) == 0 && !slices.ContainsFunc(m.changes[embed], func(c peft.Change) bool { return !c.Tied }):
 		m.notes.about("trained as one with the input embedding, to which it stays tied", head)
 		return m.growth(true)
 	case m.sameReplacement():
@@ -361,6 +343,18 @@ func (m *merging) embeddings() error {
 	case len(m.changes[head]) == 0 && m.vocab > 0:
 		m.notes.about("the adapter enlarges the input embedding, to which it stays tied", head)
 		return m.growth(true)
+	}
+	// What an adapter does to both reaches the head too, before what others do to it:
+	// trained rows replace the base's.
+	var both []peft.Change
+	for _, c := range m.changes[embed] {
+		if c.Tied {
+			c.Tensor = head
+			both = append(both, c)
+		}
+	}
+	if len(both) > 0 {
+		m.changes[head] = append(both, m.changes[head]...)
 	}
 	t := *base
 	t.Name = head

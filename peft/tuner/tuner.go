@@ -337,6 +337,7 @@ func (m *Method) Load(mod *model.Model, a *formats.Adapter, scale float32) (peft
 	if err := f.set.Fill(ad.saved...); err != nil {
 		return nil, err
 	}
+	ad.settle()
 	if scale != 1 && len(ad.whole) > 0 {
 		return nil, wholeScale(a, scale)
 	}
@@ -409,9 +410,17 @@ func (m *Method) build(mod *model.Model, cfg *peft.Config) (*Adapter, error) {
 	if cfg.TargetModules.Empty() {
 		return nil, fmt.Errorf("target_modules is empty: name modules, or use %s: %w", peft.AllLinear, peft.ErrConfig)
 	}
+	tie, err := m.tying(cfg, mod)
+	if err != nil {
+		return nil, err
+	}
 	var full []*nn.Param
 	hitPath := map[string]bool{}
 	for _, module := range mod.Modules {
+		tied := tie.has(module)
+		if tied && (tie.whole || module != tie.embedding) {
+			continue // declared below
+		}
 		if cfg.Saves(module.Path) {
 			full = append(full, peft.WholeModule(module)...)
 			continue
@@ -420,7 +429,7 @@ func (m *Method) build(mod *model.Model, cfg *peft.Config) (*Adapter, error) {
 		if err != nil {
 			return nil, err
 		}
-		if hit {
+		if hit || tied {
 			p := &Place{Path: module.Path, Mod: module, Out: module.Weight().Out, In: module.Weight().In, Model: mod, ad: ad}
 			s, err := t.Site(p)
 			if err != nil {
@@ -428,6 +437,11 @@ func (m *Method) build(mod *model.Model, cfg *peft.Config) (*Adapter, error) {
 			}
 			ad.Sites, ad.Places = append(ad.Sites, s), append(ad.Places, p)
 			hitPath[module.Path] = true
+		}
+	}
+	if tie != nil && !tie.whole {
+		if err := tie.sites(ad, mod); err != nil {
+			return nil, err
 		}
 	}
 	if len(ad.Sites) == 0 {
@@ -447,6 +461,9 @@ func (m *Method) build(mod *model.Model, cfg *peft.Config) (*Adapter, error) {
 	}
 	for _, p := range full {
 		ad.whole = append(ad.whole, ad.add(p, true))
+	}
+	if tie != nil && tie.whole {
+		tie.declare(ad)
 	}
 	return ad, nil
 }
