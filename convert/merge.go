@@ -146,6 +146,11 @@ func (m *merging) adapter(a *formats.Adapter, ref AdapterRef) error {
 		m.changes[c.Tensor] = append(m.changes[c.Tensor], c)
 		changed[c.Tensor] = true
 	}
+	for _, t := range []string{m.embedName(), m.headName()} {
+		if m.grown != nil && changed[t] && (m.grown != a || m.owner[t] != "") {
+			return fmt.Errorf("%s: changes %s, which another adapter changes too, and one of both brings a vocabulary of %d tokens: they belong to different models: %w", ref.Path, t, m.vocab, peft.ErrTensors)
+		}
+	}
 	for t := range changed {
 		m.owner[t] = ref.Path
 	}
@@ -291,15 +296,15 @@ func (m *merging) readTask(a *formats.Adapter) error {
 	return nil
 }
 
-// resize accepts a replacement of the base's shape, or an embedding with more
-// tokens than the base.
+// resize accepts a replacement of the base's shape, or an embedding with another
+// number of tokens than the base's.
 func (m *merging) resize(a *formats.Adapter, c peft.Change) error {
 	t := m.target(c.Tensor)
 	if t == nil || slices.Equal(c.Shape, t.Shape) {
 		return nil // check reports a missing tensor
 	}
 	embedding := c.Tensor == m.embedName() || c.Tensor == m.headName()
-	if !embedding || len(c.Shape) != 2 || len(t.Shape) != 2 || c.Shape[1] != t.Shape[1] || c.Shape[0] < t.Shape[0] {
+	if !embedding || len(c.Shape) != 2 || len(t.Shape) != 2 || c.Shape[1] != t.Shape[1] {
 		return fmt.Errorf("tensor %s: the adapter carries %v, the base model has %v: %w", c.Tensor, c.Shape, t.Shape, peft.ErrTensors)
 	}
 	if m.vocab > 0 && m.vocab != c.Shape[0] {
@@ -339,9 +344,6 @@ func (m *merging) embeddings() error {
 	case m.sameReplacement():
 		delete(m.changes, head)
 		m.notes.about("the adapter's copy is the same as that of the input embedding, so they stay tied", head)
-		return m.growth(true)
-	case len(m.changes[head]) == 0 && m.vocab > 0:
-		m.notes.about("the adapter enlarges the input embedding, to which it stays tied", head)
 		return m.growth(true)
 	}
 	// What an adapter does to both reaches the head too, before what others do to it:
@@ -385,26 +387,24 @@ func (m *merging) sameReplacement() bool {
 	return true
 }
 
-// growth checks that a larger vocabulary is consistent and finds its tokenizer.
+// growth checks that another vocabulary is consistent and finds its tokenizer.
 func (m *merging) growth(tied bool) error {
 	if m.vocab == 0 {
 		return nil
 	}
 	embeddings := []string{m.embedName()}
-	if !tied {
+	if !tied && m.target(m.headName()) != nil {
 		embeddings = append(embeddings, m.headName())
 	}
 	for _, name := range embeddings {
-		replaced := false
+		size := 0
 		for _, c := range m.changes[name] {
-			if c.Replace != nil && c.Shape[0] == m.vocab {
-				replaced = true
-			} else {
-				return fmt.Errorf("tensor %s: an adapter changes it beside the enlarged vocabulary of %d tokens: %w", name, m.vocab, peft.ErrTensors)
+			if c.Replace != nil {
+				size = c.Shape[0]
 			}
 		}
-		if !replaced {
-			return fmt.Errorf("%s enlarges the vocabulary to %d tokens but carries no %s of that size; save it with save_embedding_layers=True: %w",
+		if size != m.vocab {
+			return fmt.Errorf("%s brings a vocabulary of %d tokens but carries no %s of that size; save it with save_embedding_layers=True: %w",
 				m.grown.Path, m.vocab, name, peft.ErrTensors)
 		}
 	}

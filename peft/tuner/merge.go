@@ -25,9 +25,6 @@ func (m *Method) Changes(a *formats.Adapter, c *model.Checkpoint, scale float32)
 	if err != nil {
 		return nil, err
 	}
-	if err := f.ownBases(mod, true); err != nil {
-		return nil, err
-	}
 	ad, err := m.read(mod, f)
 	if err != nil {
 		return nil, err
@@ -45,7 +42,7 @@ func (m *Method) Changes(a *formats.Adapter, c *model.Checkpoint, scale float32)
 			rest = append(rest, p)
 		}
 	}
-	if scale != 1 && len(out.Changes) > 0 {
+	if scale != 1 && len(out.Changes) > len(f.bases) {
 		return nil, wholeScale(a, scale)
 	}
 	if err := f.set.Fill(rest...); err != nil {

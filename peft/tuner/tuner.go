@@ -200,6 +200,8 @@ type Adapter struct {
 	saved  []*nn.Param // in the file
 	whole  []*nn.Param // biases and whole modules, the last of saved
 	biased bool        // biases among whole
+	// kept are the base's weights that came with the file, as with a resized vocabulary.
+	kept []formats.OutTensor
 }
 
 var (
@@ -327,13 +329,11 @@ func (m *Method) Load(mod *model.Model, a *formats.Adapter, scale float32) (peft
 	if err != nil {
 		return nil, err
 	}
-	if err := f.ownBases(mod, false); err != nil {
-		return nil, err
-	}
 	ad, err := m.read(mod, f)
 	if err != nil {
 		return nil, err
 	}
+	ad.kept = f.kept
 	if err := f.set.Fill(ad.saved...); err != nil {
 		return nil, err
 	}
@@ -365,6 +365,13 @@ func (m *Method) CheckConfig(a *formats.Adapter) error {
 
 // read builds the sites that a file is about.
 func (m *Method) read(mod *model.Model, f *file) (*Adapter, error) {
+	tie, err := m.tying(f.cfg, mod)
+	if err == nil {
+		err = f.ownBases(mod, tie)
+	}
+	if err != nil {
+		return nil, err
+	}
 	ad, err := m.build(mod, f.cfg)
 	if err != nil {
 		return nil, formats.At(f.a.Path, err)
@@ -374,6 +381,7 @@ func (m *Method) read(mod *model.Model, f *file) (*Adapter, error) {
 			return nil, formats.At(f.a.Path, err)
 		}
 	}
+	f.copies(ad)
 	return ad, nil
 }
 
