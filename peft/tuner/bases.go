@@ -147,7 +147,7 @@ func (f *file) give(g *shared, vocab int, resize bool) error {
 			}})
 		}
 	case vocab > old.Out:
-		return fmt.Errorf("%s: it was trained with %d tokens, the model has %d, and the file has no %s.base_layer.weight: PEFT would begin its new rows at random; save the adapter with save_embedding_layers=True: %w",
+		return fmt.Errorf("%s: it was trained with %d tokens, the model has %d, and the file has no weight of %s with as many: PEFT would begin its new rows at random; save the adapter with save_embedding_layers=True: %w",
 			f.a.Path, vocab, old.Out, peft.Prefix+g.modules[0].Path, peft.ErrTensors)
 	default:
 		w = &nn.Weight{Name: old.Name, Out: vocab, In: old.In, Frozen: firstRows(old, vocab)}
