@@ -29,6 +29,16 @@ pytestmark = pytest.mark.parametrize("case,delta,name", [(c, d, n) for c in CASE
                                      ids=lambda v: str(v))
 
 
+def shorten(path, size: int) -> None:
+    """Takes the last tokens out of a BPE tokenizer."""
+    tokenizer = json.loads(path.read_text())
+    bpe = tokenizer["model"]
+    bpe["vocab"] = {k: v for k, v in bpe["vocab"].items() if v < size}
+    bpe["merges"] = [m for m in bpe["merges"] if "".join(m if isinstance(m, list) else m.split(" ")) in bpe["vocab"]]
+    tokenizer["added_tokens"] = [t for t in tokenizer["added_tokens"] if t["id"] < size]
+    path.write_text(json.dumps(tokenizer))
+
+
 @pytest.fixture
 def made(case, delta, name, small, tmp_path):
     """The base, the adapter that PEFT wrote with its tokenizer beside it, and the tuned model."""
@@ -48,6 +58,8 @@ def made(case, delta, name, small, tmp_path):
     if delta > 0:
         tokenizer.add_tokens([f"<new{i}>" for i in range(delta)])
     tokenizer.save_pretrained(out)
+    if delta < 0:
+        shorten(out / "tokenizer.json", size)
     return folder, out, tuned, size
 
 
