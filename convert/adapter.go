@@ -94,6 +94,9 @@ func (c *adapterJob) translate() (*formats.OutAdapter, error) {
 	}
 	c.report.Family = family
 	if a.Naming == formats.HF {
+		if err := c.withoutBases(names); err != nil {
+			return nil, err
+		}
 		out, notes, err := peft.ToGGUF(a, names)
 		if err != nil {
 			return nil, err

@@ -128,9 +128,6 @@ func (m *merging) adapter(a *formats.Adapter, ref AdapterRef) error {
 	if ref.Scale == 0 {
 		m.notes.say("%s: scale 0, it has no effect", ref.Path)
 	}
-	if err := m.refuseTying(a, set); err != nil {
-		return err
-	}
 	changed := map[string]bool{}
 	for _, c := range set.Changes {
 		if c.Replace != nil {
@@ -148,6 +145,11 @@ func (m *merging) adapter(a *formats.Adapter, ref AdapterRef) error {
 		}
 		m.changes[c.Tensor] = append(m.changes[c.Tensor], c)
 		changed[c.Tensor] = true
+	}
+	for _, t := range []string{m.embedName(), m.headName()} {
+		if m.grown != nil && changed[t] && (m.grown != a || m.owner[t] != "") {
+			return fmt.Errorf("%s: changes %s, which another adapter changes too, and one of both brings a vocabulary of %d tokens: they belong to different models: %w", ref.Path, t, m.vocab, peft.ErrTensors)
+		}
 	}
 	for t := range changed {
 		m.owner[t] = ref.Path
@@ -294,30 +296,15 @@ func (m *merging) readTask(a *formats.Adapter) error {
 	return nil
 }
 
-// refuseTying refuses an adapter that shares its change between two tied
-// embeddings (ensure_weight_tying), where merge_and_unload keeps them tied.
-func (m *merging) refuseTying(a *formats.Adapter, set *peft.ChangeSet) error {
-	o, err := parseObject(a.Config)
-	if err != nil || string(o.get("ensure_weight_tying")) != "true" {
-		return nil // a broken configuration was refused by the method
-	}
-	for _, c := range set.Changes {
-		if c.Tensor == m.embedName() || c.Tensor == m.headName() {
-			return fmt.Errorf("%s: changes %s with ensure_weight_tying, which cannot be merged here: %w", a.Path, c.Tensor, peft.ErrNotMergeable)
-		}
-	}
-	return nil
-}
-
-// resize accepts a replacement of the base's shape, or an embedding with more
-// tokens than the base.
+// resize accepts a replacement of the base's shape, or an embedding with another
+// number of tokens than the base's.
 func (m *merging) resize(a *formats.Adapter, c peft.Change) error {
 	t := m.target(c.Tensor)
 	if t == nil || slices.Equal(c.Shape, t.Shape) {
 		return nil // check reports a missing tensor
 	}
 	embedding := c.Tensor == m.embedName() || c.Tensor == m.headName()
-	if !embedding || len(c.Shape) != 2 || len(t.Shape) != 2 || c.Shape[1] != t.Shape[1] || c.Shape[0] < t.Shape[0] {
+	if !embedding || len(c.Shape) != 2 || len(t.Shape) != 2 || c.Shape[1] != t.Shape[1] {
 		return fmt.Errorf("tensor %s: the adapter carries %v, the base model has %v: %w", c.Tensor, c.Shape, t.Shape, peft.ErrTensors)
 	}
 	if m.vocab > 0 && m.vocab != c.Shape[0] {
@@ -351,16 +338,25 @@ func (m *merging) embeddings() error {
 	switch {
 	case !tied || m.names.ToHF["output"] == "" || len(m.changes[embed])+len(m.changes[head]) == 0:
 		return m.growth(false)
-	case len(m.changes[head]) == 0 && len(m.changes[embed]) == 1 && m.changes[embed][0].Tied:
+	case len(m.changes[head]) == 0 && !slices.ContainsFunc(m.changes[embed], func(c peft.Change) bool { return !c.Tied }):
 		m.notes.about("trained as one with the input embedding, to which it stays tied", head)
 		return m.growth(true)
 	case m.sameReplacement():
 		delete(m.changes, head)
 		m.notes.about("the adapter's copy is the same as that of the input embedding, so they stay tied", head)
 		return m.growth(true)
-	case len(m.changes[head]) == 0 && m.vocab > 0:
-		m.notes.about("the adapter enlarges the input embedding, to which it stays tied", head)
-		return m.growth(true)
+	}
+	// What an adapter does to both reaches the head too, before what others do to it:
+	// trained rows replace the base's.
+	var both []peft.Change
+	for _, c := range m.changes[embed] {
+		if c.Tied {
+			c.Tensor = head
+			both = append(both, c)
+		}
+	}
+	if len(both) > 0 {
+		m.changes[head] = append(both, m.changes[head]...)
 	}
 	t := *base
 	t.Name = head
@@ -391,26 +387,24 @@ func (m *merging) sameReplacement() bool {
 	return true
 }
 
-// growth checks that a larger vocabulary is consistent and finds its tokenizer.
+// growth checks that another vocabulary is consistent and finds its tokenizer.
 func (m *merging) growth(tied bool) error {
 	if m.vocab == 0 {
 		return nil
 	}
 	embeddings := []string{m.embedName()}
-	if !tied {
+	if !tied && m.target(m.headName()) != nil {
 		embeddings = append(embeddings, m.headName())
 	}
 	for _, name := range embeddings {
-		replaced := false
+		size := 0
 		for _, c := range m.changes[name] {
-			if c.Replace != nil && c.Shape[0] == m.vocab {
-				replaced = true
-			} else {
-				return fmt.Errorf("tensor %s: an adapter changes it beside the enlarged vocabulary of %d tokens: %w", name, m.vocab, peft.ErrTensors)
+			if c.Replace != nil {
+				size = c.Shape[0]
 			}
 		}
-		if !replaced {
-			return fmt.Errorf("%s enlarges the vocabulary to %d tokens but carries no %s of that size; save it with save_embedding_layers=True: %w",
+		if size != m.vocab {
+			return fmt.Errorf("%s brings a vocabulary of %d tokens but carries no %s of that size; save it with save_embedding_layers=True: %w",
 				m.grown.Path, m.vocab, name, peft.ErrTensors)
 		}
 	}

@@ -216,8 +216,8 @@ func TestMergeTiedHead(t *testing.T) {
 			{"head", &loraSpec{rank: 2, alpha: 4, pairs: []pairSpec{headPair}}, false, true},
 			{"embedding", &loraSpec{rank: 2, alpha: 4, pairs: []pairSpec{embedPair}}, true, false},
 			{"both", &loraSpec{rank: 2, alpha: 4, pairs: []pairSpec{embedPair, headPair}}, true, true},
-			{"saved head", &loraSpec{rank: 2, alpha: 4, whole: map[string][]int{"lm_head.weight": {48, 32}}}, false, true},
-			{"saved embedding", &loraSpec{rank: 2, alpha: 4, whole: map[string][]int{"model.embed_tokens.weight": {48, 32}}}, true, false},
+			{"saved head", &loraSpec{rank: 2, alpha: 4, whole: map[string][]int{"lm_head.weight": {48, 32}}, config: map[string]any{"modules_to_save": []string{"lm_head"}}}, false, true},
+			{"saved embedding", &loraSpec{rank: 2, alpha: 4, whole: map[string][]int{"model.embed_tokens.weight": {48, 32}}, config: map[string]any{"modules_to_save": []string{"embed_tokens"}}}, true, false},
 		} {
 			t.Run(typ.Name+" "+c.name, func(t *testing.T) {
 				a := c.spec.write(t)
@@ -279,38 +279,45 @@ func TestMergeTiedHeadGGUF(t *testing.T) {
 	require.Contains(t, string(open(t, dst).Config), `"tie_word_embeddings": false`)
 }
 
-// An adapter that enlarges the vocabulary enlarges the model.
+// An adapter with another vocabulary gives it to the model.
 func TestMergeVocabularyGrowth(t *testing.T) {
-	rows := []int{50, 32}
+	rows, fewer := []int{50, 32}, []int{40, 32}
 	for _, c := range []struct {
 		name  string
 		base  tiny
 		whole map[string][]int
 		head  bool
+		saved []string // modules_to_save
 	}{
-		{"untied", small, map[string][]int{"model.embed_tokens.weight": rows, "lm_head.weight": rows}, true},
-		{"tied, both", tiedModel, map[string][]int{"model.embed_tokens.weight": rows, "lm_head.weight": rows}, true},
-		{"tied, one", tiedModel, map[string][]int{"model.embed_tokens.weight": rows}, false},
+		{"untied", small, map[string][]int{"model.embed_tokens.weight": rows, "lm_head.weight": rows}, true, nil},
+		{"untied, trained", small, map[string][]int{"model.embed_tokens.weight": rows, "lm_head.weight": rows}, true, []string{"embed_tokens", "lm_head"}},
+		{"untied, fewer", small, map[string][]int{"model.embed_tokens.weight": fewer}, true, nil},
+		{"tied, both", tiedModel, map[string][]int{"model.embed_tokens.weight": rows, "lm_head.weight": rows}, true, []string{"embed_tokens", "lm_head"}},
+		{"tied, one", tiedModel, map[string][]int{"model.embed_tokens.weight": rows}, false, nil},
+		{"tied, fewer", tiedModel, map[string][]int{"model.embed_tokens.weight": fewer}, false, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			hf := c.base.write(t, nil)
-			spec := &loraSpec{rank: 2, alpha: 4, pairs: []pairSpec{{module: "model.layers.0.mlp.up_proj", out: 64, in: 32}}, whole: c.whole,
+			size := c.whole["model.embed_tokens.weight"][0]
+			spec := &loraSpec{rank: 2, alpha: 4, pairs: []pairSpec{{module: "model.layers.0.mlp.up_proj", out: 64, in: 32}}, whole: c.whole, config: map[string]any{"modules_to_save": c.saved},
 				files: map[string][]byte{"tokenizer.json": []byte(`{"new": true}`)}}
 			dst := filepath.Join(t.TempDir(), "m")
 			r, err := Merge(context.Background(), hf, []AdapterRef{{spec.write(t), 1}}, dst, Options{})
 			require.NoError(t, err)
-			require.Contains(t, strings.Join(r.Notes, "\n"), "48 -> 50")
+			require.Contains(t, strings.Join(r.Notes, "\n"), fmt.Sprintf("48 -> %d", size))
 			got := logical(t, dst)
 			require.Equal(t, spec.replaced["model.embed_tokens.weight"], got["model.embed_tokens.weight|token_embd.weight"])
 			require.Equal(t, c.head, len(got["lm_head.weight|output.weight"]) > 0)
-			if c.head {
-				require.Equal(t, spec.replaced["lm_head.weight"], got["lm_head.weight|output.weight"])
+			if want := spec.replaced["lm_head.weight"]; c.head && want == nil { // the base's first rows
+				require.Equal(t, logical(t, hf)["lm_head.weight|output.weight"][:size*32], got["lm_head.weight|output.weight"])
+			} else if c.head {
+				require.Equal(t, want, got["lm_head.weight|output.weight"])
 			}
 			require.JSONEq(t, `{"new": true}`, string(raw(t, dst).Files["tokenizer.json"]))
 			o, err := parseObject(raw(t, dst).Config)
 			require.NoError(t, err)
 			n, _ := o.number("vocab_size")
-			require.Equal(t, 50, n)
+			require.Equal(t, size, n)
 		})
 	}
 }
@@ -318,7 +325,7 @@ func TestMergeVocabularyGrowth(t *testing.T) {
 // Adapter conversions are exact in both directions, and the type of the factors
 // can be chosen.
 func TestAdapterRoundTrip(t *testing.T) {
-	hf, _ := convertTo(t, stories(t), "hf", "")
+	hf := tiny{hidden: 64, ff: 172, layers: 6, heads: 8, kv: 4, vocab: 512}.write(t, nil) // untied: llama.cpp takes factors of embeddings
 	spec := &loraSpec{rank: 4, alpha: 8, pairs: append(slices.Clone(storiesPairs), pairSpec{module: "model.embed_tokens", out: 64, in: 512, embedding: true})}
 	a := spec.write(t)
 	g := filepath.Join(t.TempDir(), "a.gguf")

@@ -41,7 +41,7 @@ def test_scale(small, adapted):
 
 # What a GGUF adapter can hold: everything that is a pair of factors per matrix.
 GGUF_KINDS = ["plain", "all-linear", "rslora", "rank-pattern", "alpha-pattern", "patterns-rslora", "regex", "layers", "exclude",
-              "lm-head-factors"]
+              "lm-head-factors", "lm-head", "embedding"]
 
 
 @pytest.mark.parametrize("kind", GGUF_KINDS)
@@ -57,6 +57,12 @@ def test_as_gguf(small, adapted, tmp_path, kind):
         compare.close("llama.cpp", cpp.logits(ids), want, bounds.LOGITS)
     compare.close("peftkit, GGUF adapter on the GGUF base", peftkit.logits(base, ids, lora), want, bounds.LOGITS)
     compare.close("peftkit, PEFT folder on the GGUF base", peftkit.logits(base, ids, adapted(kind, base_of(kind))), want, bounds.LOGITS)
+
+
+def test_refuses_factors_of_tied_embeddings(small, adapted, tmp_path):
+    """llama.cpp has no output.weight there, and looks up token_embd's factors for the output too."""
+    with pytest.raises(peftkit.Failed, match="ties its embeddings"):
+        peftkit.run("convert", adapted("embedding", "tied"), "-o", tmp_path / "lora.gguf", "--base", small("tied").folder)
 
 
 @pytest.mark.parametrize("kind", ["plain", "all-linear", "rslora", "rank-pattern", "alpha-pattern"])

@@ -277,7 +277,13 @@ func (t *Trainer) loadTensors(path string, state []*nn.Param, want func(param in
 			return fmt.Errorf("%s: %q is %s %v, expected F32 %v", path, name, x.Type, x.Shape, shape)
 		}
 		n++
-		return x.Floats(dst, 0, x.Rows())
+		if err := x.Floats(dst, 0, x.Rows()); err != nil {
+			return err
+		}
+		if i := slices.IndexFunc(dst, func(v float32) bool { return v != v || v > math.MaxFloat32 }); i >= 0 {
+			return fmt.Errorf("%s: %q holds %v (value %d): the run had diverged; use an earlier checkpoint: %w", path, name, dst[i], i, peft.ErrNotFinite)
+		}
+		return nil
 	}
 	for i, p := range t.Opt.Params {
 		for name, dst := range want(i) {

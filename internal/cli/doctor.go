@@ -243,7 +243,7 @@ func (a *app) doctorPath(ctx context.Context, path, base string, asJSON bool) er
 		err = h.adapter(ctx, path, base)
 	} else {
 		if base != "" {
-			ad, err := formats.OpenAdapter(path) // says what is there in its place
+			ad, err := peft.Read(path) // says what is there in its place
 			if err == nil {
 				err = errors.Join(usagef("%s is no adapter, so -m has no meaning", path), ad.Close())
 			}

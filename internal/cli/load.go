@@ -45,6 +45,10 @@ type loaded struct {
 	// one that was asked for.
 	taskNames []string
 	taskID    *string
+	// vocab is the number of tokens that the tokenizer is for.
+	vocab int
+	// tokenizerFiles are those of the adapter that gave the model another vocabulary.
+	tokenizerFiles map[string][]byte
 	// ignored are the keys of the adapters that nothing reads.
 	ignored []peft.IgnoredKey
 }
@@ -96,6 +100,10 @@ func (a *app) load(cmd *cobra.Command, f *modelFlags, src *dataSource) (*loaded,
 		if _, err := peft.Attach(l.Model, r.Path, r.Scale); err != nil {
 			l.Close()
 			return nil, ofAdapter(err)
+		}
+		if err := a.tokenizerOf(l, r.Path); err != nil {
+			l.Close()
+			return nil, err
 		}
 		if b, err := os.ReadFile(filepath.Join(r.Path, "chat_template.jinja")); err == nil {
 			l.template = string(b)

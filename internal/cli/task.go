@@ -213,5 +213,5 @@ func (a *app) openWith(path string, pick func(c *model.Checkpoint, tok *tokenize
 	if err != nil {
 		return fail(err)
 	}
-	return &loaded{Model: m, tok: tok}, nil
+	return &loaded{Model: m, tok: tok, vocab: m.VocabSize}, nil
 }

@@ -364,6 +364,11 @@ func (a *app) train(cmd *cobra.Command, t *trainFlags) error {
 	if err != nil {
 		return t.attachError(err)
 	}
+	if *t.init != "" {
+		if err := a.tokenizerOf(l, *t.init); err != nil {
+			return err
+		}
+	}
 	ds, valid, err := t.load(l)
 	if err != nil {
 		return dataError(err, *t.data.path)
@@ -640,7 +645,11 @@ func (r *trainRun) stopped(err error, result *train.Result) error {
 // files are put beside the adapter: the model card, and the chat template if it
 // is not the model's own.
 func (r *trainRun) files(result *train.Result) map[string][]byte {
-	out := map[string][]byte{"README.md": []byte(r.card(result))}
+	out := maps.Clone(r.l.tokenizerFiles)
+	if out == nil {
+		out = map[string][]byte{}
+	}
+	out["README.md"] = []byte(r.card(result))
 	if r.l.template != "" {
 		out["chat_template.jinja"] = []byte(r.l.template)
 	}

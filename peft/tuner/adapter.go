@@ -65,7 +65,7 @@ func (a *Adapter) Export() ([]formats.OutTensor, error) {
 	if e, ok := a.Tuner.(Exporter); ok {
 		out = append(out, e.Export(a)...)
 	}
-	return out, nil
+	return append(out, a.kept...), nil
 }
 
 // Config implements peft.Adapter. all-linear becomes the names of the modules

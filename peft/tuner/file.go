@@ -1,12 +1,10 @@
 package tuner
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/model"
-	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/peft"
 	"github.com/peftkit/peftkit/tensor"
 )
@@ -20,6 +18,7 @@ type file struct {
 	// whole tensors that changes were made of.
 	bases    []peft.Change
 	replaced map[string]bool
+	kept     []formats.OutTensor // what bases were made of, to be saved again
 }
 
 func open(a *formats.Adapter) (*file, error) {
@@ -32,35 +31,6 @@ func open(a *formats.Adapter) (*file, error) {
 		return nil, err
 	}
 	return &file{a: a, cfg: cfg, set: set, replaced: map[string]bool{}}, nil
-}
-
-const baseLayer = ".base_layer.weight"
-
-// ownBases gives modules the weights that the file carries for them beside a
-// change (save_embedding_layers). Only a merge can take one with more tokens than
-// the model has.
-func (f *file) ownBases(mod *model.Model, grow bool) error {
-	for _, m := range mod.Modules {
-		t := f.set.Take(peft.Prefix + m.Path + baseLayer)
-		if t == nil {
-			continue
-		}
-		old := m.Weight()
-		w := &nn.Weight{Name: t.Name, Out: t.Rows(), In: t.Cols()}
-		if len(t.Shape) != 2 || w.In != old.In || w.Out != old.Out && !(grow && w.Out > old.Out) {
-			return fmt.Errorf("%s: %s has shape %v, the model has [%d %d]; an adapter with a resized vocabulary must be merged with peftkit merge-lora: %w", f.a.Path, t.Name, t.Shape, old.Out, old.In, peft.ErrTensors)
-		}
-		frozen, err := t.Weight()
-		if err != nil {
-			return formats.At(f.a.Path, err)
-		}
-		copied := *frozen
-		copied.Data = append([]byte(nil), copied.Data...) // outlives the file
-		w.Frozen = &copied
-		m.SetWeight(w)
-		f.bases = append(f.bases, replaceBy(m.Path+".weight", t))
-	}
-	return nil
 }
 
 // wholes takes the tensors of the file that replace one of the base model's, but

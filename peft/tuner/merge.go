@@ -25,9 +25,6 @@ func (m *Method) Changes(a *formats.Adapter, c *model.Checkpoint, scale float32)
 	if err != nil {
 		return nil, err
 	}
-	if err := f.ownBases(mod, true); err != nil {
-		return nil, err
-	}
 	ad, err := m.read(mod, f)
 	if err != nil {
 		return nil, err
@@ -45,12 +42,13 @@ func (m *Method) Changes(a *formats.Adapter, c *model.Checkpoint, scale float32)
 			rest = append(rest, p)
 		}
 	}
-	if scale != 1 && len(out.Changes) > 0 {
+	if scale != 1 && len(out.Changes) > len(f.bases) {
 		return nil, wholeScale(a, scale)
 	}
 	if err := f.set.Fill(rest...); err != nil {
 		return nil, err
 	}
+	ad.settle()
 	for i, s := range ad.Sites {
 		ch, err := change(s, ad.Places[i], scale)
 		if err != nil {
@@ -63,6 +61,9 @@ func (m *Method) Changes(a *formats.Adapter, c *model.Checkpoint, scale float32)
 
 // change is what one site does to the tensors of its module.
 func change(s Site, p *Place, scale float32) ([]peft.Change, error) {
+	if f, ok := s.(Follower); ok && f.Follows() {
+		return nil, nil
+	}
 	ch := peft.Change{Tensor: p.Path + ".weight"}
 	w := p.Mod.Weight()
 	switch s := s.(type) {

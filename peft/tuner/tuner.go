@@ -200,6 +200,8 @@ type Adapter struct {
 	saved  []*nn.Param // in the file
 	whole  []*nn.Param // biases and whole modules, the last of saved
 	biased bool        // biases among whole
+	// kept are the base's weights that came with the file, as with a resized vocabulary.
+	kept []formats.OutTensor
 }
 
 var (
@@ -327,16 +329,15 @@ func (m *Method) Load(mod *model.Model, a *formats.Adapter, scale float32) (peft
 	if err != nil {
 		return nil, err
 	}
-	if err := f.ownBases(mod, false); err != nil {
-		return nil, err
-	}
 	ad, err := m.read(mod, f)
 	if err != nil {
 		return nil, err
 	}
+	ad.kept = f.kept
 	if err := f.set.Fill(ad.saved...); err != nil {
 		return nil, err
 	}
+	ad.settle()
 	if scale != 1 && len(ad.whole) > 0 {
 		return nil, wholeScale(a, scale)
 	}
@@ -364,6 +365,13 @@ func (m *Method) CheckConfig(a *formats.Adapter) error {
 
 // read builds the sites that a file is about.
 func (m *Method) read(mod *model.Model, f *file) (*Adapter, error) {
+	tie, err := m.tying(f.cfg, mod)
+	if err == nil {
+		err = f.ownBases(mod, tie)
+	}
+	if err != nil {
+		return nil, err
+	}
 	ad, err := m.build(mod, f.cfg)
 	if err != nil {
 		return nil, formats.At(f.a.Path, err)
@@ -373,6 +381,7 @@ func (m *Method) read(mod *model.Model, f *file) (*Adapter, error) {
 			return nil, formats.At(f.a.Path, err)
 		}
 	}
+	f.copies(ad)
 	return ad, nil
 }
 
@@ -409,9 +418,17 @@ func (m *Method) build(mod *model.Model, cfg *peft.Config) (*Adapter, error) {
 	if cfg.TargetModules.Empty() {
 		return nil, fmt.Errorf("target_modules is empty: name modules, or use %s: %w", peft.AllLinear, peft.ErrConfig)
 	}
+	tie, err := m.tying(cfg, mod)
+	if err != nil {
+		return nil, err
+	}
 	var full []*nn.Param
 	hitPath := map[string]bool{}
 	for _, module := range mod.Modules {
+		tied := tie.has(module)
+		if tied && (tie.whole || module != tie.embedding) {
+			continue // declared below
+		}
 		if cfg.Saves(module.Path) {
 			full = append(full, peft.WholeModule(module)...)
 			continue
@@ -420,7 +437,7 @@ func (m *Method) build(mod *model.Model, cfg *peft.Config) (*Adapter, error) {
 		if err != nil {
 			return nil, err
 		}
-		if hit {
+		if hit || tied {
 			p := &Place{Path: module.Path, Mod: module, Out: module.Weight().Out, In: module.Weight().In, Model: mod, ad: ad}
 			s, err := t.Site(p)
 			if err != nil {
@@ -428,6 +445,11 @@ func (m *Method) build(mod *model.Model, cfg *peft.Config) (*Adapter, error) {
 			}
 			ad.Sites, ad.Places = append(ad.Sites, s), append(ad.Places, p)
 			hitPath[module.Path] = true
+		}
+	}
+	if tie != nil && !tie.whole {
+		if err := tie.sites(ad, mod); err != nil {
+			return nil, err
 		}
 	}
 	if len(ad.Sites) == 0 {
@@ -447,6 +469,9 @@ func (m *Method) build(mod *model.Model, cfg *peft.Config) (*Adapter, error) {
 	}
 	for _, p := range full {
 		ad.whole = append(ad.whole, ad.add(p, true))
+	}
+	if tie != nil && tie.whole {
+		tie.declare(ad)
 	}
 	return ad, nil
 }

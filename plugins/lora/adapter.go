@@ -191,6 +191,9 @@ func (a *adapter) Begin(int, int) error { return nil }
 // 2308.03303) the gradient of B becomes the one whose change of the weight is
 // nearest to the whole weight's gradient: g (A Aᵀ)⁻¹ / s².
 func (a *adapter) BeforeUpdate(int) {
+	for _, h := range a.cfg.tied {
+		h.remember()
+	}
 	if !a.cfg.FrozenA {
 		return
 	}
@@ -202,8 +205,12 @@ func (a *adapter) BeforeUpdate(int) {
 	}
 }
 
-// AfterUpdate implements peft.Stepper.
-func (a *adapter) AfterUpdate(int) {}
+// AfterUpdate implements peft.Stepper: tied factors stay one.
+func (a *adapter) AfterUpdate(int) {
+	for _, h := range a.cfg.tied {
+		h.join()
+	}
+}
 
 // project computes (A Aᵀ + 1e-8)⁻¹, which stays while A is frozen.
 func (s *site) project() error {

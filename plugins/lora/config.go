@@ -30,6 +30,7 @@ type config struct {
 	fresh    bool   // New was called: the adapter comes from no file
 	sites    []*site
 	tokens   []tokenGroup
+	tied     []*tiedHead // see ensure_weight_tying
 	eva      evaConfig
 	loftq    loftqConfig
 	asked    bool // loftq_config was given
@@ -64,7 +65,6 @@ var must = map[string][]string{
 	"kasa_config":             nil,
 	"use_bdlora":              {"false"},
 	"monteclora_config":       nil,
-	"ensure_weight_tying":     {"false"},
 }
 
 // parse reads adapter_config.json with PEFT's defaults for absent keys.

@@ -50,6 +50,7 @@ var Method peft.Method = method{&tuner.Method{
 			{Key: "use_dora", Default: false, Doc: "train the length of each output feature too (DoRA)"},
 			{Key: "lora_bias", Default: false, Doc: "give B a bias"},
 			{Key: "trainable_token_indices", Doc: "tokens whose rows of the embedding are trained too: [indices]"},
+			{Key: "ensure_weight_tying", Default: false, Doc: "change tied input and output embeddings as one, where target_modules or modules_to_save name one of them"},
 			{Key: "eva_config", Doc: "of eva: {rho, tau, use_label_mask, whiten, adjust_scaling_factors}; rho times the rank is the most that a module can get"},
 			{Key: "loraplus_lr_ratio", Doc: "training only: learning rate of B over that of A (LoRA+)"},
 			{Key: "loraplus_embedding_ratio", Doc: "training only: learning rate of adapted embeddings over that of A (LoRA+)"},

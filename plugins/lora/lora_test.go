@@ -129,7 +129,7 @@ func TestRefusesWhatItDoesNotCompute(t *testing.T) {
 		`{"peft_type":"LORA","layer_replication":[[0,1]]}`, `{"peft_type":"LORA","target_parameters":["x"]}`,
 		`{"peft_type":"LORA","alora_invocation_tokens":[1]}`, `{"peft_type":"LORA","use_qalora":true}`,
 		`{"peft_type":"LORA","arrow_config":{}}`, `{"peft_type":"LORA","kasa_config":{}}`, `{"peft_type":"LORA","use_bdlora":{}}`,
-		`{"peft_type":"LORA","monteclora_config":{}}`, `{"peft_type":"LORA","ensure_weight_tying":true}`,
+		`{"peft_type":"LORA","monteclora_config":{}}`,
 		`{"peft_type":"LORA","init_lora_weights":"pissa_niter_4"}`, `{"peft_type":"LORA","init_lora_weights":"corda"}`,
 		`{"peft_type":"LORA","init_lora_weights":"lora_ga"}`,
 	} {

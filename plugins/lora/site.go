@@ -57,7 +57,7 @@ func (c *config) Site(p *tuner.Place) (tuner.Site, error) {
 			s.mag = p.Param("lora_magnitude_vector", p.In)
 			return &doraEmbedding{s}, nil
 		}
-		return &embedding{s}, nil
+		return &embedding{site: s}, nil
 	}
 	s.a = p.Param("lora_A.weight", r, p.In)
 	s.b = p.Param("lora_B.weight", p.Out, r)
@@ -163,7 +163,10 @@ func (s *biased) NeedsBias() bool { return true }
 
 // embedding is a site of an embedding. PEFT applies no dropout to its input: it is
 // a table look-up.
-type embedding struct{ *site }
+type embedding struct {
+	*site
+	tied bool // the output embedding is changed with it, see tiedHead
+}
 
 // Attach implements tuner.Site.
 func (s *embedding) Attach(scale float32) error {
@@ -183,6 +186,9 @@ func (s *site) factor() *nn.Weight {
 
 // MergeRows implements tuner.RowMerging: rows are tokens.
 func (s *embedding) MergeRows(w kernels.Mat, r0, r1 int, scale float32) { s.addRows(w, r0, r1, scale) }
+
+// MergesTied implements tuner.TiedMerging.
+func (s *embedding) MergesTied() bool { return s.tied }
 
 // addRows adds rows of s (B A)ᵀ.
 func (s *site) addRows(w kernels.Mat, r0, r1 int, scale float32) {
