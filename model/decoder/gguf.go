@@ -204,14 +204,6 @@ func (f *Family) configFromGGUF(m *formats.Model) (json.RawMessage, error) {
 	return o.Bytes()
 }
 
-func shortestAll(v []float32) []json.RawMessage {
-	out := make([]json.RawMessage, len(v))
-	for i, x := range v {
-		out[i] = Shortest(float64(x))
-	}
-	return out
-}
-
 // Llama3FromFactors returns the rope_scaling of Llama 3's table. GGUF keeps the
 // factors per frequency; the parameters that give exactly these factors are
 // looked for among those that Meta's releases use.
