@@ -108,5 +108,5 @@ def test_real_adapter_as_gguf(smollm2, smollm2_gguf, smollm2_model, tmp_path):
     want = models.logits(adapters.load(copy.deepcopy(smollm2_model), folder), ids)
     peftkit.run("convert", folder, "-o", tmp_path / "lora.gguf", "--base", smollm2)
     with LlamaCpp(smollm2_gguf, [(tmp_path / "lora.gguf", 1.0)]) as cpp:
-        compare.close("llama.cpp", cpp.logits(ids), want, bounds.LOGITS)
+        compare.close("llama.cpp", cpp.logits(ids), want, bounds.LARGE)
     shutil.rmtree(tmp_path, ignore_errors=True)

@@ -59,7 +59,7 @@ def in_gguf(it: OnDisk, name: str, folder: Path) -> np.ndarray:
     (folder / "config.json").write_text(json.dumps({**config, "sliding_window": None, "use_sliding_window": False}))
     want = models.logits(models.load(folder), it.ids)
     assert np.abs(want - theirs(it)).max() > 0.1
-    return want
+    return want  # of another model object and attention: other sums
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -152,7 +152,7 @@ def test_there_and_back(variant, tmp_path, name):
     compare.close("logits of the copied GGUF", peftkit.logits(tmp_path / "again.gguf", it.ids), want, bounds.LOGITS)
     back = models.load(tmp_path / "back")
     back.set_attn_implementation("eager")
-    compare.close("transformers on the way back", models.logits(back, it.ids), want, bounds.SAME)
+    compare.close("transformers on the way back", models.logits(back, it.ids), want, bounds.LOGITS if name.endswith("-window") else bounds.SAME)
 
 
 @pytest.mark.parametrize("name", ["qwen2", "qwen3", "gemma3", "phi3", "gpt2"])

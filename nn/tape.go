@@ -20,6 +20,9 @@ type Tape struct {
 	// BaseDropout says that networks apply the dropout of their configuration while
 	// the tape trains: operations named so, and [AttnSpec].Dropout.
 	BaseDropout bool
+	// Trial says that the pass is only to see what it takes: a method that keeps a
+	// state from pass to pass, as a generator of random numbers, leaves it as it is.
+	Trial bool
 
 	mem    arena
 	nodes  []node

@@ -123,6 +123,7 @@ func (p *prober) run(ctx context.Context, b *model.Batch) (use, error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	p.tape.Reset()
+	p.tape.Trial = true
 	p.tape.Train, p.tape.BaseDropout, p.tape.Seed = true, p.t.Config.BaseDropout, p.t.Config.Seed
 	p.t.Model.Loss(p.tape, b, 1)
 	kept := p.tape.Memory().InUse
@@ -231,6 +232,7 @@ func (p *prober) validation(ds *data.Dataset) int64 {
 	}
 	tape := nn.NewTape()
 	defer tape.Close()
+	tape.Trial = true
 	p.t.Model.Labelled(tape, ds.BatchFor(p.t.Model, []int{0}))
 	states := tape.Memory().Peak * int64(tokens) / int64(first)
 	logits := int64(0)

@@ -24,6 +24,8 @@ func TestFootprintLeavesNoTrace(t *testing.T) {
 		}
 		ds.Examples = append(ds.Examples, data.Example{Tokens: ids, Labels: ids})
 	}
+	// A generator that goes on from pass to pass is a trace of its own.
+	drawn := map[string]peft.Options{"pvera": {"generator_seed": 3, "init_weights": false}}
 	for _, m := range peft.Methods() {
 		name := m.Info().Name
 		t.Run(name, func(t *testing.T) {
@@ -31,7 +33,7 @@ func TestFootprintLeavesNoTrace(t *testing.T) {
 				net, err := model.Load(path, model.Options{})
 				require.NoError(t, err)
 				defer net.Close()
-				ad, err := m.New(net, peft.Options{}, 1)
+				ad, err := m.New(net, drawn[name], 1)
 				if err != nil {
 					t.Skip(err)
 				}

@@ -143,7 +143,7 @@ func (s *site) Attach(scale float32) error {
 func (s *site) noise(t *nn.Tape, rows int) *nn.Var {
 	r := s.cfg.R
 	out := tuner.Constant(make([]float32, rows*r), rows, r)
-	if s.rng != nil {
+	if s.rng != nil && !t.Trial {
 		s.rng.Normal(out.Data, 0, 1)
 		return out
 	}
