@@ -51,6 +51,8 @@ func TestWhatARecordSaysIsTrained(t *testing.T) {
 			[]string{u + "U" + end + a + "[A" + end + "]" + u + "V" + end + a + "B" + end}},
 		{"weight 0 under all", `{"messages":[{"role":"user","content":"U"},{"role":"assistant","content":"A","weight":0},{"role":"user","content":"V"}]}`, Options{TrainOn: Everything},
 			[]string{"<|im_start|>[user U" + end + "]" + a + "A" + end + "[" + u + "V" + end + "]"}},
+		{"weight 0 under all, where turns of the past look different", `{"messages":[{"role":"user","content":"U"},{"role":"assistant","content":"A","thinking":"T","weight":0},{"role":"user","content":"V"},{"role":"assistant","content":"B","thinking":"S"}]}`, Options{TrainOn: Everything},
+			[]string{"<|im_start|>[user U" + end + "]" + a + "A" + end + "[" + u + "V" + end + a + "(S)B" + end + "]"}},
 		{"last answer with weight 0", `{"messages":[{"role":"user","content":"U"},{"role":"assistant","content":"A"},{"role":"user","content":"V"},{"role":"assistant","content":"B","weight":0.5}]}`, Options{TrainOn: LastAnswer},
 			[]string{u + "U" + end + a + "A" + end + u + "V" + end + a + "[B" + end + "]"}},
 		{"thoughts of every turn", `{"messages":[{"role":"user","content":"U"},{"role":"assistant","content":"A","thinking":"T"},{"role":"user","content":"V"},{"role":"assistant","content":"B","reasoning_content":"S"}]}`, Options{},

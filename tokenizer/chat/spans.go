@@ -160,5 +160,34 @@ func (t *Template) Turn(c *Conversation, whole string, i int) (start, end int, e
 	if err == nil && err2 == nil && strings.HasPrefix(with, before) && strings.HasPrefix(whole, with) {
 		return len(before), len(with), nil
 	}
-	return 0, 0, &SpanError{i, "the turns up to it are no beginning of the whole text"}
+	// The template writes turns of the past in another way than the last one.
+	end, ok := t.endIn(c, whole, i)
+	if i > 0 && ok {
+		start, ok = t.endIn(c, whole, i-1)
+	}
+	if ok && start <= end {
+		return start, end, nil
+	}
+	return 0, 0, &SpanError{i, "its turn cannot be told from others in the whole text"}
+}
+
+// endIn returns where the turn of a message ends in the whole text: behind its content
+// comes what also stands there when it is the last message.
+func (t *Template) endIn(c *Conversation, whole string, i int) (int, bool) {
+	behind := func(n int) (before, after string, ok bool) {
+		marked := *c
+		marked.Messages = slices.Clone(c.Messages[:n])
+		marked.Messages[i] = marked.Messages[i].with(mark)
+		text, err := t.Render(&marked, false)
+		if err != nil {
+			return "", "", false
+		}
+		return strings.Cut(text, mark)
+	}
+	before, after, ok := behind(len(c.Messages))
+	_, last, ok2 := behind(i + 1)
+	if !ok || !ok2 || len(before)+len(after) > len(whole) || !strings.HasPrefix(whole, before) || !strings.HasSuffix(whole, after) {
+		return 0, false
+	}
+	return len(whole) - len(after) + common(after, last), true
 }
