@@ -72,8 +72,12 @@ var feedback = []string{"label", "kto_tag"}
 const feedbackFields = "label or kto_tag false"
 
 // judge marks the records whose answer is a bad one. A column says so when all its
-// values are true or false, in words or numbers, and nothing else reads it.
+// values are true or false, in words or numbers, and nothing else reads it; of plain
+// texts, which are no answers, it is a class.
 func judge(records []Record, rows []row, columns Columns, used map[string]bool) {
+	if len(records) == 0 || records[0].Kind == Text {
+		return
+	}
 	for _, column := range feedback {
 		if used[column] || columns.names(column) {
 			continue

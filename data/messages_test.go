@@ -84,6 +84,7 @@ func TestWhatARecordSaysIsTrained(t *testing.T) {
 		{"a prompt that is a JSON list", `{"prompt":"[1, 2]","completion":"[3]"}`, Options{}, []string{"<s>[1, 2][[3]</s>]"}},
 		{"good and bad answers", `{"prompt":"p","completion":"a","label":true}` + "\n" + `{"prompt":"p","completion":"b","label":false}`, Options{}, []string{"<s>p[a</s>]"}},
 		{"a label that is no verdict", `{"prompt":"p","completion":"a","label":1}` + "\n" + `{"prompt":"p","completion":"b","label":2}`, Options{}, []string{"<s>p[a</s>]", "<s>p[b</s>]"}},
+		{"a class of plain texts", `{"text":"a","label":1}` + "\n" + `{"text":"b","label":0}`, Options{}, []string{"<s>[a</s>]", "<s>[b</s>]"}},
 		{"a label that is read", `{"prompt":"p","label":"true"}` + "\n" + `{"prompt":"q","label":"false"}`, Options{Columns: Columns{"completion": "label"}}, []string{"<s>p[true</s>]", "<s>q[false</s>]"}},
 		{"the better answers", `{"prompt":"p","chosen":"a","rejected":"b"}`, Options{Columns: Columns{"completion": "chosen"}}, []string{"<s>p[a</s>]"}},
 	} {
