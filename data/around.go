@@ -21,6 +21,10 @@ func (rec *Record) readAround(get func(field string) any) *LineError {
 			continue
 		}
 		items, ok := listIn(v)
+		if _, text := v.(string); text && !ok && around.column == "documents" {
+			rec.unread = append(rec.unread, around.column) // a column of another meaning
+			continue
+		}
 		if !ok {
 			return &LineError{Found: fmt.Sprintf("%q is %s", around.column, jsonType(v)), Want: around.want}
 		}
@@ -48,6 +52,10 @@ func (rec *Record) readHistory(v any) *LineError {
 		return nil
 	}
 	items, ok := listIn(v)
+	if _, text := v.(string); text && !ok {
+		rec.unread = append(rec.unread, "history") // of a patient, of a town
+		return nil
+	}
 	if !ok {
 		return &LineError{Found: "\"history\" is " + jsonType(v), Want: "a list of [question, answer], or of messages"}
 	}

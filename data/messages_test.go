@@ -152,6 +152,11 @@ func TestUnusedFieldsAreListed(t *testing.T) {
 	require.Equal(t, []string{"id", "chat_template_kwargs.x", "messages[].content[].cache", "messages[].name", "messages[].tool_calls[].id", "messages[].tool_calls[].type", "messages[].ts"}, d.Stats.Unused)
 	require.Contains(t, d.Stats.Notes()[0], "not used: id, chat_template_kwargs.x")
 
+	got, d, err := mask(t, `{"prompt":"p","completion":"c","history":"of a town","documents":[{"text":"t"}]}`, toolChat, Options{})
+	require.NoError(t, err)
+	require.Equal(t, []string{"<s>p[c</s>]"}, got)
+	require.Equal(t, []string{"documents", "history"}, d.Stats.Unused)
+
 	_, d, err = mask(t, `{"messages":[{"role":"user","content":"U"},{"role":"assistant","thinking":"T","content":"A"}]}`, chatML, Options{})
 	require.NoError(t, err)
 	require.Equal(t, []string{"messages[].thinking"}, d.Stats.Unused)

@@ -149,13 +149,20 @@ func wordList(column string, v any) ([]string, *LineError) {
 
 // markChats says of records in plain strings whether they have to be chats, one as all.
 func markChats(records []Record) {
-	if !slices.ContainsFunc(records, func(r Record) bool {
-		plain := r.Kind == Completion && !r.spoken() || r.Kind == Instruction
-		return plain && (r.System != "" && r.Kind == Completion || r.history > 0 || r.Tools != nil || r.Documents != nil || r.Kwargs != nil)
-	}) {
-		return
-	}
+	plain := func(r *Record) bool { return r.Kind == Completion && !r.spoken() || r.Kind == Instruction }
+	chats := slices.ContainsFunc(records, func(r Record) bool {
+		return plain(&r) && (r.System != "" && r.Kind == Completion || r.history > 0 || r.Tools != nil)
+	})
 	for i := range records {
-		records[i].Chat = true
+		r := &records[i]
+		if r.Chat = chats; chats || !plain(r) || r.Kind == Instruction { // an instruction is a chat where the model has a template
+			continue
+		}
+		if r.Documents != nil {
+			r.unread = append(r.unread, "documents")
+		}
+		if r.Kwargs != nil {
+			r.unread = append(r.unread, "chat_template_kwargs")
+		}
 	}
 }
