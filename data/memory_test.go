@@ -22,9 +22,9 @@ func TestMemoryOfHostileFiles(t *testing.T) {
 		"lists in lists":        {"a.json", strings.Repeat("[", size/2) + strings.Repeat("]", size/2), "exceeded max depth"},
 		"lists in a line":       {"a.jsonl", "{\"text\": \"a\"}\n{\"text\": " + many("[") + "\n", "a.jsonl:2: cannot be read: invalid character '[' exceeded max depth"},
 		"objects in a field":    {"a.jsonl", `{"text": ` + many(`{"a":`), "exceeded max depth"},
-		"lists in a cell":       {"a.csv", "messages\n" + many("[") + "\n", `a.csv:2: wrong fields: "messages" is a string`},
+		"lists in a cell":       {"a.csv", "messages\n" + many("[") + "\n", `a.csv:2: wrong fields: "messages" is a string that is no JSON (`},
 		"empty lists":           {"a.jsonl", `{"text": "a", "x": [` + strings.Repeat("[],", 3<<20) + `[]]}`, `field "x": 3145730 values in one, expected at most 1048576`},
-		"empty lists in a cell": {"a.csv", "messages\n\"[" + strings.Repeat("[],", 3<<20) + "[]]\"\n", `"messages" is a string`},
+		"empty lists in a cell": {"a.csv", "messages\n\"[" + strings.Repeat("[],", 3<<20) + "[]]\"\n", `"messages" is a string that is no JSON (3145730 values in one, expected at most 1048576)`},
 		"a column of lists":     {"a.json", `{"text": {"0": [` + strings.Repeat("[],", 3<<20) + `[]]}}`, "columns and not records"},
 		"one huge text":         {"a.jsonl", `{"text": "` + many("a"), "unexpected end of JSON input"},
 	} {

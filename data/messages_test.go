@@ -122,7 +122,7 @@ func TestMessagesInTables(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte("messages\n\"[{\"\"role\"\": \"\"user\"\"\"\n"), 0o666))
 	_, err := Load(path, Options{Tokenizer: toy{template: toolChat}})
 	require.ErrorIs(t, err, ErrFields)
-	require.ErrorContains(t, err, `a.csv:2: wrong fields: "messages" is a string; expected a list of messages`)
+	require.ErrorContains(t, err, `a.csv:2: wrong fields: "messages" is a string that is no JSON (unexpected EOF); expected a list of messages`)
 }
 
 // latin writes bytes as toy shows them.
