@@ -197,7 +197,7 @@ func isRecordList(key string, raw []byte) bool {
 // columnar reports an object of columns, each an object of values by the number
 // of the record.
 func columnar(content []byte) bool {
-	var columns map[string]map[string]any
+	var columns map[string]map[string]json.RawMessage
 	if json.Unmarshal(content, &columns) != nil || len(columns) == 0 {
 		return false
 	}

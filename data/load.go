@@ -124,6 +124,9 @@ func (in *reading) records(o *Options, tasks bool) (records []Record, unused []s
 			continue
 		}
 		rec.File, rec.Line, rec.Windows = r.file, r.line, r.windows
+		if records == nil { // rows are many and small: growing would take as much again
+			records, kept = make([]Record, 0, len(in.rows)), make([]row, 0, len(in.rows))
+		}
 		records = append(records, rec)
 		kept = append(kept, r)
 	}

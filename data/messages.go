@@ -76,7 +76,13 @@ func field(d *jinja.Dict, name string) any {
 func (rec *Record) addMessages(column string, v any) *LineError {
 	items, ok := messagesIn(v)
 	if !ok {
-		return &LineError{Found: fmt.Sprintf("%q is %s", column, jsonType(v)), Want: "a list of messages"}
+		found := fmt.Sprintf("%q is %s", column, jsonType(v))
+		if text, is := v.(string); is && strings.HasPrefix(strings.TrimSpace(text), "[") {
+			if _, err := jinja.FromJSON([]byte(text)); err != nil {
+				found += fmt.Sprintf(" that is no JSON (%v)", err)
+			}
+		}
+		return &LineError{Found: found, Want: "a list of messages"}
 	}
 	if len(items) == 0 {
 		return &LineError{Found: fmt.Sprintf("%q is an empty list", column), Want: "messages"}

@@ -99,6 +99,33 @@ func TestWhatARecordSaysIsTrained(t *testing.T) {
 	}
 }
 
+// A table holds messages, tools and histories as JSON text in quotes.
+func TestMessagesInTables(t *testing.T) {
+	const u, a, end = "<|im_start|>user ", "<|im_start|>assistant ", "<|im_end|>"
+	for file, content := range map[string]string{
+		"a.csv": "id,messages,tools\r\n" +
+			`1,"[{""role"": ""user"", ""content"": ""say \""U\"",\nplease""}, {""role"": ""assistant"", ""content"": ""A"", ""weight"": 0}, {""role"": ""user"", ""content"": ""V""}, {""role"": ""assistant"", ""content"": ""B""}]","[{""z"": 1, ""a"": 2}]"` + "\r\n",
+		"a.tsv": "id\tmessages\ttools\n" +
+			`1` + "\t" + `[{"role": "user", "content": "say \"U\",\nplease"}, {"role": "assistant", "content": "A", "weight": 0}, {"role": "user", "content": "V"}, {"role": "assistant", "content": "B"}]` + "\t" + `[{"z": 1, "a": 2}]` + "\n",
+	} {
+		t.Run(file, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), file)
+			require.NoError(t, os.WriteFile(path, []byte(content), 0o666))
+			tok := toy{template: toolChat}
+			d, err := Load(path, Options{Tokenizer: tok})
+			require.NoError(t, err)
+			require.Len(t, d.Examples, 1)
+			require.Equal(t, `<|im_start|>tools [{"z": 1, "a": 2}]`+end+u+"say \"U\",\nplease"+end+a+"A"+end+u+"V"+end+a+"[B"+end+"]", tok.show(&d.Examples[0]))
+			require.Equal(t, []string{"id"}, d.Stats.Unused)
+		})
+	}
+	path := filepath.Join(t.TempDir(), "a.csv")
+	require.NoError(t, os.WriteFile(path, []byte("messages\n\"[{\"\"role\"\": \"\"user\"\"\"\n"), 0o666))
+	_, err := Load(path, Options{Tokenizer: toy{template: toolChat}})
+	require.ErrorIs(t, err, ErrFields)
+	require.ErrorContains(t, err, `a.csv:2: wrong fields: "messages" is a string that is no JSON (unexpected EOF); expected a list of messages`)
+}
+
 // latin writes bytes as toy shows them.
 func latin(s string) string {
 	r := make([]rune, len(s))

@@ -10,11 +10,14 @@ import (
 	"github.com/peftkit/peftkit/formats"
 	"github.com/peftkit/peftkit/internal/testmodel"
 	"github.com/peftkit/peftkit/model"
+	_ "github.com/peftkit/peftkit/model/bert"
 	_ "github.com/peftkit/peftkit/model/gemma"
+	_ "github.com/peftkit/peftkit/model/gpt2"
 	_ "github.com/peftkit/peftkit/model/llama"
 	_ "github.com/peftkit/peftkit/model/phi3"
 	_ "github.com/peftkit/peftkit/model/qwen2"
 	_ "github.com/peftkit/peftkit/model/qwen3"
+	_ "github.com/peftkit/peftkit/model/t5"
 	"github.com/peftkit/peftkit/nn"
 	"github.com/peftkit/peftkit/tensor"
 )
@@ -39,12 +42,24 @@ func stored(t *testing.T, m *formats.Model) *formats.Model {
 				v[i] += names.Shift[mod]
 			}
 		}
-		g.Tensors = append(g.Tensors, tensor.FromFloats(e.GGUF, e.T.Shape, v))
+		shape := e.T.Shape
+		if names.Transposed[mod] && strings.HasSuffix(e.HF, ".weight") {
+			shape, v = []int{shape[1], shape[0]}, transposed(v, shape[0], shape[1])
+		}
+		g.Tensors = append(g.Tensors, tensor.FromFloats(e.GGUF, shape, v))
 	}
 	for _, e := range extra {
 		g.Tensors = append(g.Tensors, e.T)
 	}
 	return g
+}
+
+func transposed(v []float32, rows, cols int) []float32 {
+	out := make([]float32, len(v))
+	for i := range v {
+		out[i%cols*rows+i/cols] = v[i]
+	}
+	return out
 }
 
 func logitsOf(m *formats.Model) ([]float32, error) {
@@ -120,6 +135,41 @@ func TestKeys(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Models without rotary positions: scaling does nothing, a word for it that llama.cpp
+// does not know is refused, and so are sizes of heads that GPT-2 cannot have.
+func TestKeysWithoutRope(t *testing.T) {
+	for name, src := range map[string]testmodel.Source{"gpt2": testmodel.GPT2(), "bert": testmodel.BERT(2), "t5": testmodel.T5Gated()} {
+		t.Run(name, func(t *testing.T) {
+			file := stored(t, src.HF())
+			for _, word := range []string{"none", "linear", "yarn", "longrope", "cubic", ""} {
+				file.Meta.Set(name+".rope.scaling.type", word)
+				_, err := model.FromFile(file)
+				if word != "cubic" && word != "" {
+					require.NoError(t, err, word)
+					continue
+				}
+				require.ErrorIs(t, err, model.ErrUnsupported)
+				require.ErrorContains(t, err, "small.gguf: metadata key "+name+".rope.scaling.type is "+word)
+			}
+		})
+	}
+	for _, key := range []string{"gpt2.attention.key_length", "gpt2.attention.value_length"} {
+		file := stored(t, testmodel.GPT2().HF())
+		want, err := logitsOf(file)
+		require.NoError(t, err)
+		hidden, _ := file.Meta.Int("gpt2.embedding_length")
+		heads, _ := file.Meta.Int("gpt2.attention.head_count")
+		file.Meta.Set(key, uint32(hidden/heads))
+		got, err := logitsOf(file)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		file.Meta.Set(key, uint32(2*hidden/heads))
+		_, err = logitsOf(file)
+		require.ErrorIs(t, err, model.ErrUnsupported)
+		require.ErrorContains(t, err, "small.gguf: metadata key "+key+" is ")
 	}
 }
 

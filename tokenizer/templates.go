@@ -46,6 +46,24 @@ func (t *Tokenizer) findTemplate(name string) int {
 	return slices.IndexFunc(t.named, func(e namedTemplate) bool { return e.Name == name })
 }
 
+// Templates returns the default chat template of a model and the names of the
+// others, without reading the rest of its tokenizer.
+func Templates(m *formats.Model) (text string, names []string) {
+	t := &Tokenizer{template: m.Meta.Str("tokenizer.chat_template")}
+	t.namedInGGUF(m.Meta)
+	var config struct {
+		Template json.RawMessage `json:"chat_template"`
+	}
+	_ = json.Unmarshal(m.Files["tokenizer_config.json"], &config) // what is no JSON has no template
+	if m.Naming != formats.GGUF {
+		t.readTemplates(m.Files, config.Template)
+	}
+	for _, e := range t.named {
+		names = append(names, e.Name)
+	}
+	return t.template, names
+}
+
 // readTemplates takes the templates of files or, where there are none, of
 // tokenizer_config.json: one, or a list of named ones.
 func (t *Tokenizer) readTemplates(files map[string][]byte, config json.RawMessage) {

@@ -82,6 +82,15 @@ func evaluate(t *testing.T, args ...string) *evaluation {
 	return e
 }
 
+// What was decided about a file is in the JSON of eval, too.
+func TestEvalTellsOfFiles(t *testing.T) {
+	data := write(t, filepath.Join(t.TempDir(), "d.csv"), "prompt;completion;id\nE 2 is ;even;1\nO 3 is ;odd;2\n")
+	e := evaluate(t, "-m", tiny(t), "-d", data)
+	require.Equal(t, 2, e.Examples)
+	require.Contains(t, strings.Join(e.Notes, "\n"), data+": the columns are separated by semicolons")
+	require.Equal(t, []string{"id"}, e.Unused)
+}
+
 func TestTrainJSONAndMetrics(t *testing.T) {
 	dir, model := t.TempDir(), tiny(t)
 	data := write(t, filepath.Join(dir, "d.jsonl"), evenOdd(30))

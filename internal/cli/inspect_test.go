@@ -139,6 +139,32 @@ func TestInspectModel(t *testing.T) {
 	require.Len(t, tokens, 97)
 }
 
+// The chat templates beside the default are named, wherever they are stored.
+func TestInspectNamedTemplates(t *testing.T) {
+	model := geometry{hidden: 32, inner: 64, layers: 1, template: "{{ messages[0].content }}"}.write(t)
+	require.Contains(t, ok(t, "inspect", model), "tokenizer.json, chat template\n")
+	folder := filepath.Join(model, "additional_chat_templates")
+	require.NoError(t, os.Mkdir(folder, 0o777))
+	for _, name := range []string{"tool_use", "rag"} {
+		write(t, filepath.Join(folder, name+".jinja"), "{{ tools }}")
+	}
+	gguf := filepath.Join(t.TempDir(), "m.gguf")
+	ok(t, "convert", model, "-o", gguf)
+	for _, path := range []string{model, gguf} {
+		require.Regexp(t, `chat template, others: rag,\s+tool_use\n`, ok(t, "inspect", path))
+		var i inspection
+		jsonOf(t, &i, "inspect", path)
+		require.Equal(t, true, i.Facts["chat_template"])
+		require.Equal(t, []any{"rag", "tool_use"}, i.Facts["chat_templates"])
+	}
+
+	none := tiny(t)
+	write(t, filepath.Join(none, "tokenizer_config.json"), `{"chat_template": null}`)
+	require.Contains(t, ok(t, "inspect", none), "no chat template")
+	write(t, filepath.Join(none, "tokenizer_config.json"), `{"chat_template": [{"name": "default", "template": "a"}, {"name": "tool_use", "template": "b"}]}`)
+	require.Contains(t, ok(t, "inspect", none), "chat template, others: tool_use")
+}
+
 func TestInspectRealFiles(t *testing.T) {
 	out := ok(t, "inspect", testdata.Dir(t, "adapters", "smollm-medical"))
 	require.Contains(t, out, "peft adapter")

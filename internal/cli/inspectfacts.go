@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/peftkit/peftkit/formats"
+	"github.com/peftkit/peftkit/tokenizer"
 )
 
 // blank reports a configuration value that says nothing.
@@ -127,7 +128,6 @@ func (i *inspection) modelFacts(m *formats.Model, config json.RawMessage) {
 
 func (i *inspection) tokenizerFact(m *formats.Model) string {
 	var parts []string
-	template := false
 	switch {
 	case m.Meta.Str("tokenizer.ggml.model") != "":
 		parts = append(parts, m.Meta.Str("tokenizer.ggml.model"))
@@ -137,13 +137,17 @@ func (i *inspection) tokenizerFact(m *formats.Model) string {
 		if n, ok := arrayLen(m.Meta.Get("tokenizer.ggml.tokens")); ok {
 			parts = append(parts, fmt.Sprintf("%d tokens", n))
 		}
-		template = m.Meta.Str("tokenizer.chat_template") != ""
 	case m.Files["tokenizer.json"] != nil:
 		parts = append(parts, "tokenizer.json")
-		template = m.Files["chat_template.jinja"] != nil || strings.Contains(string(m.Files["tokenizer_config.json"]), `"chat_template"`)
 	default:
 		return "none"
 	}
-	i.Facts["chat_template"] = template
-	return strings.Join(append(parts, map[bool]string{true: "chat template", false: "no chat template"}[template]), ", ")
+	text, others := tokenizer.Templates(m)
+	i.Facts["chat_template"] = text != ""
+	chat := map[bool]string{true: "chat template", false: "no chat template"}[text != ""]
+	if len(others) > 0 {
+		i.Facts["chat_templates"] = others
+		chat += ", others: " + strings.Join(others, ", ")
+	}
+	return strings.Join(append(parts, chat), ", ")
 }

@@ -249,3 +249,41 @@ func TestThroughGGUF(t *testing.T) {
 	_, _, err = m.Family.GGUFMeta(m.Checkpoint)
 	require.ErrorContains(t, err, "gated-silu")
 }
+
+// An encoder alone attends to everything whatever attention.causal says, as in
+// llama.cpp; with a decoder the key is refused unless true.
+func TestCausalKey(t *testing.T) {
+	s := golden(t, "t5")
+	s.Config["relative_attention_max_distance"] = 128
+	full, err := open(t, s.HF(), model.Options{})
+	require.NoError(t, err)
+	g := asGGUF(t, full.Checkpoint)
+	g.Meta.Set("t5.attention.causal", true)
+	same, err := open(t, g, model.Options{})
+	require.NoError(t, err)
+	require.Equal(t, logits(full), logits(same))
+	g.Meta.Set("t5.attention.causal", false)
+	_, err = open(t, g, model.Options{})
+	require.ErrorIs(t, err, model.ErrUnsupported)
+	require.ErrorContains(t, err, "x.gguf: metadata key t5.attention.causal is false")
+
+	s.Config["architectures"] = []string{"T5EncoderModel"}
+	for name := range s.Tensors {
+		if name[:3] == "dec" {
+			delete(s.Tensors, name)
+		}
+	}
+	m, err := open(t, s.HF(), model.Options{})
+	require.NoError(t, err)
+	b := model.Sequence([]int32{4, 5, 6, 1}, 0)
+	g = asGGUF(t, m.Checkpoint)
+	require.Equal(t, "t5encoder", g.Meta.Str("general.architecture"))
+	for _, causal := range []any{nil, false, true} {
+		if causal != nil {
+			g.Meta.Set("t5encoder.attention.causal", causal)
+		}
+		back, err := open(t, g, model.Options{})
+		require.NoError(t, err, causal)
+		require.Equal(t, m.Hidden(nn.NewTape(), b).Data, back.Hidden(nn.NewTape(), b).Data, causal)
+	}
+}

@@ -11,8 +11,12 @@ import (
 
 // FromJSON turns one JSON value into what a template works with: objects keep the
 // order of their keys, as Python's json does, and whole numbers stay whole, however
-// long. A key that stands twice in an object is an error.
+// long. A key that stands twice in an object is an error, and so are more than a
+// million values: they would take many times the memory of the text.
 func FromJSON(text []byte) (any, error) {
+	if n := countValues(text); n > maxValues {
+		return nil, fmt.Errorf("%d values in one, expected at most %d", n, maxValues)
+	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
 	v, err := jsonValue(d, 0)
@@ -26,6 +30,37 @@ func FromJSON(text []byte) (any, error) {
 		return nil, errors.New("more than one value")
 	}
 	return v, nil
+}
+
+// maxValues bounds the values of one JSON text, nested ones included. Python's json
+// has no bound; a picture of 512 by 512 points has fewer.
+const maxValues = 1 << 20
+
+// countValues counts the values of a JSON text without decoding them: a list or an
+// object has one more than it has commas, unless it is empty.
+func countValues(text []byte) int {
+	n, before := 1, byte(0)
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		switch c {
+		case ' ', '\t', '\r', '\n':
+			continue
+		case ',':
+			n++
+		}
+		if (before == '[' || before == '{') && c != ']' && c != '}' {
+			n++
+		}
+		if before = c; c != '"' {
+			continue
+		}
+		for i++; i < len(text) && text[i] != '"'; i++ {
+			if text[i] == '\\' {
+				i++
+			}
+		}
+	}
+	return n
 }
 
 func jsonValue(d *json.Decoder, depth int) (any, error) {

@@ -28,3 +28,17 @@ func TestFromJSON(t *testing.T) {
 		require.ErrorContains(t, err, want)
 	}
 }
+
+func TestValuesOfJSON(t *testing.T) {
+	for text, want := range map[string]int{
+		`1`: 1, `"a,[\",{"`: 1, `[]`: 1, "[ \n]": 1, `[1]`: 2, `[[], {}]`: 3, `{"a": [1, 2], "b,": {"c": "]"}}`: 6, `["\\", ","]`: 3,
+	} {
+		require.Equal(t, want, countValues([]byte(text)), text)
+	}
+	most := "[" + strings.Repeat("0,", maxValues-2) + "0]"
+	v, err := FromJSON([]byte(most))
+	require.NoError(t, err)
+	require.Len(t, v.(*List).Items, maxValues-1)
+	_, err = FromJSON([]byte("[0," + most[1:]))
+	require.EqualError(t, err, "1048577 values in one, expected at most 1048576")
+}

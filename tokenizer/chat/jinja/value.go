@@ -33,11 +33,11 @@ func NewList(items ...any) *List { return &List{Items: items} }
 // Dict is a dictionary that keeps the order of its keys.
 type Dict struct {
 	keys []any
-	vals map[any]any // by hashed key
+	vals map[any]any // by hashed key, nil while empty
 }
 
 // NewDict returns an empty dictionary.
-func NewDict() *Dict { return &Dict{vals: map[any]any{}} }
+func NewDict() *Dict { return &Dict{} }
 
 // hash returns what a key is found by: numbers that are equal are one key.
 func hash(k any) (any, error) {
@@ -66,6 +66,9 @@ func (d *Dict) Set(key, value any) error {
 	}
 	if _, ok := d.vals[h]; !ok {
 		d.keys = append(d.keys, key)
+	}
+	if d.vals == nil {
+		d.vals = map[any]any{}
 	}
 	d.vals[h] = value
 	return nil
