@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/peftkit/peftkit/internal/bound"
 	"github.com/peftkit/peftkit/internal/testmodel"
 	"github.com/peftkit/peftkit/model"
 	"github.com/peftkit/peftkit/peft"
@@ -41,8 +42,8 @@ func TestFactors(t *testing.T) {
 			r, err := Adapter(context.Background(), dir, lora, Options{Base: base, Rank: c.rank})
 			require.NoError(t, err)
 			if c.exact {
-				require.Less(t, r.Residual, 1e-3)
-				require.InDeltaSlice(t, want, withAdapter(t, base, lora), 1e-3)
+				require.Less(t, r.Residual, 1e-3) // a safety factor of 8 over the 1.3e-4 measured
+				require.InDeltaSlice(t, want, withAdapter(t, base, lora), bound.Output)
 			} else {
 				require.Greater(t, r.Residual, 0.1)
 				require.Less(t, r.Residual, 1.0)

@@ -94,6 +94,8 @@ func TestMergeAllTypes(t *testing.T) {
 				require.Len(t, r.Adapters, 2)
 				require.Equal(t, 3, r.Adapters[1].Changed)
 				require.Greater(t, r.MaxDelta, 0.1)
+				// What rounding adds has nothing to do with the change and averages out of their dot
+				// product: 0.02 is a safety factor of 17 over the 0.0011 measured, of 4-bit weights.
 				require.InDelta(t, 1, r.Survived, 0.02)
 				byHF := map[string]*tensor.Tensor{}
 				for _, e := range open(t, base).Entries {
@@ -132,7 +134,7 @@ func TestMergeAllTypes(t *testing.T) {
 						continue
 					}
 					for i, w := range want[e.HF] {
-						tol := 1e-6
+						tol := 1e-6 // weights up to 1.3 and two changes of rank 4 and 2: bound.Gamma(4+2+4)*1.3 is 8e-7
 						if e.T.Type != tensor.F32 {
 							tol = 0.5001*step(e.T.Type, w) + 1e-6 // rounded once
 						}
@@ -237,7 +239,7 @@ func TestMergeTiedHead(t *testing.T) {
 					d := c.spec.delta(p, 1)
 					for i := range v {
 						w := float64(before[i]) + d[i]
-						require.InDelta(t, w, v[i], 0.5001*step(typ, w)+1e-6)
+						require.InDelta(t, w, v[i], 0.5001*step(typ, w)+1e-6) // as in TestMergeAllTypes
 					}
 				}
 				if len(c.spec.pairs) > 0 {

@@ -100,7 +100,7 @@ func TestTurnAndShift(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, w.Shape, back[n].Shape, n)
 				if name == "gemma2" && strings.Contains(n, "norm") { // one was added and taken off again
-					require.InDeltaSlice(t, want, got, 1.2e-7, n)
+					require.InDeltaSlice(t, want, got, 2*bound.U, n) // of sums below 4
 				} else {
 					require.Equal(t, want, got, n)
 				}
@@ -120,6 +120,7 @@ func TestTurnAndShift(t *testing.T) {
 			whole, err := model.Load(gguf, model.Options{})
 			require.NoError(t, err)
 			defer whole.Close()
+			// Weights of 8 bits: a safety factor of 3 over the 0.17 measured of Gemma 2, on all tiers.
 			require.InDeltaSlice(t, outputs(whole), outputs(m), 0.5)
 			decoded, _ := convertTo(t, small, "decoded", "")
 			from, err := model.Load(decoded, model.Options{})

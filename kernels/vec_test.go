@@ -370,6 +370,7 @@ func TestSpecialValues(t *testing.T) {
 				if n > 1 {
 					Softmax(x)
 					require.Zero(t, x[at])
+					// All exponentials are 1 and their sum is exact: a division, a logarithm up to 3.5.
 					require.InDelta(t, 1/float64(n-1), x[(at+1)%n], 1e-6)
 					require.InDelta(t, math.Log(float64(n-1)), LogSumExp(row(0, -inf)), 1e-6)
 				}
@@ -382,7 +383,7 @@ func TestSpecialValues(t *testing.T) {
 				require.Equal(t, inf, LogSumExp(row(0, inf)))
 				require.Equal(t, -inf, LogSumExp(row(-inf, -inf)))
 				require.Equal(t, inf, Max(row(0, inf)))
-				require.InDelta(t, 300+math.Log(float64(n)), LogSumExp(row(300, 300)), 1e-3)
+				require.InDelta(t, 300+math.Log(float64(n)), LogSumExp(row(300, 300)), 4*bound.U*304) // a logarithm, and 300 added
 
 				out := make([]float32, n)
 				SwiGLU(out, row(1, -200), row(1, 1))
@@ -445,7 +446,7 @@ func TestAdamWMatchesTorch(t *testing.T) {
 		}
 		for i := range want {
 			require.Equal(t, want[i], math.Float32bits(q[i]), "element %d", i)
-			require.InEpsilon(t, math.Float32frombits(want[i]), p[i], 2e-7)
+			require.InEpsilon(t, math.Float32frombits(want[i]), p[i], 2e-7) // the form with float32 corrections: 3 roundings
 		}
 	})
 }

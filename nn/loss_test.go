@@ -6,7 +6,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The numbers are those of torch.nn.functional (float64), reduction "sum".
+// The numbers are those of torch.nn.functional (float64), reduction "sum", written in nine
+// digits. An element is a handful of float32 operations, of which an exponential and a
+// logarithm are off by 2 units in the last place: within 1e-6, 16 roundings.
 func TestElementLosses(t *testing.T) {
 	x := []float32{-90, -1.5, 0, 0.25, 3, 60}
 	y := []float32{0, 1, 0.5, 0, 0.75, 1}

@@ -80,7 +80,7 @@ func TestCombinationRates(t *testing.T) {
 	lr, _ := c.Rate(c.Parts[0].Params()[0])
 	require.Equal(t, 1.0, lr)
 	lr, _ = c.Rate(c.Parts[1].Params()[0])
-	require.InDelta(t, ratio, lr, 1e-12)
+	require.Equal(t, ratio, lr)
 }
 
 func TestCombinationErrors(t *testing.T) {

@@ -22,7 +22,7 @@ func TestRun(t *testing.T) {
 	require.Equal(t, 60, r.Test)
 	require.Greater(t, r.After, 0.08, "a sixth of the data must already teach it to answer with titles")
 	require.Less(t, r.LastLoss, r.FirstLoss/4)
-	require.LessOrEqual(t, r.MergedMaxDiff, 1e-3) // demo.tolerance
+	require.LessOrEqual(t, r.MergedMaxDiff, 1e-3) // demo.tolerance, which says what it is made of
 	for _, name := range []string{"austen.gguf", "adapter/adapter_model.safetensors", "adapter/adapter_config.json", "merged.gguf", "test.jsonl"} {
 		_, err := os.Stat(filepath.Join(dir, name))
 		require.NoError(t, err)

@@ -195,7 +195,7 @@ func TestGGUF(t *testing.T) {
 				g.Config = wide
 				want := build(t, g.HF(), model.Options{}).Logits(nn.NewTape(), model.Sequence(g.Tokens, 0), nil)
 				got := m.Logits(nn.NewTape(), model.Sequence(g.Tokens, 0), nil)
-				require.InDeltaSlice(t, want.Data, got.Data, 1e-5)
+				require.Equal(t, want.Data, got.Data) // the same weights and sums
 				return
 			}
 			require.Equal(t, ck.Family.Name(), m.Family.Name())
@@ -206,7 +206,7 @@ func TestGGUF(t *testing.T) {
 				got, err := m.Tensor(e.HF).AllFloats()
 				require.NoError(t, err)
 				require.Equal(t, e.T.Shape, m.Tensor(e.HF).Shape)
-				require.InDeltaSlice(t, want, got, 1.2e-7, e.HF)
+				require.InDeltaSlice(t, want, got, 2*bound.U, e.HF) // 1 is added to norms and taken off again: sums below 4
 			}
 			// A trained weight has Hugging Face's shape wherever it came from.
 			for _, mod := range m.Modules {

@@ -224,6 +224,7 @@ func TestProjection(t *testing.T) {
 		for _, x := range delta.Row(i) {
 			sum += float64(x) * float64(x)
 		}
+		// Lengths below 1, of a norm, a division and a product: 1e-6 is 16 roundings.
 		require.InDelta(t, want, math.Sqrt(sum), 1e-6, "row %d", i)
 	}
 }

@@ -64,7 +64,7 @@ func TestSource(t *testing.T) {
 		case "EXACT_SOURCE_TASK":
 			require.Equal(t, cols[n:2*n], p[1].V.Data)
 		case "AVERAGE_SOURCE_TASKS":
-			require.InDelta(t, (cols[0]+cols[n]+cols[2*n])/3, p[1].V.Data[0], 1e-7)
+			require.InDelta(t, (cols[0]+cols[n]+cols[2*n])/3, p[1].V.Data[0], 1e-7) // three roundings of numbers below 0.1: 2e-8
 		default:
 			require.NotEqual(t, cols[:n], p[1].V.Data)
 		}

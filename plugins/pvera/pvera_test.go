@@ -65,6 +65,7 @@ func TestDraws(t *testing.T) {
 	for i := range sum {
 		left += math.Abs(sum[i] - float64(mean[i]))
 	}
+	// The mean of n draws lies 1/sqrt(n), 0.05, as far away as a draw does: four times that.
 	require.Less(t, left, apart/5, "the mean of the draws")
 
 	m = build(t)

@@ -72,7 +72,9 @@ func wavelets() []string {
 }
 
 // Filters are orthogonal to themselves shifted by even numbers, and have as many zeros
-// at -1 as their name says.
+// at -1 as their name says. Coefficients are float64, some dozens of them below 1 that were
+// roots of polynomials: 1e-12 is 9000 roundings, and 1e-15 is measured. A moment goes over as
+// many coefficients times powers of up to 1; 4e-15 is measured.
 func TestFilters(t *testing.T) {
 	for _, name := range wavelets() {
 		f, err := lowpass(name)
