@@ -1,9 +1,12 @@
 package train
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -14,8 +17,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/peftkit/peftkit/data"
+	"github.com/peftkit/peftkit/formats/safetensors"
 	"github.com/peftkit/peftkit/internal/bound"
 	"github.com/peftkit/peftkit/kernels"
+	"github.com/peftkit/peftkit/peft"
 )
 
 // quick is a short run on the tiny model.
@@ -305,6 +310,52 @@ func TestResumeRefusesDrift(t *testing.T) {
 		_, err := New(c, m, ad, ds)
 		require.ErrorIs(t, err, os.ErrNotExist)
 	})
+}
+
+// A checkpoint with a number that is none is refused by the file and the tensor that hold
+// it, before its checksum. Minus infinity may be a weight (VB-LoRA's logits).
+func TestResumeRefusesNaN(t *testing.T) {
+	nan, inf := float32(math.NaN()), float32(math.Inf(1))
+	for name, c := range map[string]struct {
+		file, tensor string
+		value        float32
+		text         string
+	}{
+		"weight":          {paramsName, "", nan, "NaN"},
+		"infinite weight": {paramsName, "", inf, "+Inf"},
+		"moment":          {momentsName, "exp_avg.", nan, "NaN"},
+		"infinite moment": {momentsName, "exp_avg_sq.", inf, "+Inf"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			base := quick()
+			base.Output, base.MaxSteps = t.TempDir(), 2
+			m, ad := tinyLoRA(t, 0)
+			_, err := Run(t.Context(), base, m, ad, tinyData(4))
+			require.NoError(t, err)
+			dir := filepath.Join(base.Output, "checkpoint-2")
+			path := filepath.Join(dir, c.file)
+			tensorName := c.tensor + ad.Params()[1].Name
+			b, err := os.ReadFile(path)
+			require.NoError(t, err)
+			f, err := safetensors.Open(path)
+			require.NoError(t, err)
+			x := f.Tensor(tensorName)
+			require.NotNil(t, x, tensorName)
+			data := append([]byte(nil), x.Data...)
+			f.Close()
+			at := bytes.LastIndex(b, data)
+			require.Positive(t, at)
+			binary.LittleEndian.PutUint32(b[at+4*3:], math.Float32bits(c.value))
+			require.NoError(t, os.WriteFile(path, b, 0o666))
+
+			base.Resume = dir
+			m, ad = tinyLoRA(t, 0)
+			_, err = New(base, m, ad, tinyData(4))
+			require.ErrorIs(t, err, ErrCheckpoint)
+			require.ErrorIs(t, err, peft.ErrNotFinite)
+			require.ErrorContains(t, err, fmt.Sprintf("%s: %q holds %s (value 3): the run had diverged; use an earlier checkpoint", path, tensorName, c.text))
+		})
+	}
 }
 
 func TestCheckpointsArePruned(t *testing.T) {
