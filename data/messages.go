@@ -26,11 +26,8 @@ const calls = "function_call"
 
 // listOf returns the items of a list.
 func listOf(v any) ([]any, bool) {
-	switch x := v.(type) {
-	case *jinja.List:
-		return x.Items, true
-	case []any:
-		return x, true
+	if l, ok := v.(*jinja.List); ok {
+		return l.Items, true
 	}
 	return nil, false
 }

@@ -97,7 +97,7 @@ func mapExample(task model.Task, r *row) string {
 	for i, f := range fits.fields {
 		best, most := "", -10
 		for _, c := range columns {
-			if score := fit(c, r.fields[c], fits.words[i], fits.words[1-i]); score > most && !chosen.maps(c) {
+			if score := fit(c, r.fields[c], fits.words[i], fits.words[1-i]); score > most && !chosen.names(c) {
 				best, most = c, score
 			}
 		}
@@ -108,16 +108,6 @@ func mapExample(task model.Task, r *row) string {
 		flags = append(flags, mapFlags(Columns{f: chosen[f]})...)
 	}
 	return strings.Join(flags, " ")
-}
-
-// maps reports whether a column is one of those that fields are taken from.
-func (c Columns) maps(column string) bool {
-	for _, v := range c {
-		if v == column {
-			return true
-		}
-	}
-	return false
 }
 
 // usable reports whether a value can be a field of a record of the task.
